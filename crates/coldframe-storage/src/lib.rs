@@ -1,0 +1,57 @@
+//! Positional storage, atomic publishing, and zero-copy mapped files.
+//!
+//! For anyone who writes files that must be whole or absent: every read and write names its own
+//! offset (there is no cursor to share), a file gets its final name only after it is synced, and
+//! what was published can be mapped and handed out as [`bytes::Bytes`] without a copy.
+//!
+//! ```
+//! use coldframe_storage::{ByteSource, Overwrite, PendingFile, Storage};
+//! use coldframe_units::{ByteLen, FileOffset};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let pending = PendingFile::create(&dir.path().join("x.snap"), Overwrite::Refuse)?;
+//! pending.write_at(FileOffset::new(3), b"frozen")?; // nothing is named x.snap yet
+//! let mapped = pending.publish()?.map()?; // sync, rename, sync the directory
+//! let word = mapped.bytes(FileOffset::new(3), ByteLen::new(6))?;
+//! drop(mapped);
+//! assert_eq!(&word[..], b"frozen"); // the bytes keep the mapping alive
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | what you have | what you take |
+//! |---|---|
+//! | a file to read or write in place | [`FileStorage`], or [`MemStorage`] in memory |
+//! | a new file, or a directory of files | [`PendingFile`], [`PendingDir`] |
+//! | a published file to read | [`MappedFile`], or [`PreadSource`] without a mapping |
+//! | memory that others write to meanwhile | [`RawPart`] and [`Storage::write_raw_at`] |
+//! | temporary files of processes that died | [`sweep_stale`] |
+//!
+//! What it does not do: no caching, no async, no retry but of interrupted calls, no format of its
+//! own. Spec: `specs/conventions.md`.
+#![deny(missing_docs)]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("coldframe supports 64-bit targets only");
+
+mod error;
+mod file;
+mod mapped;
+mod memory;
+mod publish;
+mod raw;
+mod rename;
+mod retract;
+mod source;
+mod storage;
+mod temporary;
+
+pub use error::{IoContext, Operation, StorageError};
+pub use file::FileStorage;
+pub use mapped::MappedFile;
+pub use memory::MemStorage;
+pub use publish::{Overwrite, PendingDir, PendingFile, PublishedFile};
+pub use raw::RawPart;
+pub use retract::retract;
+pub use source::{ByteSource, PreadSource};
+pub use storage::Storage;
+pub use temporary::sweep_stale;

@@ -1,0 +1,322 @@
+//! Giving finished files and directories their final name, all at once or not at all.
+//!
+//! Order: make the bytes and the mode durable (fsync(2)), rename (rename(2)), make the name
+//! durable (fsync of the directory). A crash at any point leaves the old state or the new one, and
+//! at most a temporary name that [`crate::sweep_stale`] removes. Refusing to overwrite is the
+//! kernel's decision at the rename, not a check before it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::time::Instant;
+
+use coldframe_units::{ByteLen, FileOffset};
+
+use crate::raw::RawPart;
+use crate::rename;
+use crate::temporary::{self, create_locked};
+use crate::{FileStorage, IoContext, MappedFile, Operation, Storage, StorageError};
+
+/// The mode of everything published: its owner may read it, nobody may write it.
+const PUBLISHED_MODE: u32 = 0o400;
+
+/// What to do if the final name is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Overwrite {
+    /// Fail with [`StorageError::Exists`], and leave what is there as it is.
+    Refuse,
+    /// Take its place atomically. A symbolic link is replaced itself, not followed.
+    Replace,
+}
+
+/// A file that is being written under a temporary name; dropped unpublished, it leaves nothing.
+///
+/// It is a [`Storage`], so that it is filled like any other.
+#[derive(Debug)]
+pub struct PendingFile {
+    // None once the temporary name is gone.
+    temporary: Option<PathBuf>,
+    file: FileStorage,
+    dest: PathBuf,
+    parent: PathBuf,
+    overwrite: Overwrite,
+}
+
+impl PendingFile {
+    /// Creates an empty temporary file of mode 0600 in the directory of `dest`.
+    ///
+    /// # Errors
+    /// [`StorageError::Exists`] if `dest` is taken and is to stay, [`StorageError::BadName`] if it
+    /// names no file, else [`StorageError::Create`] or [`StorageError::Lock`].
+    pub fn create(dest: &Path, overwrite: Overwrite) -> Result<Self, StorageError> {
+        let (dest, parent) = temporary::split(dest)?;
+        if overwrite == Overwrite::Refuse {
+            refuse_taken(&dest)?;
+        }
+        let (temporary, file) = create_locked(&dest, FileStorage::create, FileStorage::file)?;
+        Ok(Self {
+            temporary: Some(temporary),
+            file,
+            dest,
+            parent,
+            overwrite,
+        })
+    }
+
+    /// The final name, as an absolute path.
+    #[must_use]
+    pub fn dest(&self) -> &Path {
+        &self.dest
+    }
+
+    /// Syncs the file, makes it read-only (mode 0400), gives it its final name and syncs the
+    /// directory.
+    ///
+    /// # Errors
+    /// [`StorageError::Exists`] if the name was taken meanwhile and is to stay; else the step that
+    /// failed. Only after [`StorageError::SyncDirectory`] is the final name there.
+    pub fn publish(mut self) -> Result<PublishedFile, StorageError> {
+        let span = tracing::info_span!("publish", path = %self.dest.display());
+        let _entered = span.enter();
+        let started = Instant::now();
+        let bytes = self.file.len()?.get();
+        seal(self.file.file(), self.file.path())?;
+        if let Some(temporary) = &self.temporary {
+            match self.overwrite {
+                Overwrite::Refuse => rename::new_file(temporary, &self.dest),
+                Overwrite::Replace => fs::rename(temporary, &self.dest),
+            }
+            .at(Operation::Rename, &self.dest)?;
+        }
+        self.temporary = None;
+        sync_directory(&self.parent)?;
+        tracing::info!(bytes, duration_us = micros(started), "file published");
+        Ok(PublishedFile {
+            path: self.dest.clone(),
+        })
+    }
+}
+
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        discard(self.temporary.take(), false);
+    }
+}
+
+impl AsFd for PendingFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Storage for PendingFile {
+    fn read_at(&self, offset: FileOffset, buf: &mut [u8]) -> Result<(), StorageError> {
+        self.file.read_at(offset, buf)
+    }
+
+    fn write_at(&self, offset: FileOffset, bytes: &[u8]) -> Result<(), StorageError> {
+        self.file.write_at(offset, bytes)
+    }
+
+    fn write_raw_at(&self, offset: FileOffset, parts: &[RawPart<'_>]) -> Result<(), StorageError> {
+        self.file.write_raw_at(offset, parts)
+    }
+
+    fn len(&self) -> Result<ByteLen, StorageError> {
+        self.file.len()
+    }
+
+    fn set_len(&self, len: ByteLen) -> Result<(), StorageError> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), StorageError> {
+        self.file.sync_data()
+    }
+
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+/// A file under its final name, durable and read-only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PublishedFile {
+    path: PathBuf,
+}
+
+impl PublishedFile {
+    /// The final name, as an absolute path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Maps it.
+    ///
+    /// # Errors
+    /// As [`MappedFile::open_published`].
+    pub fn map(&self) -> Result<MappedFile, StorageError> {
+        MappedFile::open_published(&self.path)
+    }
+}
+
+/// A directory of files that is being filled under a temporary name; dropped unpublished, it
+/// leaves nothing.
+#[derive(Debug)]
+pub struct PendingDir {
+    // None once the temporary name is gone.
+    temporary: Option<PathBuf>,
+    // Open for its lock, and to be synced.
+    directory: File,
+    path: PathBuf,
+    dest: PathBuf,
+    parent: PathBuf,
+}
+
+impl PendingDir {
+    /// Creates an empty temporary directory of mode 0700 beside `dest`.
+    ///
+    /// # Errors
+    /// [`StorageError::Exists`] if `dest` is taken, [`StorageError::BadName`] if it names nothing,
+    /// else [`StorageError::Create`] or [`StorageError::Lock`].
+    pub fn create(dest: &Path) -> Result<Self, StorageError> {
+        let (dest, parent) = temporary::split(dest)?;
+        refuse_taken(&dest)?;
+        let (path, directory) = create_locked(&dest, create_directory, |directory| directory)?;
+        Ok(Self {
+            temporary: Some(path.clone()),
+            directory,
+            path,
+            dest,
+            parent,
+        })
+    }
+
+    /// The final name, as an absolute path.
+    #[must_use]
+    pub fn dest(&self) -> &Path {
+        &self.dest
+    }
+
+    /// Where its files are until then.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Creates an empty file of mode 0600 in it. Drop the file before [`PendingDir::publish`]:
+    /// what is published must not be written to any more.
+    ///
+    /// # Errors
+    /// [`StorageError::BadName`] unless `name` is a plain file name, [`StorageError::Exists`] if
+    /// it is taken, else [`StorageError::Create`].
+    pub fn file(&self, name: &str) -> Result<FileStorage, StorageError> {
+        let mut components = Path::new(name).components();
+        match (components.next(), components.next()) {
+            (Some(Component::Normal(plain)), None) if plain == name => {
+                FileStorage::create(&self.path.join(name))
+            }
+            _ => Err(StorageError::BadName {
+                path: PathBuf::from(name),
+            }),
+        }
+    }
+
+    /// Syncs every file in it and makes it read-only (mode 0400), syncs the directory, gives it
+    /// its final name and syncs the directory above; returns the final name.
+    ///
+    /// # Errors
+    /// [`StorageError::Exists`] if the name was taken meanwhile; else the step that failed. Only
+    /// after [`StorageError::SyncDirectory`] of the directory above is the final name there.
+    pub fn publish(mut self) -> Result<PathBuf, StorageError> {
+        let span = tracing::info_span!("publish", path = %self.dest.display());
+        let _entered = span.enter();
+        let started = Instant::now();
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.path).at(Operation::Open, &self.path)? {
+            bytes += seal_entry(&entry.at(Operation::Open, &self.path)?.path())?;
+        }
+        self.directory
+            .sync_all()
+            .at(Operation::SyncDirectory, &self.path)?;
+        rename::new_directory(&self.path, &self.dest).at(Operation::Rename, &self.dest)?;
+        self.temporary = None;
+        sync_directory(&self.parent)?;
+        tracing::info!(bytes, duration_us = micros(started), "directory published");
+        Ok(self.dest.clone())
+    }
+}
+
+impl Drop for PendingDir {
+    fn drop(&mut self) {
+        discard(self.temporary.take(), true);
+    }
+}
+
+fn create_directory(path: &Path) -> Result<File, StorageError> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .at(Operation::Create, path)?;
+    open_no_follow(path, libc::O_DIRECTORY)
+}
+
+fn open_no_follow(path: &Path, flags: i32) -> Result<File, StorageError> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | flags)
+        .open(path)
+        .at(Operation::Open, path)
+}
+
+/// An early answer only: the rename decides.
+fn refuse_taken(dest: &Path) -> Result<(), StorageError> {
+    match fs::symlink_metadata(dest) {
+        Ok(_) => Err(StorageError::Exists {
+            path: dest.to_path_buf(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).at(Operation::Open, dest),
+    }
+}
+
+/// Makes a file read-only and durable: fsync(2), not fdatasync(2), for the mode's sake.
+fn seal(file: &File, path: &Path) -> Result<(), StorageError> {
+    file.set_permissions(Permissions::from_mode(PUBLISHED_MODE))
+        .at(Operation::SetMode, path)?;
+    file.sync_all().at(Operation::Sync, path)
+}
+
+/// Seals a file of a directory, and says how many bytes it has.
+fn seal_entry(path: &Path) -> Result<u64, StorageError> {
+    let file = open_no_follow(path, libc::O_NONBLOCK)?;
+    let metadata = file.metadata().at(Operation::Open, path)?;
+    if !metadata.is_file() {
+        return Err(StorageError::NotRegular {
+            path: path.to_path_buf(),
+        });
+    }
+    seal(&file, path)?;
+    Ok(metadata.len())
+}
+
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StorageError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .at(Operation::SyncDirectory, path)
+}
+
+/// Removes what a dropped, unpublished thing leaves; an error there has nowhere to go.
+fn discard(temporary: Option<PathBuf>, is_dir: bool) {
+    let Some(path) = temporary else { return };
+    if let Err(error) = temporary::remove(&path, is_dir) {
+        tracing::warn!(path = %path.display(), %error, "temporary left behind");
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    since.elapsed().as_micros().try_into().unwrap_or(u64::MAX)
+}

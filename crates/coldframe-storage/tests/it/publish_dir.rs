@@ -1,0 +1,100 @@
+//! A directory appears with all its files, or not at all.
+
+use std::fs;
+
+use coldframe_storage::{MappedFile, PendingDir, Storage, StorageError};
+use coldframe_units::FileOffset;
+
+use crate::{mode, names};
+
+#[test]
+fn all_files_appear_at_once_and_read_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snap");
+    let pending = PendingDir::create(&path).unwrap();
+    assert_eq!(mode(pending.path()), 0o700);
+    for name in ["memory", "state"] {
+        let file = pending.file(name).unwrap();
+        assert_eq!(mode(file.path()), 0o600);
+        file.write_at(FileOffset::ZERO, name.as_bytes()).unwrap();
+    }
+    assert!(!path.exists());
+    assert_eq!(pending.publish().unwrap(), path);
+    assert_eq!(names(dir.path()), ["snap"]);
+    assert_eq!(names(&path), ["memory", "state"]);
+    for name in ["memory", "state"] {
+        assert_eq!(mode(&path.join(name)), 0o400);
+        let mapped = MappedFile::open_published(&path.join(name)).unwrap();
+        assert_eq!(mapped.as_slice(), name.as_bytes());
+    }
+}
+
+#[test]
+fn dropped_unpublished_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let pending = PendingDir::create(&dir.path().join("snap")).unwrap();
+    let _still_open = pending.file("memory").unwrap();
+    drop(pending);
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn a_taken_name_is_refused_at_once_and_at_the_rename() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, is_dir) in [("directory", true), ("file", false)] {
+        let path = dir.path().join(name);
+        let late = PendingDir::create(&path).unwrap();
+        if is_dir {
+            fs::create_dir(&path)
+        } else {
+            fs::write(&path, b"old")
+        }
+        .unwrap();
+        assert!(PendingDir::create(&path).unwrap_err().is_exists());
+        assert!(late.publish().unwrap_err().is_exists());
+    }
+    assert_eq!(names(dir.path()), ["directory", "file"]);
+    assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"old");
+    assert!(names(&dir.path().join("directory")).is_empty());
+}
+
+#[test]
+fn the_second_of_two_savers_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snap");
+    let (first, second) = (
+        PendingDir::create(&path).unwrap(),
+        PendingDir::create(&path).unwrap(),
+    );
+    first.file("one").unwrap();
+    second.file("two").unwrap();
+    first.publish().unwrap();
+    assert!(second.publish().unwrap_err().is_exists());
+    assert_eq!(names(dir.path()), ["snap"]);
+    assert_eq!(names(&path), ["one"]);
+}
+
+#[test]
+fn file_names_are_plain_and_unique() {
+    let dir = tempfile::tempdir().unwrap();
+    let pending = PendingDir::create(&dir.path().join("snap")).unwrap();
+    for bad in ["", ".", "..", "a/b", "../x", "/x", "a/"] {
+        let error = pending.file(bad).unwrap_err();
+        assert!(
+            matches!(error, StorageError::BadName { .. }),
+            "{bad:?}: {error}"
+        );
+    }
+    pending.file("memory").unwrap();
+    assert!(pending.file("memory").unwrap_err().is_exists());
+}
+
+#[test]
+fn what_is_no_file_is_not_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let pending = PendingDir::create(&dir.path().join("snap")).unwrap();
+    fs::create_dir(pending.path().join("planted")).unwrap();
+    let error = pending.publish().unwrap_err();
+    assert!(matches!(error, StorageError::NotRegular { .. }), "{error}");
+    assert!(names(dir.path()).is_empty());
+}
