@@ -1,0 +1,145 @@
+//! Portable by refusal: what differs between two hosts, item by item, and who agreed to it.
+//!
+//! Invariant: an [`Acceptance`] exists only if every item that had to be waived was waived by its
+//! own name and none was impossible; only [`PortabilityReport::accept`] makes one.
+
+mod compare;
+
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::HostIdentity;
+
+/// What a difference means for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Both hosts say the same.
+    Same,
+    /// They differ, and the guest cannot tell or is served as well.
+    Compatible,
+    /// The guest may break: somebody must have said that it may.
+    MustBeWaived,
+    /// It cannot be restored here at all.
+    Impossible,
+}
+
+/// One item of a report. The items of CPUID, MSRs and id registers are listed only if they differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name, by which it is waived, such as `cpuid.0x00000007.0x0.ebx` or `tsc.khz`.
+    pub item: String,
+    /// What the snapshot's host said; empty if it had no such item.
+    pub saved: String,
+    /// What this host says; empty if it has no such item.
+    pub host: String,
+    /// What that means.
+    pub verdict: Verdict,
+}
+
+/// Everything in which two hosts were compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortabilityReport {
+    differences: Vec<Difference>,
+}
+
+/// Proof that a report was looked at: every item that had to be waived was.
+///
+/// It cannot be made in any other way; a restore takes it by value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    waived: BTreeSet<String>,
+}
+
+/// A report that was not accepted: what stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} of the saved host cannot be had here: {}", count(.items), names(.items))]
+pub struct Refused {
+    /// The items that were not waived or cannot be.
+    pub items: Vec<Difference>,
+}
+
+impl PortabilityReport {
+    /// What a guest saved on `saved` would find different on `host`.
+    #[must_use]
+    pub fn compare(saved: &HostIdentity, host: &HostIdentity) -> Self {
+        Self {
+            differences: compare::compare(saved, host),
+        }
+    }
+
+    /// Every item.
+    #[must_use]
+    pub fn differences(&self) -> &[Difference] {
+        &self.differences
+    }
+
+    /// The gravest verdict of all.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let verdicts = self.differences.iter().map(|difference| difference.verdict);
+        verdicts.max().unwrap_or(Verdict::Same)
+    }
+
+    /// Agrees to the differences named in `waivers`, and to no other.
+    ///
+    /// # Errors
+    /// [`Refused`] with every item that had to be waived and was not, or that is impossible.
+    pub fn accept(&self, waivers: &[&str]) -> Result<Acceptance, Refused> {
+        let stands = |difference: &&Difference| match difference.verdict {
+            Verdict::Same | Verdict::Compatible => false,
+            Verdict::MustBeWaived => !waivers.contains(&difference.item.as_str()),
+            Verdict::Impossible => true,
+        };
+        let items: Vec<_> = self.differences.iter().filter(stands).cloned().collect();
+        if items.is_empty() {
+            let waived = waivers.iter().map(|name| (*name).to_string()).collect();
+            Ok(Acceptance { waived })
+        } else {
+            Err(Refused { items })
+        }
+    }
+}
+
+impl Acceptance {
+    /// Whether the item of this name was waived.
+    #[must_use]
+    pub fn waives(&self, item: &str) -> bool {
+        self.waived.contains(item)
+    }
+
+    /// Whether the model-specific register `index` was waived: it may then be left out.
+    #[must_use]
+    pub fn waives_msr(&self, index: u32) -> bool {
+        self.waives(&msr_item(index))
+    }
+}
+
+/// The name by which a model-specific register is waived.
+#[must_use]
+pub fn msr_item(index: u32) -> String {
+    alloc::format!("msr.{index:#010x}")
+}
+
+fn count(items: &[Difference]) -> String {
+    match items.len() {
+        1 => "one item".to_string(),
+        more => alloc::format!("{more} items"),
+    }
+}
+
+/// The first few names; a hundred CPUID bits would not be one line.
+fn names(items: &[Difference]) -> String {
+    const SHOWN_MAX: usize = 6;
+    let mut text = String::new();
+    for (position, difference) in items.iter().take(SHOWN_MAX).enumerate() {
+        if position > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&difference.item);
+    }
+    if items.len() > SHOWN_MAX {
+        text.push_str(", ...");
+    }
+    text
+}

@@ -1,0 +1,6 @@
+//! Tests of the hypervisor interface.
+#![allow(clippy::unwrap_used)]
+
+mod plan;
+mod portability;
+mod state;
