@@ -1,0 +1,3 @@
+//! The section bodies, one module of frozen structures for each version.
+
+pub mod v1;
