@@ -1,0 +1,258 @@
+//! A chain: one Full file and the Diffs made on it, in order, seen as one memory.
+//!
+//! Invariant: a [`Chain`] that exists has a Full file at its bottom; each other file is a Diff that
+//! names the one below it by root; all have the same RAM layout and architecture.
+
+use std::sync::Arc;
+
+use coldframe_envelope::{DecodeError, Limits};
+use coldframe_memfile::{Content, Extents, Kind, MemFile};
+use coldframe_storage::{ByteSource, MappedFile};
+use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RamOffset, RootHash};
+
+use crate::MemError;
+use crate::chain::sweep::{Piece, sweep};
+
+pub(crate) mod sweep;
+
+/// Memory files that together hold every page of a guest.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    layers: Vec<Layer>,
+}
+
+/// A run of bytes with one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it begins in RAM.
+    pub start: RamOffset,
+    /// How long it is; never 0.
+    pub len: ByteLen,
+    /// The number of the file that it is in, counted from the Full file, which is 0.
+    pub layer: usize,
+    /// Where its bytes are in that file, or that they are zero.
+    pub content: Content,
+}
+
+impl Chain {
+    /// From one Full file and any number of Diffs, each on the one before it.
+    ///
+    /// # Errors
+    /// [`MemError::EmptyChain`], [`MemError::WrongKind`], [`MemError::OtherMachine`],
+    /// [`MemError::Decode`] (for a wrong parent too, see [`MemError::is_wrong_parent`]).
+    pub fn open(files: Vec<Arc<MappedFile>>) -> Result<Self, MemError> {
+        let mut files = files.into_iter();
+        let base = Layer::open(files.next().ok_or(MemError::EmptyChain)?)?;
+        base.check_kind(Kind::Full)?;
+        let chain = Self { layers: vec![base] };
+        files.try_fold(chain, Self::apply)
+    }
+
+    /// The chain with one more Diff on top: the memory after it.
+    ///
+    /// # Errors
+    /// As [`Chain::open`].
+    pub fn apply(mut self, diff: Arc<MappedFile>) -> Result<Self, MemError> {
+        let diff = Layer::open(diff)?;
+        diff.check_follows(self.top())?;
+        self.layers.push(diff);
+        Ok(self)
+    }
+
+    /// Where RAM lies in the guest.
+    #[must_use]
+    pub fn layout(&self) -> &RamLayout {
+        &self.top().layout
+    }
+
+    /// The guest's architecture.
+    #[must_use]
+    pub fn arch(&self) -> Arch {
+        self.top().arch
+    }
+
+    /// The root of the youngest file.
+    #[must_use]
+    pub fn root(&self) -> RootHash {
+        self.top().root
+    }
+
+    /// How many files there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Always false: there is a Full file.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The smallest page size of the files.
+    #[must_use]
+    pub fn page_size(&self) -> PageSize {
+        finest(&self.layers)
+    }
+
+    /// Where each byte of RAM comes from: the youngest file that has it. Segments are ascending,
+    /// leave nothing out, and are as long as they can be.
+    ///
+    /// # Errors
+    /// [`MemError::Decode`]: the extents of a file are damaged.
+    pub fn resolve(&self) -> Result<Vec<Segment>, MemError> {
+        let pieces = resolve(&self.layers)?;
+        Ok(pieces.into_iter().map(Segment::from).collect())
+    }
+
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    fn top(&self) -> &Layer {
+        self.layers.last().expect("a chain has a Full file")
+    }
+}
+
+impl From<Piece> for Segment {
+    fn from(piece: Piece) -> Self {
+        Self {
+            start: RamOffset::new(piece.range.start),
+            len: ByteLen::new(piece.range.end - piece.range.start),
+            layer: piece.layer,
+            content: match piece.file {
+                Some(offset) => Content::Data {
+                    file_offset: FileOffset::new(offset),
+                },
+                None => Content::Zero,
+            },
+        }
+    }
+}
+
+/// One file of a chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub file: Arc<MappedFile>,
+    pub kind: Kind,
+    pub arch: Arch,
+    pub page_size: PageSize,
+    pub layout: RamLayout,
+    pub root: RootHash,
+    pub data_offset: u64,
+}
+
+impl Layer {
+    pub fn open(file: Arc<MappedFile>) -> Result<Self, MemError> {
+        let view = view(&file)?;
+        Ok(Self {
+            kind: view.kind(),
+            arch: view.arch(),
+            page_size: view.page_size(),
+            layout: view.layout().clone(),
+            root: view.root(),
+            data_offset: view.data_offset().get(),
+            file,
+        })
+    }
+
+    pub fn view(&self) -> Result<MemFile<'_>, MemError> {
+        view(&self.file)
+    }
+
+    pub fn extents(&self) -> Result<Extents<'_>, MemError> {
+        self.view()?
+            .extents()
+            .map_err(|source| self.refused(source))
+    }
+
+    /// The extents as pieces of RAM.
+    pub fn pieces(&self, layer: usize) -> Result<impl Iterator<Item = Piece> + '_, MemError> {
+        let page_size = self.page_size;
+        Ok(self.extents()?.iter().map(move |extent| {
+            let start = extent.run.start().get() << page_size.log2();
+            Piece {
+                range: start..start + (extent.run.count() << page_size.log2()),
+                layer,
+                file: match extent.content {
+                    Content::Data { file_offset } => Some(file_offset.get()),
+                    Content::Zero => None,
+                },
+            }
+        }))
+    }
+
+    /// Bytes of the file's data section, which an extent of it names.
+    pub fn bytes(&self, file_offset: u64, len: u64) -> &[u8] {
+        &self.file.as_slice()[file_offset as usize..][..len as usize]
+    }
+
+    pub fn refused(&self, source: DecodeError) -> MemError {
+        MemError::Decode {
+            path: self.file.path().to_path_buf(),
+            source,
+        }
+    }
+
+    pub fn check_kind(&self, expected: Kind) -> Result<(), MemError> {
+        let name = |kind| match kind {
+            Kind::Full => "full",
+            Kind::Diff => "diff",
+        };
+        if self.kind == expected {
+            return Ok(());
+        }
+        Err(MemError::WrongKind {
+            path: self.file.path().to_path_buf(),
+            expected: name(expected),
+            found: name(self.kind),
+        })
+    }
+
+    /// Checks that this is a Diff made on `parent`.
+    pub fn check_follows(&self, parent: &Self) -> Result<(), MemError> {
+        self.check_kind(Kind::Diff)?;
+        self.check_machine(parent)?;
+        self.view()?
+            .check_parent(parent.root)
+            .map_err(|source| self.refused(source))
+    }
+
+    /// Checks that both are of the same RAM layout and architecture.
+    pub fn check_machine(&self, other: &Self) -> Result<(), MemError> {
+        let what = if self.layout != other.layout {
+            "RAM layout"
+        } else if self.arch != other.arch {
+            "architecture"
+        } else {
+            return Ok(());
+        };
+        Err(MemError::OtherMachine {
+            path: self.file.path().to_path_buf(),
+            what,
+        })
+    }
+}
+
+fn view(file: &MappedFile) -> Result<MemFile<'_>, MemError> {
+    MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(|source| MemError::Decode {
+        path: file.path().to_path_buf(),
+        source,
+    })
+}
+
+/// The smallest page size of files; there is at least one.
+pub(crate) fn finest(layers: &[Layer]) -> PageSize {
+    let sizes = layers.iter().map(|layer| layer.page_size);
+    sizes.min().expect("there is at least one file")
+}
+
+/// Where the bytes come from that one of `layers` has; what none of them has is left out.
+pub(crate) fn resolve(layers: &[Layer]) -> Result<Vec<Piece>, MemError> {
+    let sources: Result<Vec<_>, _> = layers
+        .iter()
+        .enumerate()
+        .map(|(index, layer)| layer.pieces(index))
+        .collect();
+    Ok(sweep(sources?))
+}

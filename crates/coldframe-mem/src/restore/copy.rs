@@ -1,0 +1,170 @@
+//! Restore by copying: every page that is not zero is written into the guest's memory.
+//!
+//! Invariant: memory that is to be zero is not touched unless something was there before.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use coldframe_units::BLOCK_BYTES;
+
+use crate::chain::{Chain, resolve, sweep::Piece};
+use crate::ram::RamMap;
+use crate::residency::Residency;
+use crate::restore::{Checker, Verify};
+use crate::{GuestRam, MemError};
+
+/// Bytes that a thread takes on at a time; whole blocks.
+const UNIT_BYTES: u64 = 16 * BLOCK_BYTES;
+
+/// Threads that copy; more would wait for memory.
+const THREADS: usize = 2;
+
+/// What is known of the memory to restore into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// It is new, and all zero: what is zero in the snapshot is passed over.
+    Zeroed,
+    /// It may hold anything: what is zero in the snapshot is overwritten where it was touched.
+    Used,
+}
+
+/// How memory is copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CopyOptions {
+    /// What is known of the memory.
+    pub target: Target,
+    /// Whether blocks are checked as they are read.
+    pub verify: Verify,
+}
+
+/// Copies the memory of `chain` into a guest that does not run.
+///
+/// # Errors
+/// [`MemError::TargetLayout`]; [`MemError::Decode`], [`MemError::Damaged`] (the memory then holds
+/// a part of it); [`MemError::Residency`] for a used target.
+pub fn restore_copy<R: GuestRam + ?Sized>(
+    chain: &Chain,
+    ram: &R,
+    options: CopyOptions,
+) -> Result<(), MemError> {
+    let started = Instant::now();
+    let map = RamMap::new(ram)?;
+    map.check_layout(chain.layout())?;
+    let ram_bytes = chain.layout().total().get();
+    let _span = tracing::info_span!("restore_copy", ram_bytes).entered();
+    let units = units(resolve(chain.layers())?);
+    let checkers = match options.verify {
+        Verify::Yes => Checker::of(chain.layers())?,
+        Verify::No => Vec::new(),
+    };
+    let job = Job {
+        chain,
+        map: &map,
+        checkers: &checkers,
+        residency: match options.target {
+            Target::Used => Some(Residency::new(&map)?),
+            Target::Zeroed => None,
+        },
+    };
+    job.run(&units)?;
+    tracing::info!(
+        ram_bytes,
+        extents = units.len(),
+        duration_us = started.elapsed().as_micros() as u64,
+        "memory restored by copy"
+    );
+    Ok(())
+}
+
+/// Cuts pieces where blocks end, into units of bounded work. Zero costs nothing: it is not cut.
+fn units(pieces: Vec<Piece>) -> Vec<Piece> {
+    let mut units = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        if piece.file.is_none() {
+            units.push(piece);
+            continue;
+        }
+        let mut next = piece.range.start;
+        while next < piece.range.end {
+            let end = (next / UNIT_BYTES + 1) * UNIT_BYTES;
+            let part = piece.part(&(next..end));
+            next = part.range.end;
+            units.push(part);
+        }
+    }
+    units
+}
+
+struct Job<'a> {
+    chain: &'a Chain,
+    map: &'a RamMap<'a>,
+    checkers: &'a [Checker<'a>],
+    residency: Option<Residency>,
+}
+
+impl Job<'_> {
+    fn run(&self, units: &[Piece]) -> Result<(), MemError> {
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let worker = || {
+            // Counters only: what the threads write is handed over by joining them.
+            while !failed.load(Ordering::Relaxed) {
+                let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                    break;
+                };
+                self.restore(unit)
+                    .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        let data = units.iter().filter(|unit| unit.file.is_some()).count();
+        if data < 2 * THREADS {
+            return worker();
+        }
+        thread::scope(|scope| {
+            let others: Vec<_> = (1..THREADS).map(|_| scope.spawn(worker)).collect();
+            let mut result = worker();
+            for other in others {
+                match other.join() {
+                    Ok(other) => result = result.and(other),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            result
+        })
+    }
+
+    fn restore(&self, unit: &Piece) -> Result<(), MemError> {
+        let Some(file) = unit.file else {
+            return self.zero(&unit.range);
+        };
+        if let Some(checker) = self.checkers.get(unit.layer) {
+            let first = unit.range.start / BLOCK_BYTES * BLOCK_BYTES;
+            for block in (first..unit.range.end).step_by(BLOCK_BYTES as usize) {
+                checker.check(block)?;
+            }
+        }
+        let layer = &self.chain.layers()[unit.layer];
+        let bytes = layer.bytes(file, unit.range.end - unit.range.start);
+        for (window, part) in self.map.pieces(unit.range.clone()) {
+            let skip = (part.start - unit.range.start) as usize;
+            let len = (part.end - part.start) as usize;
+            window.write(part.start, &bytes[skip..skip + len]);
+        }
+        Ok(())
+    }
+
+    fn zero(&self, range: &Range<u64>) -> Result<(), MemError> {
+        let Some(residency) = &self.residency else {
+            return Ok(());
+        };
+        for (window, part) in self.map.pieces(range.clone()) {
+            for span in residency.touched(window, &part)? {
+                window.write_zeros(&span);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,14 @@
+//! Capture, restore and the algebra of chains, on memory of this process.
+#![allow(clippy::unwrap_used)]
+
+mod algebra;
+mod budget;
+mod capture;
+mod chain;
+mod fault;
+mod model;
+mod recapture;
+mod support;
+mod verify;
+#[cfg(feature = "vm-memory")]
+mod vm_memory;
