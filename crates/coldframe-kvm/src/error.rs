@@ -1,0 +1,254 @@
+//! What can go wrong between this crate and the kernel: one variant for each operation.
+
+use std::fmt;
+use std::io;
+
+use coldframe_dirty::DirtyError;
+use coldframe_hv::{ItemKind, StateError};
+use coldframe_units::{ByteLen, GuestAddr, RamOffset};
+
+/// What an operation was done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The machine as a whole.
+    Vm,
+    /// One vCPU, by its position.
+    Vcpu(u32),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vm => f.write_str("the VM"),
+            Self::Vcpu(index) => write!(f, "vCPU {index}"),
+        }
+    }
+}
+
+/// An operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KvmError {
+    /// Finding out what this host is.
+    #[error("{what} of this host cannot be read")]
+    Probe {
+        /// What was asked for.
+        what: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading a structure.
+    #[error("{item} of {place} cannot be read")]
+    GetItem {
+        /// Which structure.
+        item: ItemKind,
+        /// Of what.
+        place: Place,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing a structure.
+    #[error("{item} of {place} cannot be set")]
+    SetItem {
+        /// Which structure.
+        item: ItemKind,
+        /// Of what.
+        place: Place,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading model-specific registers.
+    #[error("the model-specific registers of vCPU {vcpu} cannot be read")]
+    GetMsrs {
+        /// Which vCPU.
+        vcpu: u32,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing model-specific registers as such.
+    #[error("the model-specific registers of vCPU {vcpu} cannot be set")]
+    SetMsrs {
+        /// Which vCPU.
+        vcpu: u32,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing one model-specific register: the kernel refused this value.
+    #[error("vCPU {vcpu} refuses the value {value:#x} of model-specific register {index:#x}")]
+    SetMsr {
+        /// Which vCPU.
+        vcpu: u32,
+        /// Which register.
+        index: u32,
+        /// The value that was saved.
+        value: u64,
+    },
+    /// Telling a vCPU's watchdogs that it was stopped.
+    #[error("vCPU {vcpu} cannot be told that it was stopped")]
+    KvmclockCtrl {
+        /// Which vCPU.
+        vcpu: u32,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Finishing the I/O exit that a vCPU was stopped at.
+    #[error("the pending I/O of a vCPU cannot be completed")]
+    CompletePendingIo {
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Checking a state before anything is written.
+    #[error("the state is not well formed")]
+    CheckState {
+        /// What is wrong with it.
+        #[source]
+        source: StateError,
+    },
+    /// Matching the vCPUs of a state to those of the machine.
+    #[error("the state has {saved} vCPUs, the machine {here}, or their indexes differ")]
+    MatchVcpus {
+        /// How many were saved.
+        saved: usize,
+        /// How many the machine has.
+        here: usize,
+    },
+    /// Finding a structure in a state.
+    #[error("the state lacks {item} of {place}")]
+    FindItem {
+        /// Which structure.
+        item: ItemKind,
+        /// Of what.
+        place: Place,
+    },
+    /// Matching a structure's length to the kernel's.
+    #[error("{item} of {place} is {found} bytes long, the kernel's is {expected}")]
+    MatchItem {
+        /// Which structure.
+        item: ItemKind,
+        /// Of what.
+        place: Place,
+        /// Its length in the state.
+        found: usize,
+        /// Its length in this kernel.
+        expected: usize,
+    },
+    /// A plan has a step that this adapter does not know.
+    #[error("the plan has the step {step}, which this adapter cannot do")]
+    FollowPlan {
+        /// Its name.
+        step: String,
+    },
+    /// Making a new generation id.
+    #[error("the system has no random bytes for a generation id")]
+    NewGeneration {
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Switching dirty tracking on.
+    #[error("dirty tracking cannot be switched on ({what})")]
+    EnableTracking {
+        /// Which means.
+        what: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Registering a memory slot that is no memory slot.
+    #[error("slot {slot} at {addr} of {len} bytes is empty, taken, too large or not page-aligned")]
+    CheckSlot {
+        /// Number of the slot.
+        slot: u32,
+        /// Guest address.
+        addr: GuestAddr,
+        /// Length.
+        len: ByteLen,
+    },
+    /// Registering a memory slot.
+    #[error("slot {slot} at {addr} of {len} bytes cannot be registered")]
+    RegisterSlot {
+        /// Number of the slot.
+        slot: u32,
+        /// Guest address.
+        addr: GuestAddr,
+        /// Length.
+        len: ByteLen,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading the dirty log of a slot.
+    #[error("the dirty log of slot {slot} cannot be read")]
+    GetDirtyLog {
+        /// Number of the slot.
+        slot: u32,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Clearing part of the dirty log of a slot.
+    #[error("pages {first_page} and after of the dirty log of slot {slot} cannot be cleared")]
+    ClearDirtyLog {
+        /// Number of the slot.
+        slot: u32,
+        /// First page of the part.
+        first_page: u64,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Mapping the dirty ring of a vCPU.
+    #[error("the dirty ring of vCPU {vcpu} cannot be mapped")]
+    MapDirtyRing {
+        /// Which vCPU.
+        vcpu: u32,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Giving the entries of the dirty rings back to the kernel.
+    #[error("the dirty rings cannot be reset")]
+    ResetDirtyRings {
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A dirty ring had no free entry left: pages may be missing from it. All pages are marked.
+    #[error(
+        "the dirty ring of vCPU {vcpu} was overrun, all pages count as dirty: use a larger ring"
+    )]
+    OverrunDirtyRing {
+        /// Number of the vCPU.
+        vcpu: usize,
+    },
+    /// Reading an entry of a dirty ring that names no page of ours.
+    #[error("a dirty ring names page {page} of slot {slot}, which is not registered")]
+    ReadDirtyRing {
+        /// Number of the slot.
+        slot: u32,
+        /// The page in it.
+        page: u64,
+    },
+    /// Harvesting into a bitmap of a RAM that is too small.
+    #[error("the slots end at RAM offset {end}, the bitmap's RAM has {ram} bytes")]
+    MatchBitmap {
+        /// Where the last slot ends.
+        end: RamOffset,
+        /// Length of the bitmap's RAM.
+        ram: ByteLen,
+    },
+    /// Marking pages in the bitmap.
+    #[error("dirty pages cannot be marked")]
+    MarkDirty {
+        /// What the bitmap says.
+        #[source]
+        source: DirtyError,
+    },
+}

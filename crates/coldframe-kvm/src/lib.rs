@@ -1,0 +1,53 @@
+//! KVM adapter: freeze and thaw vCPUs and VM state, dirty logs and rings.
+//!
+//! For VMMs on Linux that use `kvm-ioctls`. [`KvmMachine`] reads and writes all that KVM keeps of
+//! an x86_64 machine, in the order of `coldframe-hv`'s plans; [`KvmHost`] says what a guest would
+//! find different on this host; [`KvmDirty`] says which pages the guest wrote.
+//!
+//! ```
+//! # #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use coldframe_hv::Machine;
+//! use coldframe_kvm::{KvmHost, KvmMachine};
+//!
+//! # if !std::path::Path::new("/dev/kvm").exists() { return Ok(()); }
+//! let kvm = kvm_ioctls::Kvm::new()?;
+//! let (host, vm, other) = (KvmHost::probe(&kvm)?, kvm.create_vm()?, kvm.create_vm()?);
+//! let (vcpu, thawed) = (vm.create_vcpu(0)?, other.create_vcpu(0)?);
+//!
+//! let state = KvmMachine::new(&host, &vm, [&vcpu]).save()?;
+//! let accepted = host.compare(&state).accept(&[])?;
+//! let restored = KvmMachine::new(&host, &other, [&thawed]).restore(&state, accepted)?;
+//! println!("tell the guest that it is now {}", restored.generation());
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+//! # fn main() {}
+//! ```
+//!
+//! What it does not do: it makes no machine, runs no vCPU and copies no memory; pausing is the
+//! VMM's own. The state of aarch64 is not there yet; on other systems the crate is empty.
+#![deny(missing_docs)]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("coldframe supports 64-bit targets only");
+
+#[cfg(target_os = "linux")]
+mod dirty;
+#[cfg(target_os = "linux")]
+mod error;
+#[cfg(target_os = "linux")]
+mod slot;
+#[cfg(target_os = "linux")]
+mod sys;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod x86_64;
+
+#[cfg(target_os = "linux")]
+pub use dirty::{KvmDirty, is_ring_full};
+#[cfg(target_os = "linux")]
+pub use error::{KvmError, Place};
+#[cfg(target_os = "linux")]
+pub use slot::{RegisteredSlot, SlotTable, Tracking};
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use x86_64::{KvmHost, KvmMachine, complete_pending_io};

@@ -1,0 +1,212 @@
+//! The kernel's calls, with lengths that cannot be wrong.
+//!
+//! # Safety
+//! An ioctl's number carries the length of the structure that the kernel reads or writes
+//! (`_IOC_SIZE`, include/uapi/asm-generic/ioctl.h). [`Request`] is built from that length, and the
+//! two calls on plain structures ([`read`], [`write`]) refuse a buffer that is shorter. Calls whose
+//! structure points elsewhere, or is longer than its number says, have their own function that
+//! states what it proves.
+#![allow(unsafe_code)]
+// Of these, aarch64 uses those for dirty pages only, until its state has an adapter.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use kvm_bindings::{
+    kvm_clear_dirty_log, kvm_device_attr, kvm_dirty_log, kvm_userspace_memory_region,
+};
+use libc::c_ulong;
+
+/// The number of an ioctl of KVM on a structure without pointers.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    number: c_ulong,
+    bytes: usize,
+}
+
+const WRITE: c_ulong = 1;
+const READ: c_ulong = 2;
+
+const fn number(direction: c_ulong, nr: c_ulong, bytes: usize) -> c_ulong {
+    const KVMIO: c_ulong = 0xae;
+    assert!(bytes < 1 << 14);
+    direction << 30 | (bytes as c_ulong) << 16 | KVMIO << 8 | nr
+}
+
+impl Request {
+    /// `_IOR`: the kernel writes `bytes`.
+    pub(crate) const fn read(nr: c_ulong, bytes: usize) -> Self {
+        Self {
+            number: number(READ, nr, bytes),
+            bytes,
+        }
+    }
+
+    /// `_IOW`: the kernel reads `bytes`.
+    pub(crate) const fn write(nr: c_ulong, bytes: usize) -> Self {
+        Self {
+            number: number(WRITE, nr, bytes),
+            bytes,
+        }
+    }
+
+    /// `_IOWR`: the kernel reads and writes `bytes`.
+    pub(crate) const fn read_write(nr: c_ulong, bytes: usize) -> Self {
+        Self {
+            number: number(READ | WRITE, nr, bytes),
+            bytes,
+        }
+    }
+
+    /// Length of the structure.
+    pub(crate) const fn bytes(self) -> usize {
+        self.bytes
+    }
+}
+
+fn checked(answer: libc::c_int) -> io::Result<u32> {
+    u32::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// Has the kernel fill `buffer`, or read and fill it.
+pub(crate) fn read(fd: &impl AsRawFd, request: Request, buffer: &mut [u8]) -> io::Result<()> {
+    assert!(
+        buffer.len() >= request.bytes,
+        "the buffer holds the whole structure"
+    );
+    // SAFETY: the kernel reads and writes `request.bytes` bytes for this number; the buffer has
+    // been checked to be that long, and is borrowed exclusively.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), request.number, buffer.as_mut_ptr()) };
+    checked(answer).map(drop)
+}
+
+/// Has the kernel read `bytes`.
+pub(crate) fn write(fd: &impl AsRawFd, request: Request, bytes: &[u8]) -> io::Result<()> {
+    assert!(
+        bytes.len() >= request.bytes,
+        "the buffer holds the whole structure"
+    );
+    // SAFETY: the kernel reads `request.bytes` bytes for this number and writes none; the buffer
+    // has been checked to be that long.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), request.number, bytes.as_ptr()) };
+    checked(answer).map(drop)
+}
+
+/// A request without a structure.
+pub(crate) fn plain(fd: &impl AsRawFd, nr: c_ulong) -> io::Result<u32> {
+    // SAFETY: `_IO` requests take no pointer.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number(0, nr, 0), 0) })
+}
+
+/// One `u64` attribute of a vCPU.
+#[derive(Clone, Copy)]
+pub(crate) struct Attribute {
+    /// Group.
+    pub(crate) group: u32,
+    /// Attribute in the group; of one that is a `u64`.
+    pub(crate) attr: u64,
+}
+
+fn attribute(fd: &impl AsRawFd, nr: c_ulong, which: Attribute, value: *mut u64) -> io::Result<()> {
+    let request = kvm_device_attr {
+        flags: 0,
+        group: which.group,
+        attr: which.attr,
+        addr: value as u64,
+    };
+    let number = number(WRITE, nr, size_of::<kvm_device_attr>());
+    // SAFETY: `request` lives through the call; it points to a live u64 that the three callers
+    // below borrow exclusively, and each `Attribute` of this crate is one u64.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) }).map(drop)
+}
+
+/// `KVM_HAS_DEVICE_ATTR` on a vCPU (api.rst, section of that name; devices/vcpu.rst).
+pub(crate) fn has_attribute(fd: &impl AsRawFd, which: Attribute) -> bool {
+    let mut unused = 0;
+    attribute(fd, 0xe3, which, &raw mut unused).is_ok()
+}
+
+/// `KVM_GET_DEVICE_ATTR` on a vCPU (api.rst, section of that name; devices/vcpu.rst).
+pub(crate) fn get_attribute(fd: &impl AsRawFd, which: Attribute) -> io::Result<u64> {
+    let mut value = 0;
+    attribute(fd, 0xe2, which, &raw mut value)?;
+    Ok(value)
+}
+
+/// `KVM_SET_DEVICE_ATTR` on a vCPU (api.rst, section of that name; devices/vcpu.rst).
+pub(crate) fn set_attribute(fd: &impl AsRawFd, which: Attribute, mut value: u64) -> io::Result<()> {
+    attribute(fd, 0xe1, which, &raw mut value)
+}
+
+/// `KVM_SET_USER_MEMORY_REGION` (api.rst, section of that name).
+///
+/// # Safety
+/// The host memory that `region` names must stay mapped for as long as the machine lives.
+pub(crate) unsafe fn set_memory_region(
+    fd: &impl AsRawFd,
+    region: &kvm_userspace_memory_region,
+) -> io::Result<()> {
+    let number = number(WRITE, 0x46, size_of::<kvm_userspace_memory_region>());
+    // SAFETY: the kernel reads the structure, which is borrowed; the memory it names is the
+    // caller's promise.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const *region) }).map(drop)
+}
+
+/// `KVM_GET_DIRTY_LOG` (api.rst, section of that name).
+///
+/// # Safety
+/// The slot must have at most `64 * words.len()` pages.
+pub(crate) unsafe fn get_dirty_log(
+    fd: &impl AsRawFd,
+    slot: u32,
+    words: &mut [u64],
+) -> io::Result<()> {
+    let mut request = kvm_dirty_log {
+        slot,
+        ..Default::default()
+    };
+    request.__bindgen_anon_1.dirty_bitmap = words.as_mut_ptr().cast();
+    let number = number(WRITE, 0x42, size_of::<kvm_dirty_log>());
+    // SAFETY: the kernel writes one bit for each page of the slot, rounded up to 64 of them; the
+    // caller promises that `words` holds these, and it is borrowed exclusively.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) }).map(drop)
+}
+
+/// `KVM_CLEAR_DIRTY_LOG` (api.rst, section of that name): clears the pages whose bit is set in
+/// `words`, of `num_pages` from `first_page` on.
+pub(crate) fn clear_dirty_log(
+    fd: &impl AsRawFd,
+    slot: u32,
+    first_page: u64,
+    num_pages: u32,
+    words: &[u64],
+) -> io::Result<()> {
+    assert!(
+        u64::from(num_pages).div_ceil(64) <= words.len() as u64,
+        "a bit for each page"
+    );
+    let mut request = kvm_clear_dirty_log {
+        slot,
+        num_pages,
+        first_page,
+        ..Default::default()
+    };
+    request.__bindgen_anon_1.dirty_bitmap = words.as_ptr().cast_mut().cast();
+    let number = number(READ | WRITE, 0xc0, size_of::<kvm_clear_dirty_log>());
+    // SAFETY: the kernel only reads the bitmap (copy_from_user), one bit for each of `num_pages`
+    // pages rounded up to 64, which `words` was checked to hold.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) }).map(drop)
+}
+
+/// `KVM_RESET_DIRTY_RINGS` (api.rst, section of that name): how many entries were taken back.
+pub(crate) fn reset_dirty_rings(fd: &impl AsRawFd) -> io::Result<u32> {
+    plain(fd, 0xc7)
+}
+
+/// Bytes of a page of this host.
+pub(crate) fn host_page_bytes() -> u64 {
+    // SAFETY: sysconf takes a constant and touches no memory of ours.
+    let answer = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(answer).unwrap_or(4096)
+}

@@ -1,0 +1,15 @@
+//! State of an x86_64 machine: read and written by the plans of `coldframe-hv`.
+
+mod clocks;
+mod host;
+mod item;
+mod machine;
+mod msr;
+mod pending;
+mod restore;
+mod save;
+mod wide;
+
+pub use host::KvmHost;
+pub use machine::KvmMachine;
+pub use pending::complete_pending_io;

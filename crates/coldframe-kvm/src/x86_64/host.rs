@@ -1,0 +1,159 @@
+//! What this host offers to a guest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use coldframe_hv::{
+    CpuIdentity, CpuidLeaf, HostIdentity, Hypervisor, MachineState, PortabilityReport,
+};
+use coldframe_units::{Arch, PageSize};
+use kvm_bindings as kvm;
+use kvm_ioctls::{Kvm, VmFd};
+
+use super::wide;
+use crate::error::KvmError;
+use crate::sys;
+
+/// Capabilities that a guest can come to depend on. Those of dirty tracking are the VMM's affair.
+const CAPABILITIES: &[u32] = &[
+    kvm::KVM_CAP_IRQCHIP,
+    kvm::KVM_CAP_MP_STATE,
+    kvm::KVM_CAP_PIT2,
+    kvm::KVM_CAP_PIT_STATE2,
+    kvm::KVM_CAP_ADJUST_CLOCK,
+    kvm::KVM_CAP_VCPU_EVENTS,
+    kvm::KVM_CAP_INTR_SHADOW,
+    kvm::KVM_CAP_DEBUGREGS,
+    kvm::KVM_CAP_XCRS,
+    kvm::KVM_CAP_TSC_CONTROL,
+    kvm::KVM_CAP_GET_TSC_KHZ,
+    kvm::KVM_CAP_TSC_DEADLINE_TIMER,
+    kvm::KVM_CAP_KVMCLOCK_CTRL,
+    kvm::KVM_CAP_X86_SMM,
+    kvm::KVM_CAP_HYPERV_SYNIC,
+    kvm::KVM_CAP_VCPU_ATTRIBUTES,
+    kvm::KVM_CAP_NESTED_STATE,
+    kvm::KVM_CAP_SREGS2,
+];
+
+/// This host, probed once.
+#[derive(Clone, Debug)]
+pub struct KvmHost {
+    identity: HostIdentity,
+}
+
+fn probe_error(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
+    move |error| KvmError::Probe {
+        what,
+        source: io::Error::from_raw_os_error(error.errno()),
+    }
+}
+
+impl KvmHost {
+    /// Asks the kernel what it offers. Makes an empty machine of one vCPU for the questions that
+    /// only such a one answers, and drops it.
+    ///
+    /// Source: Documentation/virt/kvm/api.rst, `KVM_GET_SUPPORTED_CPUID`,
+    /// `KVM_GET_MSR_INDEX_LIST`, `KVM_CHECK_EXTENSION`, `KVM_GET_TSC_KHZ`.
+    ///
+    /// # Errors
+    /// [`KvmError::Probe`] naming what cannot be asked.
+    pub fn probe(kvm: &Kvm) -> Result<Self, KvmError> {
+        let cpuid = kvm
+            .get_supported_cpuid(kvm::KVM_MAX_CPUID_ENTRIES)
+            .map_err(probe_error("the CPUID"))?;
+        let cpuid: Vec<_> = cpuid.as_slice().iter().map(leaf).collect();
+        let msrs = kvm
+            .get_msr_index_list()
+            .map_err(probe_error("the list of model-specific registers"))?;
+        let vm = kvm.create_vm().map_err(probe_error("a machine"))?;
+        let vcpu = vm.create_vcpu(0).map_err(probe_error("a vCPU"))?;
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|source| {
+            KvmError::Probe {
+                what: "the kernel's release",
+                source,
+            }
+        })?;
+        let identity = HostIdentity {
+            arch: Arch::X86_64,
+            hypervisor: Hypervisor::Kvm,
+            cpu: cpu_identity(&cpuid),
+            cpuid,
+            id_registers: BTreeMap::new(),
+            msr_indexes: msrs.as_slice().iter().copied().collect::<BTreeSet<_>>(),
+            xsave_bytes: u32::try_from(wide::xsave_bytes(&vm)).unwrap_or(u32::MAX),
+            tsc_khz: vcpu.get_tsc_khz().ok().filter(|rate| *rate > 0),
+            counter_hz: None,
+            capabilities: capabilities(&vm),
+            kernel: kernel.trim().to_string(),
+            page_size: PageSize::new(sys::host_page_bytes()).unwrap_or(PageSize::SIZE_4K),
+        };
+        Ok(Self { identity })
+    }
+
+    /// What the host is.
+    #[must_use]
+    pub const fn identity(&self) -> &HostIdentity {
+        &self.identity
+    }
+
+    /// What a guest saved in `state` would find different here.
+    #[must_use]
+    pub fn compare(&self, state: &MachineState) -> PortabilityReport {
+        PortabilityReport::compare(&state.host, &self.identity)
+    }
+}
+
+fn capabilities(vm: &VmFd) -> BTreeMap<u32, i64> {
+    let ask = |number: &u32| (*number, i64::from(vm.check_extension_raw((*number).into())));
+    CAPABILITIES.iter().map(ask).collect()
+}
+
+fn leaf(entry: &kvm::kvm_cpuid_entry2) -> CpuidLeaf {
+    CpuidLeaf {
+        function: entry.function,
+        index: entry.index,
+        flags: entry.flags,
+        eax: entry.eax,
+        ebx: entry.ebx,
+        ecx: entry.ecx,
+        edx: entry.edx,
+    }
+}
+
+/// The CPU's name out of leaves 0, 1 and 0x80000002 to 4 (Intel SDM volume 2, CPUID).
+fn cpu_identity(cpuid: &[CpuidLeaf]) -> CpuIdentity {
+    let find = |function| {
+        let found = cpuid.iter().find(|leaf| leaf.function == function);
+        found.copied().unwrap_or_default()
+    };
+    let text = |registers: &[u32]| {
+        let bytes: Vec<u8> = registers
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        text.trim_matches(|c: char| c == '\0' || c.is_whitespace())
+            .to_string()
+    };
+    let vendor = find(0);
+    let signature = find(1).eax;
+    let base_family = signature >> 8 & 0xf;
+    let extended_family = if base_family == 0xf {
+        signature >> 20 & 0xff
+    } else {
+        0
+    };
+    let mut brand = Vec::new();
+    for function in 0x8000_0002..=0x8000_0004 {
+        let leaf = find(function);
+        brand.extend([leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]);
+    }
+    CpuIdentity {
+        vendor: text(&[vendor.ebx, vendor.edx, vendor.ecx]),
+        family: base_family + extended_family,
+        model: (signature >> 12 & 0xf0) | (signature >> 4 & 0xf),
+        stepping: signature & 0xf,
+        brand: text(&brand),
+    }
+}

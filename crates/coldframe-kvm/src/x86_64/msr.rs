@@ -1,0 +1,138 @@
+//! Model-specific registers: which are saved, read and written in chunks, every count checked.
+//!
+//! Invariant: a register that cannot be read is left out of the state, one that refuses its saved
+//! value is an error that names it. `KVM_GET_MSRS` and `KVM_SET_MSRS` stop at the first register
+//! they refuse and answer how many came before (Documentation/virt/kvm/api.rst, KVM_SET_MSRS).
+
+use std::collections::BTreeMap;
+use std::io;
+
+use coldframe_hv::{Acceptance, HostIdentity};
+use kvm_bindings::{KVM_MAX_MSR_ENTRIES, Msrs, kvm_msr_entry};
+use kvm_ioctls::VcpuFd;
+
+use crate::error::KvmError;
+
+/// The time-stamp counter.
+pub(super) const TSC: u32 = 0x10;
+/// The moment at which the LAPIC's timer fires, in deadline mode.
+pub(super) const TSC_DEADLINE: u32 = 0x6e0;
+
+/// Number of machine-check banks (low byte) and features.
+const MCG_CAP: u32 = 0x179;
+const MCG_STATUS: u32 = 0x17a;
+const MCG_CTL: u32 = 0x17b;
+const MC0_CTL: u32 = 0x400;
+const REGISTERS_PER_BANK: u32 = 4;
+
+/// Memory type ranges, which `KVM_GET_MSR_INDEX_LIST` leaves out (Intel SDM volume 3, 13.11).
+fn memory_types() -> impl Iterator<Item = u32> {
+    const FIXED: [u32; 11] = [
+        0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
+    ];
+    const DEFAULT: u32 = 0x2ff;
+    (0x200..0x210).chain(FIXED).chain([DEFAULT])
+}
+
+/// Machine-check registers, which the list leaves out since their number differs by vCPU.
+fn machine_checks(vcpu: &VcpuFd, index: u32) -> Result<Vec<u32>, KvmError> {
+    let capability = read(vcpu, index, &[MCG_CAP])?;
+    let banks = capability
+        .get(&MCG_CAP)
+        .map_or(0, |value| *value as u32 & 0xff);
+    let registers = MC0_CTL..MC0_CTL + banks * REGISTERS_PER_BANK;
+    Ok([MCG_STATUS, MCG_CTL].into_iter().chain(registers).collect())
+}
+
+/// Registers that switch features on, to be set before the state that needs them: feature control
+/// and what VMX is capable of.
+pub(super) const fn is_feature(index: u32) -> bool {
+    matches!(index, 0x3a | 0x480..=0x493)
+}
+
+/// Every register of the vCPU that can be read, the TSC and its deadline included.
+pub(super) fn read_all(
+    vcpu: &VcpuFd,
+    index: u32,
+    host: &HostIdentity,
+) -> Result<BTreeMap<u32, u64>, KvmError> {
+    let mut wanted = host.msr_indexes.clone();
+    wanted.extend(memory_types());
+    wanted.extend(machine_checks(vcpu, index)?);
+    wanted.extend([TSC, TSC_DEADLINE]);
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    read(vcpu, index, &wanted)
+}
+
+fn entry((index, data): (u32, u64)) -> kvm_msr_entry {
+    kvm_msr_entry {
+        index,
+        data,
+        ..Default::default()
+    }
+}
+
+fn chunk_of(values: impl Iterator<Item = (u32, u64)>) -> Msrs {
+    let entries: Vec<_> = values.take(KVM_MAX_MSR_ENTRIES).map(entry).collect();
+    Msrs::from_entries(&entries).expect("the chunk is no longer than the limit")
+}
+
+/// Those of `wanted` that can be read.
+pub(super) fn read(
+    vcpu: &VcpuFd,
+    index: u32,
+    wanted: &[u32],
+) -> Result<BTreeMap<u32, u64>, KvmError> {
+    let mut values = BTreeMap::new();
+    let mut rest = wanted;
+    while !rest.is_empty() {
+        let mut chunk = chunk_of(rest.iter().map(|register| (*register, 0)));
+        let asked = chunk.as_slice().len();
+        let got = vcpu
+            .get_msrs(&mut chunk)
+            .map_err(|error| KvmError::GetMsrs {
+                vcpu: index,
+                source: io::Error::from_raw_os_error(error.errno()),
+            })?;
+        let read = chunk.as_slice().iter().take(got);
+        values.extend(read.map(|entry| (entry.index, entry.data)));
+        // The one after the last that was read cannot be: leave it out and go on behind it.
+        let refused = usize::from(got < asked);
+        rest = rest.get(got + refused..).unwrap_or_default();
+    }
+    Ok(values)
+}
+
+/// Writes all of `values`. One that is refused is passed over if it has its value already, or was
+/// waived by name.
+pub(super) fn write(
+    vcpu: &VcpuFd,
+    index: u32,
+    values: &[(u32, u64)],
+    acceptance: &Acceptance,
+) -> Result<(), KvmError> {
+    let mut rest = values;
+    while !rest.is_empty() {
+        let chunk = chunk_of(rest.iter().copied());
+        let asked = chunk.as_slice().len();
+        let set = vcpu.set_msrs(&chunk).map_err(|error| KvmError::SetMsrs {
+            vcpu: index,
+            source: io::Error::from_raw_os_error(error.errno()),
+        })?;
+        if set < asked {
+            let (register, value) = rest[set];
+            let has_it = read(vcpu, index, &[register])?.get(&register) == Some(&value);
+            if !has_it && !acceptance.waives_msr(register) {
+                return Err(KvmError::SetMsr {
+                    vcpu: index,
+                    index: register,
+                    value,
+                });
+            }
+        }
+        rest = rest
+            .get(set + usize::from(set < asked)..)
+            .unwrap_or_default();
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! Writing a machine, in the order of the restore plan.
+
+use std::io;
+
+use coldframe_hv::{
+    Acceptance, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
+};
+use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use kvm_ioctls::VcpuFd;
+
+use super::item::{self, Row};
+use super::wide::{self, XsaveBuffer};
+use super::{KvmMachine, clocks, msr, save};
+use crate::error::{KvmError, Place};
+
+/// Writes the whole state.
+pub(super) fn restore(
+    machine: &KvmMachine<'_>,
+    state: &MachineState,
+    acceptance: &Acceptance,
+) -> Result<(), KvmError> {
+    check(machine, state)?;
+    for step in Plan::restore(Target::KvmX86_64).adapter_steps() {
+        match step.scope {
+            Scope::Vm => restore_vm(machine, step.op, &state.vm)?,
+            Scope::EachVcpu => {
+                for ((_, vcpu), state) in machine.numbered().zip(&state.vcpus) {
+                    restore_vcpu(machine, vcpu, step.op, state, acceptance)?;
+                }
+            }
+            Scope::AllVcpusTogether => match step.op {
+                Op::Tsc => clocks::write_counters(machine, state, acceptance)?,
+                other => return Err(unknown(other)),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Before anything is written: the shape of the state, its vCPUs, and what no vCPU can lack.
+fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError> {
+    state
+        .check()
+        .map_err(|source| KvmError::CheckState { source })?;
+    let indexes = state.vcpus.iter().map(|vcpu| vcpu.index);
+    if !indexes.eq(machine.numbered().map(|(index, _)| index)) {
+        return Err(KvmError::MatchVcpus {
+            saved: state.vcpus.len(),
+            here: machine.vcpus.len(),
+        });
+    }
+    for vcpu in &state.vcpus {
+        for item in [
+            ItemKind::REGS,
+            ItemKind::SREGS,
+            ItemKind::XSAVE,
+            ItemKind::VCPU_EVENTS,
+        ] {
+            if !vcpu.items.contains_key(&item) {
+                return Err(KvmError::FindItem {
+                    item,
+                    place: Place::Vcpu(vcpu.index),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unknown(op: Op) -> KvmError {
+    KvmError::FollowPlan {
+        step: op.to_string(),
+    }
+}
+
+fn restore_vm(machine: &KvmMachine<'_>, op: Op, state: &VmState) -> Result<(), KvmError> {
+    let row = match op {
+        Op::Pit => item::PIT2,
+        Op::Clock => return restore_clock(machine, state),
+        Op::PicMaster => item::PIC_MASTER,
+        Op::PicSlave => item::PIC_SLAVE,
+        Op::Ioapic => item::IOAPIC,
+        other => return Err(unknown(other)),
+    };
+    match state.items.get(&row.kind) {
+        Some(bytes) => row.set(machine.vm, Place::Vm, bytes),
+        None => Ok(()),
+    }
+}
+
+/// Flags 0: the clock goes on from the saved value, without the time in between
+/// (api.rst, `KVM_SET_CLOCK`).
+fn restore_clock(machine: &KvmMachine<'_>, state: &VmState) -> Result<(), KvmError> {
+    // struct kvm_clock_data: clock u64, flags u32, and what only flags give a meaning to.
+    const AFTER_CLOCK: usize = 8;
+    let Some(saved) = state.items.get(&ItemKind::CLOCK) else {
+        return Ok(());
+    };
+    let mut bytes = saved.clone();
+    bytes
+        .iter_mut()
+        .skip(AFTER_CLOCK)
+        .for_each(|byte| *byte = 0);
+    item::CLOCK.set(machine.vm, Place::Vm, &bytes)
+}
+
+fn restore_vcpu(
+    machine: &KvmMachine<'_>,
+    vcpu: &VcpuFd,
+    op: Op,
+    state: &VcpuState,
+    acceptance: &Acceptance,
+) -> Result<(), KvmError> {
+    match op {
+        Op::TscKhz => clocks::write_rate(vcpu, state),
+        Op::Cpuid => restore_cpuid(vcpu, state),
+        Op::FeatureMsrs => restore_msrs(vcpu, state, acceptance, msr::is_feature),
+        Op::MpState => restore_row(vcpu, item::MP_STATE, state),
+        Op::Regs => restore_row(vcpu, item::REGS, state),
+        Op::Sregs => {
+            let newer = state.items.contains_key(&ItemKind::SREGS2) && save::has_sregs2(machine);
+            let row = if newer { item::SREGS2 } else { item::SREGS };
+            restore_row(vcpu, row, state)
+        }
+        Op::NestedState => restore_nested(vcpu, state),
+        Op::Xsave => restore_xsave(machine, vcpu, state),
+        Op::Xcrs => restore_row(vcpu, item::XCRS, state),
+        Op::DebugRegs => restore_row(vcpu, item::DEBUGREGS, state),
+        Op::Lapic => restore_row(vcpu, item::LAPIC, state),
+        Op::Msrs => restore_msrs(vcpu, state, acceptance, |register| {
+            !msr::is_feature(register) && register != msr::TSC && register != msr::TSC_DEADLINE
+        }),
+        Op::TscDeadline => clocks::write_deadline(vcpu, state, acceptance),
+        Op::VcpuEvents => restore_row(vcpu, item::EVENTS, state),
+        Op::KvmclockCtrl => kvmclock_ctrl(vcpu, state),
+        other => Err(unknown(other)),
+    }
+}
+
+fn restore_row(vcpu: &VcpuFd, row: Row, state: &VcpuState) -> Result<(), KvmError> {
+    match state.items.get(&row.kind) {
+        Some(bytes) => row.set(vcpu, Place::Vcpu(state.index), bytes),
+        None => Ok(()),
+    }
+}
+
+fn restore_msrs(
+    vcpu: &VcpuFd,
+    state: &VcpuState,
+    acceptance: &Acceptance,
+    which: impl Fn(u32) -> bool,
+) -> Result<(), KvmError> {
+    let values = state.msrs.iter().filter(|(register, _)| which(**register));
+    let values: Vec<_> = values
+        .map(|(register, value)| (*register, *value))
+        .collect();
+    msr::write(vcpu, state.index, &values, acceptance)
+}
+
+fn set_error(item: ItemKind, state: &VcpuState) -> impl FnOnce(io::Error) -> KvmError {
+    let place = Place::Vcpu(state.index);
+    move |source| KvmError::SetItem {
+        item,
+        place,
+        source,
+    }
+}
+
+/// `KVM_SET_CPUID2` (api.rst, section of that name). A vCPU that was never given one keeps none.
+fn restore_cpuid(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
+    const ENTRY_BYTES: usize = size_of::<kvm_cpuid_entry2>();
+    let item = ItemKind::CPUID2;
+    let bytes = state
+        .items
+        .get(&item)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let wrong_length = || KvmError::MatchItem {
+        item,
+        place: Place::Vcpu(state.index),
+        found: bytes.len(),
+        expected: bytes.len().next_multiple_of(ENTRY_BYTES),
+    };
+    let (rows, rest) = bytes.as_chunks::<ENTRY_BYTES>();
+    if !rest.is_empty() {
+        return Err(wrong_length());
+    }
+    let entries: Vec<_> = rows.iter().map(cpuid_entry).collect();
+    let cpuid = CpuId::from_entries(&entries).map_err(|_| wrong_length())?;
+    vcpu.set_cpuid2(&cpuid)
+        .map_err(|error| set_error(item, state)(io::Error::from_raw_os_error(error.errno())))
+}
+
+fn cpuid_entry(row: &[u8; size_of::<kvm_cpuid_entry2>()]) -> kvm_cpuid_entry2 {
+    let (words, _) = row.as_chunks::<4>();
+    let word = |position: usize| {
+        words
+            .get(position)
+            .map_or(0, |word| u32::from_le_bytes(*word))
+    };
+    kvm_cpuid_entry2 {
+        function: word(0),
+        index: word(1),
+        flags: word(2),
+        eax: word(3),
+        ebx: word(4),
+        ecx: word(5),
+        edx: word(6),
+        ..Default::default()
+    }
+}
+
+/// A host whose area is larger reads zeros behind the saved bytes: components that were not there
+/// are in their initial state, as their bit in the header says. A smaller one cannot hold it.
+fn restore_xsave(
+    machine: &KvmMachine<'_>,
+    vcpu: &VcpuFd,
+    state: &VcpuState,
+) -> Result<(), KvmError> {
+    let item = ItemKind::XSAVE;
+    let mut buffer = XsaveBuffer::new(machine.vm);
+    let saved = state
+        .items
+        .get(&item)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let expected = buffer.bytes_mut().len();
+    let Some(target) = buffer.bytes_mut().get_mut(..saved.len()) else {
+        return Err(KvmError::MatchItem {
+            item,
+            place: Place::Vcpu(state.index),
+            found: saved.len(),
+            expected,
+        });
+    };
+    target.copy_from_slice(saved);
+    wide::write_xsave(vcpu, item::XSAVE_SET, &buffer).map_err(set_error(item, state))
+}
+
+fn restore_nested(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
+    let item = ItemKind::NESTED_STATE;
+    match state.items.get(&item) {
+        Some(bytes) => wide::write_nested(vcpu, bytes).map_err(set_error(item, state)),
+        None => Ok(()),
+    }
+}
+
+/// `KVM_KVMCLOCK_CTRL` (api.rst, section of that name): EINVAL where the guest has no such clock.
+fn kvmclock_ctrl(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
+    match vcpu.kvmclock_ctrl() {
+        Ok(()) => Ok(()),
+        Err(error) if error.errno() == libc::EINVAL => Ok(()),
+        Err(error) => Err(KvmError::KvmclockCtrl {
+            vcpu: state.index,
+            source: io::Error::from_raw_os_error(error.errno()),
+        }),
+    }
+}

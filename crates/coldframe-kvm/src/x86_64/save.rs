@@ -1,0 +1,190 @@
+//! Reading a machine, in the order of the save plan.
+
+use std::io;
+
+use coldframe_hv::{
+    Hypervisor, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
+};
+use coldframe_units::Arch;
+use kvm_bindings as kvm;
+use kvm_ioctls::{Cap, VcpuFd};
+
+use super::item::{self, Row};
+use super::wide::{self, XsaveBuffer};
+use super::{KvmMachine, clocks, msr};
+use crate::error::{KvmError, Place};
+
+/// Reads the whole state.
+pub(super) fn save(machine: &KvmMachine<'_>) -> Result<MachineState, KvmError> {
+    let empty = |(index, _): (u32, &VcpuFd)| VcpuState {
+        index,
+        ..VcpuState::default()
+    };
+    let mut state = MachineState {
+        arch: Arch::X86_64,
+        hypervisor: Hypervisor::Kvm,
+        host: machine.host.identity().clone(),
+        vm: VmState::default(),
+        vcpus: machine.numbered().map(empty).collect(),
+    };
+    for step in Plan::save(Target::KvmX86_64).adapter_steps() {
+        match step.scope {
+            Scope::Vm => save_vm(machine, step.op, &mut state.vm)?,
+            Scope::EachVcpu | Scope::AllVcpusTogether => {
+                for ((_, vcpu), state) in machine.numbered().zip(&mut state.vcpus) {
+                    save_vcpu(machine, vcpu, step.op, state)?;
+                }
+            }
+        }
+    }
+    state
+        .check()
+        .map_err(|source| KvmError::CheckState { source })?;
+    Ok(state)
+}
+
+fn unknown(op: Op) -> KvmError {
+    KvmError::FollowPlan {
+        step: op.to_string(),
+    }
+}
+
+fn save_vm(machine: &KvmMachine<'_>, op: Op, state: &mut VmState) -> Result<(), KvmError> {
+    let row = match op {
+        Op::Pit => item::PIT2,
+        Op::Clock => item::CLOCK,
+        Op::PicMaster => item::PIC_MASTER,
+        Op::PicSlave => item::PIC_SLAVE,
+        Op::Ioapic => item::IOAPIC,
+        other => return Err(unknown(other)),
+    };
+    if let Some(bytes) = row.get(machine.vm, Place::Vm)? {
+        state.items.insert(row.kind, bytes);
+    }
+    Ok(())
+}
+
+fn save_vcpu(
+    machine: &KvmMachine<'_>,
+    vcpu: &VcpuFd,
+    op: Op,
+    state: &mut VcpuState,
+) -> Result<(), KvmError> {
+    match op {
+        Op::MpState => save_row(vcpu, item::MP_STATE, state),
+        Op::Regs => save_row(vcpu, item::REGS, state),
+        Op::Sregs => {
+            // Both, so that a host without the second form can restore the first.
+            save_row(vcpu, item::SREGS, state)?;
+            if has_sregs2(machine) {
+                save_row(vcpu, item::SREGS2, state)?;
+            }
+            Ok(())
+        }
+        Op::NestedState => save_nested(machine, vcpu, state),
+        Op::Xsave => save_xsave(machine, vcpu, state),
+        Op::Xcrs => save_row(vcpu, item::XCRS, state),
+        Op::DebugRegs => save_row(vcpu, item::DEBUGREGS, state),
+        Op::Lapic => save_row(vcpu, item::LAPIC, state),
+        Op::TscKhz => {
+            insert(state, ItemKind::TSC_KHZ, clocks::read_rate(vcpu));
+            Ok(())
+        }
+        Op::Cpuid => save_cpuid(vcpu, state),
+        Op::Msrs => {
+            state.msrs = msr::read_all(vcpu, state.index, machine.host.identity())?;
+            Ok(())
+        }
+        Op::Tsc => {
+            let offset = clocks::read_offset(vcpu, state.index)?;
+            insert(state, ItemKind::TSC_OFFSET, offset);
+            Ok(())
+        }
+        Op::VcpuEvents => save_row(vcpu, item::EVENTS, state),
+        other => Err(unknown(other)),
+    }
+}
+
+/// Whether this host has `KVM_GET_SREGS2`.
+pub(super) fn has_sregs2(machine: &KvmMachine<'_>) -> bool {
+    machine.vm.check_extension_raw(kvm::KVM_CAP_SREGS2.into()) > 0
+}
+
+fn insert(state: &mut VcpuState, item: ItemKind, bytes: Option<Vec<u8>>) {
+    if let Some(bytes) = bytes {
+        state.items.insert(item, bytes);
+    }
+}
+
+fn save_row(vcpu: &VcpuFd, row: Row, state: &mut VcpuState) -> Result<(), KvmError> {
+    let bytes = row.get(vcpu, Place::Vcpu(state.index))?;
+    insert(state, row.kind, bytes);
+    Ok(())
+}
+
+fn get_error(item: ItemKind, state: &VcpuState) -> impl FnOnce(io::Error) -> KvmError {
+    let place = Place::Vcpu(state.index);
+    move |source| KvmError::GetItem {
+        item,
+        place,
+        source,
+    }
+}
+
+fn save_xsave(
+    machine: &KvmMachine<'_>,
+    vcpu: &VcpuFd,
+    state: &mut VcpuState,
+) -> Result<(), KvmError> {
+    let mut buffer = XsaveBuffer::new(machine.vm);
+    let longer = machine.vm.check_extension_raw(kvm::KVM_CAP_XSAVE2.into()) > 0;
+    let request = if longer {
+        item::XSAVE2_GET
+    } else {
+        item::XSAVE_GET
+    };
+    wide::read_xsave(vcpu, request, &mut buffer).map_err(get_error(ItemKind::XSAVE, state))?;
+    insert(state, ItemKind::XSAVE, Some(buffer.into_bytes()));
+    Ok(())
+}
+
+fn save_nested(
+    machine: &KvmMachine<'_>,
+    vcpu: &VcpuFd,
+    state: &mut VcpuState,
+) -> Result<(), KvmError> {
+    // The capability's answer is the largest size there is.
+    let most = usize::try_from(machine.vm.check_extension_int(Cap::NestedState)).unwrap_or(0);
+    if most == 0 {
+        return Ok(());
+    }
+    let mut bytes = vec![0; most.max(wide::NESTED_HEADER_BYTES)];
+    let item = ItemKind::NESTED_STATE;
+    wide::read_nested(vcpu, &mut bytes).map_err(get_error(item, state))?;
+    let size = u32::from_le_bytes(clocks::fixed(item, Place::Vcpu(state.index), &bytes[4..8])?);
+    bytes.truncate(
+        usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .max(wide::NESTED_HEADER_BYTES),
+    );
+    insert(state, item, Some(bytes));
+    Ok(())
+}
+
+/// The entries of `KVM_GET_CPUID2` one after the other (api.rst, section of that name).
+fn save_cpuid(vcpu: &VcpuFd, state: &mut VcpuState) -> Result<(), KvmError> {
+    let entries = vcpu
+        .get_cpuid2(kvm::KVM_MAX_CPUID_ENTRIES)
+        .map_err(|error| {
+            let source = io::Error::from_raw_os_error(error.errno());
+            get_error(ItemKind::CPUID2, state)(source)
+        })?;
+    let words = entries.as_slice().iter().flat_map(|e| {
+        [
+            e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx, 0, 0, 0,
+        ]
+    });
+    let bytes = words.flat_map(u32::to_le_bytes).collect();
+    insert(state, ItemKind::CPUID2, Some(bytes));
+    Ok(())
+}
