@@ -1,0 +1,5 @@
+//! The tests of both framings.
+#![allow(clippy::unwrap_used)]
+
+mod journal;
+mod ring;
