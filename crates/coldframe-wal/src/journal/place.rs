@@ -1,0 +1,39 @@
+//! A journal's file at its path: one writer, the same file still, a durable name.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use coldframe_storage::{IoContext, Operation, StorageError};
+
+use super::JournalError;
+
+/// Makes this process the one writer of `file`, until the file is closed.
+pub(crate) fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
+    let path = || path.display().to_string();
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => JournalError::Locked { path: path() },
+        TryLockError::Error(source) => JournalError::Lock {
+            path: path(),
+            source,
+        },
+    })
+}
+
+/// Whether `path` still names `file`.
+pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool, StorageError> {
+    let ours = file.metadata().at(Operation::Open, path)?;
+    let there = std::fs::metadata(path).at(Operation::Open, path)?;
+    Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+}
+
+/// Makes the name of a new file durable.
+pub(crate) fn sync_directory_of(path: &Path) -> Result<(), StorageError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .at(Operation::SyncDirectory, directory)
+}

@@ -1,0 +1,449 @@
+//! Reading a journal: entry by entry, with one typed answer at the end.
+//!
+//! Invariants: it never writes; an entry is handed out only after its record's checks held; the
+//! answer at the end stays the same until [`JournalReader::refresh`] or
+//! [`JournalReader::resume`].
+
+use std::marker::PhantomData;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coldframe_envelope::{DecodeError, DecodeErrorKind};
+use coldframe_storage::{FileStorage, Storage};
+use coldframe_units::{ByteLen, FileOffset};
+use coldframe_walframe::journal::{
+    BatchItems, PART_HEADER_LEN, PartHeader, RECORD_HEADER_LEN, Schema, TypeId,
+};
+
+use super::entry::SetOf;
+use super::look::{Hit, Look, Part, Sought, look, only_zeros, scan, unseal};
+use super::window::{Backing, Window};
+use super::{End, EntryRef, EntrySet, JournalError, Next, Source, Span, Unsupported};
+
+/// Damage that [`JournalReader::resume`] went past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Where what was passed over begins.
+    pub start: FileOffset,
+    /// Where reading goes on.
+    pub end: FileOffset,
+}
+
+/// Reads a journal of the entries `E`.
+pub struct JournalReader<E> {
+    window: Window,
+    part: Option<Part>,
+    next: u64,
+    batch: Option<Batch>,
+    sealed: bool,
+    end: Option<End>,
+    found: Option<Found>,
+    skipped: u64,
+    durable: u64,
+    set: PhantomData<fn() -> E>,
+}
+
+/// The batch that is being read: its record, and how far in its payload.
+#[derive(Clone, Copy)]
+struct Batch {
+    record: Span,
+    payload_len: u64,
+    next: u64,
+}
+
+/// An entry that was found; its payload is fetched last, for the borrow's sake.
+#[derive(Clone, Copy)]
+struct Found {
+    type_id: TypeId,
+    payload: (u64, u64),
+    span: Span,
+    record: Span,
+}
+
+impl<E: EntrySet> JournalReader<E> {
+    /// Opens the journal at `path`; nothing is ever written to it.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`].
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        Self::from_storage(Arc::new(FileStorage::open_read_only(path)?))
+    }
+
+    /// Reads from `storage`, up to its length of now.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`].
+    pub fn from_storage(storage: Arc<dyn Storage>) -> Result<Self, JournalError> {
+        Ok(Self::new(Window::new(Backing::Storage(storage))?))
+    }
+
+    /// Reads from bytes, those of a [`coldframe_storage::MappedFile`], say: entries are then
+    /// borrowed from the mapping itself.
+    #[must_use]
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        Self::new(Window::of_bytes(bytes))
+    }
+
+    fn new(window: Window) -> Self {
+        const { SetOf::<E>::SOUND };
+        Self {
+            window,
+            part: None,
+            next: 0,
+            batch: None,
+            sealed: false,
+            end: None,
+            found: None,
+            skipped: 0,
+            durable: 0,
+            set: PhantomData,
+        }
+    }
+
+    /// Says up to where the journal is known to be durable, from elsewhere: whatever is missing
+    /// before `offset` is then corrupt, never torn.
+    pub fn expect_durable(&mut self, offset: FileOffset) {
+        self.durable = self.durable.max(offset.get());
+    }
+
+    /// How many entries were passed over so far because their types are not known and need not be.
+    #[must_use]
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Where reading goes on.
+    #[must_use]
+    pub const fn offset(&self) -> FileOffset {
+        FileOffset::new(self.next)
+    }
+
+    /// The header of the part that was read last.
+    #[must_use]
+    pub fn part(&self) -> Option<&PartHeader> {
+        self.part.as_ref().map(|part| &part.header)
+    }
+
+    pub(crate) const fn part_read(&self) -> Option<&Part> {
+        self.part.as_ref()
+    }
+
+    /// Begins again, as if just opened.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`].
+    pub fn restart(&mut self) -> Result<(), JournalError> {
+        self.window.refresh()?;
+        (self.part, self.next, self.batch) = (None, 0, None);
+        (self.sealed, self.end, self.skipped) = (false, None, 0);
+        self.found = None;
+        Ok(())
+    }
+
+    /// Takes note of what was appended meanwhile: the way to follow a growing journal.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`].
+    pub fn refresh(&mut self) -> Result<(), JournalError> {
+        self.window.refresh()?;
+        (self.end, self.found) = (None, None);
+        Ok(())
+    }
+
+    /// The next entry, or why there is none.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`] alone: what is wrong with the journal itself is an [`End`].
+    pub fn read(&mut self) -> Result<Next<'_>, JournalError> {
+        Source::read(self)
+    }
+
+    /// Whether another file is at the journal's path now: a compaction put it there, and what is
+    /// left to read here is all there will be. Open it again to go on.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.window.is_replaced()
+    }
+
+    /// Reads all the rest; returns why it stopped.
+    ///
+    /// # Errors
+    /// Those of [`JournalReader::read`], and of `each`.
+    pub fn read_all<X: From<JournalError>>(
+        &mut self,
+        mut each: impl FnMut(EntryRef<'_>) -> Result<(), X>,
+    ) -> Result<End, X> {
+        loop {
+            match self.read()? {
+                Next::Entry(entry) => each(entry)?,
+                Next::End(end) => return Ok(end),
+            }
+        }
+    }
+
+    /// After an end that is not clean: goes to the next sound record behind it, of whatever part,
+    /// and says what was passed over; `None` if there is none, or the end was clean.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`].
+    pub fn resume(&mut self) -> Result<Option<Gap>, JournalError> {
+        let start = self.next;
+        let sought = match self.end {
+            Some(End::Torn { .. } | End::Corrupt { .. }) => Sought::Sound,
+            // The record is sound: what is behind it is next.
+            Some(End::Unsupported {
+                what: Unsupported::Type(_),
+                ..
+            }) => return self.pass_over(start),
+            Some(End::Unsupported { .. }) => Sought::Part,
+            Some(End::Clean { .. }) | None => return Ok(None),
+        };
+        let mut from = start;
+        if sought == Sought::Part {
+            from += 1;
+        } else if let Some(part) = unseal(&mut self.window, start)? {
+            (self.part, from) = (Some(part), start + PART_HEADER_LEN);
+        }
+        match scan(&mut self.window, self.part.as_ref(), from, sought)? {
+            None => return Ok(None),
+            Some(Hit::Record(place)) => self.next = place,
+            Some(Hit::Part(part)) => (self.next, self.part) = (part.start, None),
+        }
+        (self.batch, self.end) = (None, None);
+        Ok(Some(gap(start, self.next)))
+    }
+
+    /// Goes past the record or item at which the reader stopped.
+    fn pass_over(&mut self, start: u64) -> Result<Option<Gap>, JournalError> {
+        self.end = None;
+        match self.find()? {
+            Step::Found(found) => Ok(Some(gap(start, found.span.end.get()))),
+            Step::End(end) => {
+                self.end = Some(end);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The next entry that the set knows.
+    fn find_known(&mut self) -> Result<Result<Found, End>, JournalError> {
+        if let Some(end) = self.end {
+            return Ok(Err(end));
+        }
+        loop {
+            let (next, batch) = (self.next, self.batch);
+            let end = match self.find()? {
+                Step::Found(found) if E::knows(found.type_id) => return Ok(Ok(found)),
+                Step::Found(found) if !found.type_id.is_must_understand() => {
+                    self.skipped += 1;
+                    continue;
+                }
+                Step::Found(found) => {
+                    // So that `resume` finds it again.
+                    (self.next, self.batch) = (next, batch);
+                    End::Unsupported {
+                        offset: found.span.start,
+                        what: Unsupported::Type(found.type_id),
+                    }
+                }
+                Step::End(end) => end,
+            };
+            self.end = Some(end);
+            return Ok(Err(end));
+        }
+    }
+
+    /// The next entry, known or not.
+    fn find(&mut self) -> Result<Step, JournalError> {
+        loop {
+            if let Some(step) = self.find_in_batch()? {
+                return Ok(step);
+            }
+            let at = self.next;
+            let header = match look(&mut self.window, self.part.as_ref(), at)? {
+                Look::Record(header) => header,
+                Look::Part(part) if !E::reads(part.header.schema) => {
+                    let what = Unsupported::Schema(part.header.schema);
+                    return Ok(Step::End(unsupported(at, what)));
+                }
+                Look::Part(part) => {
+                    (self.part, self.sealed) = (Some(*part), false);
+                    self.next = at + PART_HEADER_LEN;
+                    continue;
+                }
+                other => return self.judge(at, other).map(Step::End),
+            };
+            let record = Span::new(at, at + header.record_len());
+            self.sealed = header.type_id == TypeId::SEAL;
+            if header.type_id == TypeId::BATCH {
+                self.batch = Some(Batch {
+                    record,
+                    payload_len: header.size,
+                    next: 0,
+                });
+                continue;
+            }
+            self.next = record.end.get();
+            if !self.sealed {
+                return Ok(Step::Found(Found {
+                    type_id: header.type_id,
+                    payload: (at + RECORD_HEADER_LEN, header.size),
+                    span: record,
+                    record,
+                }));
+            }
+        }
+    }
+
+    fn find_in_batch(&mut self) -> Result<Option<Step>, JournalError> {
+        let Some(batch) = &mut self.batch else {
+            return Ok(None);
+        };
+        let (at, end) = (batch.record.start.get(), batch.record.end.get());
+        let base = at + RECORD_HEADER_LEN;
+        let payload = self.window.get(base, batch.payload_len)?;
+        match BatchItems::resume(payload, batch.next).next_item() {
+            Ok(Some(item)) => {
+                batch.next = item.end;
+                let len = item.payload.len() as u64;
+                let payload = base + item.start + coldframe_walframe::journal::BATCH_ITEM_LEN;
+                Ok(Some(Step::Found(Found {
+                    type_id: item.type_id,
+                    payload: (payload, len),
+                    span: Span::new(base + item.start, base + item.end),
+                    record: batch.record,
+                })))
+            }
+            Ok(None) => {
+                (self.batch, self.next) = (None, end);
+                Ok(None)
+            }
+            // The record's digest held: it was written so.
+            Err(error) => {
+                (self.batch, self.next) = (None, at);
+                Ok(Some(Step::End(corrupt(at, error))))
+            }
+        }
+    }
+
+    /// Says what it means that no sound record stands at `at`.
+    fn judge(&mut self, at: u64, found: Look) -> Result<End, JournalError> {
+        let offset = FileOffset::new(at);
+        let sealed = self.sealed;
+        let mut error = DecodeError::new(DecodeErrorKind::Invalid { field: "type" }, 0);
+        match found {
+            Look::Bad(bad) if bad.is_unsupported_version() => {
+                return Ok(unsupported(at, Unsupported::Part(bad.kind)));
+            }
+            Look::Bad(bad) => error = bad,
+            Look::Zeros if self.part.is_some() && only_zeros(&mut self.window, at)? => {
+                if at < self.durable {
+                    return Ok(corrupt(at, error));
+                }
+                return Ok(End::Clean { offset, sealed });
+            }
+            Look::Eof if at >= self.durable => return Ok(End::Clean { offset, sealed }),
+            _ => {}
+        }
+        if at < self.durable || self.was_part(at)? {
+            return Ok(corrupt(at, error));
+        }
+        let scan = scan(&mut self.window, self.part.as_ref(), at, Sought::Witness)?;
+        let joined = match scan {
+            Some(Hit::Record(_)) => return Ok(corrupt(at, error)),
+            Some(Hit::Part(part)) => Some(part.start),
+            None => None,
+        };
+        if at == 0 && joined.is_none() && self.window.len() > PART_HEADER_LEN {
+            return Ok(unsupported(at, Unsupported::Foreign));
+        }
+        Ok(End::Torn {
+            offset,
+            dropped: ByteLen::new(joined.unwrap_or(self.window.len()) - at),
+            joined: joined.map(FileOffset::new),
+        })
+    }
+
+    /// Whether a part began at `at`, whose header is damaged now: it was durable before anything
+    /// was written behind it.
+    fn was_part(&mut self, at: u64) -> Result<bool, JournalError> {
+        let bytes = self.window.get(at, PART_HEADER_LEN)?;
+        let announced = PartHeader::is_announced(bytes) && bytes.len() as u64 == PART_HEADER_LEN;
+        let behind = at + PART_HEADER_LEN;
+        if announced && !only_zeros(&mut self.window, behind)? {
+            // Unless it was cut short before another part was joined to it.
+            let next = scan(&mut self.window, None, at, Sought::Part)?;
+            return Ok(!matches!(next, Some(Hit::Part(part)) if part.start < behind));
+        }
+        Ok(unseal(&mut self.window, at)?.is_some())
+    }
+}
+
+impl<E: EntrySet> Source for JournalReader<E> {
+    fn advance(&mut self) -> Result<Option<End>, JournalError> {
+        self.found = None;
+        match self.find_known()? {
+            Ok(found) => {
+                // In the window from here on, so that `current` needs no more than a look.
+                self.window.get(found.payload.0, found.payload.1)?;
+                self.found = Some(found);
+                Ok(None)
+            }
+            Err(end) => Ok(Some(end)),
+        }
+    }
+
+    fn current(&self) -> Option<EntryRef<'_>> {
+        let found = self.found?;
+        Some(EntryRef {
+            type_id: found.type_id,
+            payload: self.window.loaded(found.payload.0, found.payload.1)?,
+            span: found.span,
+            record: found.record,
+        })
+    }
+
+    fn restart(&mut self) -> Result<(), JournalError> {
+        Self::restart(self)
+    }
+}
+
+enum Step {
+    Found(Found),
+    End(End),
+}
+
+const fn gap(start: u64, end: u64) -> Gap {
+    let (start, end) = (FileOffset::new(start), FileOffset::new(end));
+    Gap { start, end }
+}
+
+const fn unsupported(at: u64, what: Unsupported) -> End {
+    let offset = FileOffset::new(at);
+    End::Unsupported { offset, what }
+}
+
+const fn corrupt(at: u64, error: DecodeError) -> End {
+    End::Corrupt {
+        offset: FileOffset::new(at),
+        kind: error.kind,
+    }
+}
+
+/// Every entry there is, of any program: for tools.
+#[derive(Clone, Copy, Debug)]
+pub enum AnyEntries {}
+
+impl EntrySet for AnyEntries {
+    const SCHEMA: Schema = Schema::COLDFRAME;
+    const TYPES: &'static [TypeId] = &[];
+
+    fn knows(_: TypeId) -> bool {
+        true
+    }
+
+    fn reads(_: Schema) -> bool {
+        true
+    }
+}

@@ -1,0 +1,14 @@
+//! The journal: `specs/journal.md`.
+
+mod adapters;
+mod append;
+mod compaction;
+mod crash;
+mod damage;
+mod defects;
+mod drive;
+mod fuzz;
+mod golden;
+mod memory;
+mod model;
+mod sample;

@@ -1,0 +1,8 @@
+//! The tests of both logs.
+#![allow(clippy::unwrap_used)]
+
+mod journal;
+mod ring;
+
+#[global_allocator]
+static ALLOC: coldframe_testkit::alloc::CountingAlloc = coldframe_testkit::alloc::CountingAlloc;

@@ -1,0 +1,229 @@
+//! Damage, hostile and foreign bytes.
+
+use coldframe_testkit::alloc::assert_alloc_bounded;
+use coldframe_testkit::hostile::check_bit_flips;
+use coldframe_wal::ring::{RingError, Salvaged};
+use coldframe_walframe::ring::{Control, RECORD_HEADER_LEN, RING_START, RecordHeader, RecordKind};
+
+use super::sample::{create, inspect, open, payload, records, region};
+use coldframe_storage::MemStorage;
+use coldframe_wal::RingWal;
+
+const RING: u64 = 512;
+
+fn closed() -> Vec<u8> {
+    let log = create(RING);
+    for number in 1..=4 {
+        log.append(&payload(number, 9 * number as usize)).unwrap();
+    }
+    let storage = std::sync::Arc::clone(log.storage());
+    log.close().unwrap();
+    storage.to_vec()
+}
+
+// Spec: RING-10, RING-23
+#[test]
+fn every_flipped_bit_is_harmless_or_an_error_with_its_place() {
+    let image = closed();
+    let sound = records(&open(&image, RING).unwrap());
+    // Of the control blocks only what is not empty; all of the ring.
+    let head = image[..RING_START as usize].to_vec();
+    let check =
+        |damaged: &[u8], at: u64| match assert_alloc_bounded(1 << 20, || open(damaged, RING)) {
+            Ok(log) => assert_eq!(records(&log), sound),
+            Err(RingError::Corrupt { offset, .. }) => assert!(offset.get() <= at, "{offset}"),
+            Err(error) => panic!("{error:?}"),
+        };
+    check_bit_flips(&image[RING_START as usize..], &mut |ring| {
+        check(&[&head, ring].concat(), u64::MAX);
+    });
+    for slot in [0, 4096] {
+        check_bit_flips(&image[slot..slot + 128], &mut |block| {
+            let mut damaged = image.clone();
+            damaged[slot..slot + 128].copy_from_slice(block);
+            check(&damaged, u64::MAX);
+        });
+    }
+}
+
+// Spec: RING-23
+#[test]
+fn a_flipped_bit_of_a_record_names_that_record() {
+    let image = closed();
+    let starts = [0, 64, 144, 224].map(|start| start + RING_START);
+    for (start, sequence) in starts.into_iter().zip(1..) {
+        let mut damaged = image.clone();
+        damaged[start as usize + 50] ^= 0x10;
+        let error = open(&damaged, RING).unwrap_err();
+        let RingError::Corrupt {
+            offset,
+            sequence: found,
+            ..
+        } = error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!((offset.get(), found.get()), (start, sequence));
+    }
+}
+
+// Spec: RING-24
+#[test]
+fn salvage_yields_the_sound_records_on_both_sides() {
+    let mut image = closed();
+    image[RING_START as usize + 64 + 20] ^= 1;
+    let storage = MemStorage::from_vec(image.clone());
+    let reader = RingWal::open_read_only(storage, region(RING)).unwrap();
+    assert!(reader.recovery().is_corrupt());
+    assert_eq!(reader.recovery().records, 1);
+    let mut salvage = reader.salvage();
+    let (mut kept, mut lost) = (Vec::new(), Vec::new());
+    while let Some(item) = salvage.next().unwrap() {
+        match item {
+            Salvaged::Record(entry) => {
+                let number = entry.sequence.get();
+                assert_eq!(entry.payload, payload(number, 9 * number as usize));
+                kept.push(number);
+            }
+            Salvaged::Lost {
+                offset,
+                first,
+                count,
+            } => {
+                lost.push((offset.get() - RING_START, first.get(), count));
+            }
+        }
+    }
+    assert_eq!(kept, [1, 3, 4]);
+    assert_eq!(lost, [(64, 2, Some(1))]);
+}
+
+// Spec: RING-3, RING-4
+#[test]
+fn foreign_zeroed_and_short_files_are_not_logs() {
+    for image in [
+        vec![],
+        vec![0; 65536],
+        vec![0xa5; 65536],
+        b"#!/bin/sh\n".repeat(7000),
+    ] {
+        let error = open(&image, RING).unwrap_err();
+        assert!(error.is_foreign() && !error.is_corrupt(), "{error:?}");
+    }
+    let image = closed();
+    let error = open(&image[..image.len() - 1], RING).unwrap_err();
+    assert!(matches!(error, RingError::RegionSize { .. }), "{error:?}");
+    let error = open(&image, RING - 16).unwrap_err();
+    assert!(matches!(error, RingError::RegionSize { .. }), "{error:?}");
+}
+
+// Spec: RING-2
+#[test]
+fn a_log_is_not_created_over_another_one_even_if_that_is_damaged() {
+    use coldframe_wal::RingOptions;
+    for damage in [0, 1] {
+        let mut image = closed();
+        image[20] ^= damage;
+        image[4096 + 20] ^= damage;
+        let storage = MemStorage::from_vec(image.clone());
+        let error = RingWal::create(&storage, region(RING), RingOptions::SYNC_EACH).unwrap_err();
+        assert!(matches!(error, RingError::Exists { .. }), "{error:?}");
+        assert_eq!(storage.to_vec(), image);
+    }
+}
+
+// Spec: RING-5
+#[test]
+fn one_control_block_is_enough() {
+    for (slot, filler) in [(0, 0), (0, 0xff), (4096, 0), (4096, 0xff)] {
+        let mut image = closed();
+        image[slot..slot + 512].fill(filler);
+        let log = open(&image, RING).unwrap();
+        assert_eq!(log.pending(), 4);
+        // The next opening finds both again.
+        let recovery = inspect(&log.storage().to_vec(), RING).unwrap();
+        assert_eq!(recovery.slots, [coldframe_wal::ring::SlotState::Current; 2]);
+    }
+    let mut image = closed();
+    image[30] ^= 1;
+    image[4096 + 30] ^= 1;
+    let error = open(&image, RING).unwrap_err();
+    assert!(error.is_corrupt() && !error.is_foreign(), "{error:?}");
+}
+
+/// The image of a log with this control block and this ring.
+fn image_of(control: &Control, ring: &[u8]) -> Vec<u8> {
+    let mut image = vec![0; (RING_START + control.ring_len) as usize];
+    for slot in [0, 4096] {
+        image[slot..slot + 128].copy_from_slice(&control.encode());
+    }
+    image[RING_START as usize..][..ring.len()].copy_from_slice(ring);
+    image
+}
+
+fn control() -> Control {
+    Control::decode(&closed()).unwrap()
+}
+
+// Spec: RING-35
+#[test]
+fn sequences_end_before_the_last_number() {
+    let mut control = control();
+    control.tail_sequence = u64::MAX - 3;
+    control.synced_sequence = control.tail_sequence;
+    control.resume_sequence = u64::MAX - 2;
+    let image = image_of(&control, &[]);
+    let log = open(&image, RING).unwrap();
+    assert_eq!(log.append(b"last").unwrap().get(), u64::MAX - 2);
+    let log = open(&log.storage().to_vec(), RING).unwrap();
+    assert_eq!(records(&log), [(u64::MAX - 2, b"last".to_vec())]);
+    let error = log.append(b"one more").map(|_| ()).unwrap_err();
+    assert!(matches!(error, RingError::Exhausted { .. }), "{error:?}");
+    control.tail_sequence = u64::MAX;
+    assert!(open(&image_of(&control, &[]), RING).is_err());
+    control.tail_sequence = 0;
+    control.epoch = u32::MAX;
+    assert!(open(&image_of(&control, &[]), RING).is_err());
+}
+
+// Spec: RING-11, RING-26
+#[test]
+fn hostile_headers_neither_loop_nor_allocate() {
+    let mut control = control();
+    control.ring_len = 1 << 20;
+    control.closed = false;
+    control.synced_sequence = 0;
+    let mut ring = Vec::new();
+    // Each header is in order, and claims all that is behind it; no digest holds.
+    for at in (0..1 << 20).step_by(48) {
+        let header = RecordHeader {
+            sequence: 2 + at / 48,
+            position: at,
+            length: 0,
+            epoch: control.epoch,
+            unsynced: 1,
+            kind: RecordKind::Data,
+        };
+        let start = ring.len();
+        header.encode(&control.key(), b"", &mut ring).unwrap();
+        let claimed = (1_u32 << 20).saturating_sub(at as u32 + RECORD_HEADER_LEN as u32);
+        ring[start + 32..start + 36].copy_from_slice(&claimed.to_le_bytes());
+    }
+    ring.truncate(1 << 20);
+    let image = image_of(&control, &ring);
+    let found = assert_alloc_bounded(4 << 20, || inspect(&image, 1 << 20)).unwrap();
+    assert_eq!(found.records, 0);
+    assert!(found.is_corrupt());
+    for length in [u32::MAX, u32::MAX - 47, 1 << 31] {
+        let mut image = image_of(&control, &[]);
+        let at = RING_START as usize;
+        let mut record = Vec::new();
+        RecordHeader::data(control.epoch, 1, 0, 0)
+            .encode(&control.key(), b"", &mut record)
+            .unwrap();
+        image[at..at + 48].copy_from_slice(&record);
+        image[at + 32..at + 36].copy_from_slice(&length.to_le_bytes());
+        let found = assert_alloc_bounded(2 << 20, || inspect(&image, 1 << 20)).unwrap();
+        assert_eq!(found.records, 0);
+    }
+}

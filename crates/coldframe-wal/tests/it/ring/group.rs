@@ -1,0 +1,87 @@
+//! Many threads at one log.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use coldframe_storage::{FileStorage, MemStorage};
+use coldframe_wal::{RingOptions, RingWal, Sequence};
+
+use super::sample::{records, region};
+
+// Spec: RING-37
+#[test]
+fn threads_get_distinct_sequences_and_all_records_are_there() {
+    for options in [RingOptions::SYNC_EACH, RingOptions::ON_DEMAND] {
+        let storage = Arc::new(MemStorage::new());
+        let log = RingWal::create(Arc::clone(&storage), region(1 << 20), options).unwrap();
+        let seen = Mutex::new(BTreeSet::new());
+        std::thread::scope(|scope| {
+            for thread in 0..16_u8 {
+                let (log, seen) = (&log, &seen);
+                scope.spawn(move || {
+                    for round in 0..50_u8 {
+                        let sequence = log.append(&[thread, round]).unwrap().get();
+                        assert!(seen.lock().unwrap().insert((sequence, vec![thread, round])));
+                        if round % 16 == 7 {
+                            assert!(log.sync().unwrap().get() >= sequence);
+                            assert!(log.stats().durable.get() >= sequence);
+                        }
+                    }
+                });
+            }
+        });
+        let seen: Vec<_> = seen.into_inner().unwrap().into_iter().collect();
+        assert_eq!(records(&log), seen);
+        let again = super::sample::open(&storage.to_vec(), 1 << 20).unwrap();
+        assert_eq!(records(&again), seen);
+    }
+}
+
+// Spec: RING-37
+#[test]
+fn one_sync_serves_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = FileStorage::create(&dir.path().join("log")).unwrap();
+    let log = RingWal::create(storage, region(1 << 20), RingOptions::SYNC_EACH).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    log.append(b"together").unwrap();
+                }
+            });
+        }
+    });
+    let stats = log.stats();
+    assert_eq!(stats.appended, 320);
+    assert!(stats.syncs < 200, "{stats:?}");
+    assert_eq!(stats.durable.get(), 320);
+}
+
+// Spec: RING-40, RING-37
+#[test]
+fn checkpoints_run_beside_appends() {
+    let storage = Arc::new(MemStorage::new());
+    let options = RingOptions::SYNC_EACH;
+    let log = RingWal::create(Arc::clone(&storage), region(8192), options).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let log = &log;
+            scope.spawn(move || {
+                for round in 0..200 {
+                    let bytes = super::sample::payload(thread * 1000 + round, 40);
+                    while let Err(error) = log.append(&bytes) {
+                        assert!(error.is_full(), "{error:?}");
+                        let up_to = log.stats().durable;
+                        // Another thread may have been here first.
+                        let _ = log.checkpoint(up_to);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(log.last_sequence(), Sequence::new(800));
+    let kept = records(&log);
+    let again = super::sample::open(&storage.to_vec(), 8192).unwrap();
+    assert_eq!(records(&again), kept);
+}

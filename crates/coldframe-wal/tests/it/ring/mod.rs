@@ -1,0 +1,15 @@
+//! The ring.
+
+mod append;
+mod check;
+mod crash;
+mod damage;
+mod drive;
+mod fault;
+mod files;
+mod fuzz;
+mod group;
+mod model;
+mod predecessor;
+mod sample;
+mod tail;
