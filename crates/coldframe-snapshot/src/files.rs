@@ -1,0 +1,68 @@
+//! The files of a snapshot directory: their names, and how the small ones are read.
+
+use std::path::{Path, PathBuf};
+
+use coldframe_envelope::Limits;
+use coldframe_storage::{ByteSource, FileStorage, MappedFile, PreadSource};
+use coldframe_units::{ByteLen, FileOffset};
+
+use crate::SnapshotError;
+
+/// The manifest: written last, read first.
+pub const MANIFEST: &str = "manifest";
+/// The machine's state; absent if only memory was imported.
+pub const STATE: &str = "state";
+/// The guest's memory.
+pub const MEMORY: &str = "memory";
+
+/// A whole small file (manifest, state), refused beyond the limit before it is read.
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>, SnapshotError> {
+    let source = PreadSource::<FileStorage>::open(path).map_err(SnapshotError::Storage)?;
+    let len = source.len();
+    let limit = Limits::SMALL_FILE.file_bytes_max;
+    if len.get() > limit {
+        return Err(SnapshotError::TooLong {
+            path: path.to_path_buf(),
+            len: len.get(),
+            limit,
+        });
+    }
+    let bytes = source
+        .bytes(FileOffset::ZERO, len)
+        .map_err(SnapshotError::Storage)?;
+    Ok(bytes.to_vec())
+}
+
+/// A published file, mapped.
+pub(crate) fn map(path: &Path) -> Result<MappedFile, SnapshotError> {
+    MappedFile::open_published(path).map_err(SnapshotError::Storage)
+}
+
+/// Checks a file's length against the manifest before anything in it is looked at.
+pub(crate) fn check_len(
+    path: &Path,
+    found: ByteLen,
+    expected: ByteLen,
+) -> Result<(), SnapshotError> {
+    if found == expected {
+        return Ok(());
+    }
+    let path = path.to_path_buf();
+    Err(SnapshotError::FileLength {
+        path,
+        expected: expected.get(),
+        found: found.get(),
+    })
+}
+
+/// The directory that holds `snapshot`, as a path that can be listed.
+pub(crate) fn beside(snapshot: &Path) -> PathBuf {
+    match snapshot
+        .canonicalize()
+        .unwrap_or_else(|_| snapshot.to_path_buf())
+        .parent()
+    {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}

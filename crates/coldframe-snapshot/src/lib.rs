@@ -1,0 +1,79 @@
+//! Whole snapshots of microVMs: capture, publish, chain, verify, restore.
+//!
+//! For people who write VMMs. A capture is three steps, each a type of its own: [`Freezer::begin`]
+//! prepares files while the guest runs, [`Capture::copy`] is the pause, [`Frozen::publish`] hashes
+//! and syncs while the guest runs again. A failure anywhere puts the dirty pages back and leaves
+//! nothing under the final name.
+//!
+//! ```
+//! use coldframe_snapshot::{Chain, DirtyTracker, Freezer, Kind, Snapshot};
+//! # use coldframe_dirty::DirtyBitmap;
+//! # use coldframe_envelope::Producer;
+//! # use coldframe_hv::DirtySource;
+//! # use coldframe_testkit::hv::{FakeMachine, sample_state};
+//! # use coldframe_units::{ByteLen, PageSize, RamOffset};
+//! # use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+//! # struct NoGuest;
+//! # impl DirtySource for NoGuest {
+//! #     type Error = std::io::Error;
+//! #     fn harvest(&mut self, _: &DirtyBitmap) -> std::io::Result<()> { Ok(()) }
+//! # }
+//! # let dir = tempfile::tempdir()?;
+//! # let producer = Producer::new("example", "1.0")?;
+//! # let memory: GuestMemoryMmap<()> =
+//! #     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)])?;
+//! # let bitmap = DirtyBitmap::new(ByteLen::new(1 << 20), PageSize::SIZE_4K)?;
+//! # let machine = FakeMachine::new(sample_state(1));
+//! # let source = NoGuest;
+//! let mut dirty = DirtyTracker::new(bitmap.clone(), source, None);
+//! memory.write_slice(b"hello", GuestAddress(0x2000))?;
+//! let capture = Freezer::new(dir.path().join("full"), producer).begin(Kind::Full)?;
+//! // pause the guest here
+//! let frozen = capture.copy(&memory, &mut dirty, &machine, vec![])?;
+//! // resume it here
+//! let full = frozen.publish()?;
+//!
+//! memory.write_slice(b"world", GuestAddress(0x2000))?;
+//! bitmap.mark(RamOffset::new(0x2000), ByteLen::new(5))?;
+//! let diff = Freezer::new(dir.path().join("diff"), producer).begin(Kind::Diff { parent: &full })?;
+//! let diff = diff.copy(&memory, &mut dirty, &machine, vec![])?.publish()?;
+//!
+//! let chain = Chain::of(Snapshot::open(diff.path())?, &[])?; // parents by id, checked by root
+//! assert_eq!(chain.links().len(), 2);
+//! let thawed = coldframe_mem::restore_map(&chain.memory()?, coldframe_mem::MapOptions::DEFAULT)?;
+//! # let _ = thawed;
+//! assert_eq!(diff.machine()?, *machine.state());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`catalog`] keeps a directory of snapshots; [`verify`] checks snapshots and goes on after a
+//! damage; [`mod@derive`] makes snapshots of snapshots; [`import`] and [`export`] exchange guest
+//! memory with other programs.
+//!
+//! What it does not do: it pauses no vCPU and calls no hypervisor (the VMM brings an adapter that
+//! implements [`coldframe_hv::Machine`]), and it stores no disks. Spec: `specs/manifest.md`.
+#![deny(missing_docs)]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("coldframe supports 64-bit targets only");
+
+pub mod catalog;
+mod chain;
+mod convert;
+pub mod derive;
+mod error;
+pub mod export;
+mod files;
+mod freeze;
+pub mod import;
+mod publication;
+mod snapshot;
+mod tracker;
+pub mod verify;
+
+pub use chain::{CHAIN_LEN_MAX, Chain, snapshots_in};
+pub use error::SnapshotError;
+pub use files::{MANIFEST, MEMORY, STATE};
+pub use freeze::{Capture, Freezer, Frozen, Kind};
+pub use snapshot::{SavedState, Snapshot};
+pub use tracker::DirtyTracker;

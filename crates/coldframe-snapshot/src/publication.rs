@@ -1,0 +1,110 @@
+//! The last steps of every snapshot, however it was made: state, manifest, one rename.
+//!
+//! Invariant: the manifest is written when memory and state are whole; the directory gets its
+//! name when all three are durable.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use coldframe_envelope::Producer;
+use coldframe_manifest::{Disk, FileRef, HostSummary, Manifest, Parent, SnapshotKind, Timestamp};
+use coldframe_storage::{PendingDir, Storage};
+use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RootHash, SnapshotId};
+
+use crate::files::{MANIFEST, STATE};
+use crate::{Snapshot, SnapshotError};
+
+/// A state file's bytes, with the root and the host summary that go into the manifest.
+pub(crate) struct StateBytes {
+    pub bytes: Vec<u8>,
+    pub root: RootHash,
+    pub host: Option<HostSummary>,
+}
+
+/// What the manifest of a snapshot will say, but for its files.
+pub(crate) struct Description {
+    pub producer: Producer,
+    pub arch: Option<Arch>,
+    pub kind: SnapshotKind,
+    pub ram: RamLayout,
+    pub page_size: PageSize,
+    pub disks: Vec<Disk>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Full, or a diff of `parent`.
+pub(crate) fn kind_of(parent: Option<&Snapshot>) -> SnapshotKind {
+    parent.map_or(SnapshotKind::Full, |parent| SnapshotKind::Diff {
+        parent: Parent {
+            id: parent.id(),
+            root: parent.root(),
+        },
+    })
+}
+
+/// A snapshot id that was never used.
+pub(crate) fn new_id() -> Result<SnapshotId, SnapshotError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(SnapshotError::Random)?;
+    Ok(SnapshotId::from_bytes(bytes))
+}
+
+/// Writes state and manifest beside the memory file that is in `pending` already, and publishes.
+pub(crate) fn publish(
+    pending: PendingDir,
+    id: SnapshotId,
+    description: Description,
+    memory: FileRef,
+    state: Option<StateBytes>,
+) -> Result<Snapshot, SnapshotError> {
+    let state_ref = state.as_ref().map(|state| FileRef {
+        len: ByteLen::new(state.bytes.len() as u64),
+        root: state.root,
+    });
+    if let Some(state) = &state {
+        write(&pending, STATE, &state.bytes)?;
+    }
+    let manifest = Manifest {
+        producer: description.producer,
+        arch: description.arch,
+        id,
+        kind: description.kind,
+        created: now(),
+        ram: description.ram,
+        page_size: description.page_size,
+        memory,
+        state: state_ref,
+        host: state.and_then(|state| state.host),
+        disks: description.disks,
+        labels: description.labels,
+    };
+    let (bytes, _) = manifest.encode().map_err(|source| SnapshotError::Encode {
+        file: MANIFEST,
+        source,
+    })?;
+    write(&pending, MANIFEST, &bytes)?;
+    let path = pending.publish().map_err(SnapshotError::Storage)?;
+    Snapshot::open(path)
+}
+
+fn write(pending: &PendingDir, name: &str, bytes: &[u8]) -> Result<(), SnapshotError> {
+    let file = pending.file(name).map_err(SnapshotError::Storage)?;
+    file.write_at(FileOffset::ZERO, bytes)
+        .map_err(SnapshotError::Storage)
+}
+
+/// A directory to be published at `dest`.
+pub(crate) fn pending(dest: &Path) -> Result<PendingDir, SnapshotError> {
+    PendingDir::create(dest).map_err(SnapshotError::Storage)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp {
+        seconds: since.as_secs(),
+        nanos: since.subsec_nanos(),
+    }
+}

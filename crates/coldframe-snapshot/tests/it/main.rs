@@ -1,0 +1,15 @@
+//! Snapshots of a machine that never runs: sessions, chains, damage, and death at any moment.
+#![allow(clippy::unwrap_used)]
+
+mod chain;
+mod concurrent;
+mod derive;
+mod failure;
+mod freeze;
+mod import;
+mod kill;
+mod portability;
+mod state;
+mod support;
+mod text;
+mod verify;
