@@ -1,0 +1,181 @@
+//! The machine: built, booted, taken down.
+//!
+//! Invariant: while `running` is false, every vCPU's thread is parked.
+
+use std::sync::{Arc, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use coldframe_hv::HostIdentity;
+use coldframe_kvm::KvmHost;
+use kvm_bindings::kvm_pit_config;
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+
+use crate::config::{Config, Shape, Tracking};
+use crate::error::MiniVmError;
+use crate::event::EndReason;
+use crate::kvm::control::{Control, lock};
+use crate::kvm::kick;
+use crate::kvm::setup::{self, kvm_error};
+use crate::kvm::tracked::{Tracked, adapter};
+use crate::kvm::vcpu::{Runner, SharedVcpu};
+use crate::load;
+use crate::memory::{Ram, allocate_ram, ram_layout};
+
+/// Where KVM may keep the three pages that some Intel hosts need, among the devices' addresses.
+const TSS: usize = 0xfffb_d000;
+
+/// A machine on KVM.
+pub struct MiniVm {
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) vcpus: Vec<SharedVcpu>,
+    pub(super) control: Arc<Control>,
+    pub(super) ended: Option<EndReason>,
+    pub(super) running: bool,
+    /// RAM was allocated here, empty.
+    pub(super) fresh: bool,
+    pub(super) shape: Shape,
+    pub(super) host: KvmHost,
+    vm: VmFd,
+    kvm: Kvm,
+    pub(super) tracked: Arc<Tracked>,
+}
+
+impl MiniVm {
+    /// Allocates RAM, builds the machine, loads the program. It stands before its first
+    /// instruction.
+    ///
+    /// # Errors
+    /// [`MiniVmError`] of any step; `Kvm` with `/dev/kvm` where there is no usable KVM.
+    pub fn boot(config: &Config) -> Result<Self, MiniVmError> {
+        let layout = ram_layout(config.ram)?;
+        let ram = allocate_ram(&layout, config.backing)?;
+        let start = load::load(&ram, &config.program)?;
+        let mut vm = Self::with_memory(config.shape, config.tracking, ram)?;
+        vm.fresh = true;
+        setup::set_start(&lock(&vm.vcpus[0]), start)?;
+        Ok(vm)
+    }
+
+    /// Builds a machine on RAM that is there already, for a restore: its vCPUs are in their reset
+    /// state, and its devices have seen nothing.
+    ///
+    /// # Errors
+    /// [`MiniVmError::Shape`]; `Kvm`, `Vcpu`, `Adapter` and `StartThread` of each step.
+    pub fn with_memory(shape: Shape, tracking: Tracking, ram: Ram) -> Result<Self, MiniVmError> {
+        let Shape { vcpus, irqchip } = shape;
+        if vcpus == 0 || vcpus > 32 || (vcpus > 1 && !irqchip) {
+            return Err(MiniVmError::Shape { vcpus });
+        }
+        kick::install();
+        let kvm = Kvm::new().map_err(|e| kvm_error("/dev/kvm", e))?;
+        let host = KvmHost::probe(&kvm).map_err(adapter("probe this host"))?;
+        let vm = kvm.create_vm().map_err(|e| kvm_error("KVM_CREATE_VM", e))?;
+        vm.set_tss_address(TSS)
+            .map_err(|e| kvm_error("KVM_SET_TSS_ADDR", e))?;
+        let slots = Tracked::register(&vm, tracking, &ram)?;
+        if irqchip {
+            vm.create_irq_chip()
+                .map_err(|e| kvm_error("KVM_CREATE_IRQCHIP", e))?;
+            vm.create_pit2(kvm_pit_config::default())
+                .map_err(|e| kvm_error("KVM_CREATE_PIT2", e))?;
+        }
+        let fds = (0..vcpus)
+            .map(|index| setup::new_vcpu(&kvm, &vm, index))
+            .collect::<Result<Vec<VcpuFd>, _>>()?;
+        let tracked = Arc::new(Tracked::new(slots, &fds, ram)?);
+        let mut machine = Self {
+            threads: Vec::new(),
+            vcpus: Vec::new(),
+            control: Arc::new(Control::new(usize::from(vcpus))),
+            ended: None,
+            running: false,
+            fresh: false,
+            shape,
+            host,
+            vm,
+            kvm,
+            tracked,
+        };
+        for (index, fd) in (0..vcpus).zip(fds) {
+            machine.start_thread(index, fd)?;
+        }
+        machine.wait_until_parked()?;
+        Ok(machine)
+    }
+
+    /// Starts the thread of vCPU `index`, which parks.
+    fn start_thread(&mut self, index: u8, fd: VcpuFd) -> Result<(), MiniVmError> {
+        let fd = SharedVcpu::new(fd.into());
+        let runner = Runner {
+            index,
+            fd: Arc::clone(&fd),
+            control: Arc::clone(&self.control),
+            tracked: Arc::clone(&self.tracked),
+            irqchip: self.shape.irqchip,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("vcpu{index}"))
+            .spawn(move || runner.run())
+            .map_err(|source| MiniVmError::StartThread {
+                vcpu: index,
+                source,
+            })?;
+        self.threads.push(thread);
+        self.vcpus.push(fd);
+        Ok(())
+    }
+
+    /// The VM's descriptor.
+    #[must_use]
+    pub const fn vm_fd(&self) -> &VmFd {
+        &self.vm
+    }
+
+    /// `/dev/kvm`.
+    #[must_use]
+    pub const fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
+    /// This host, as KVM describes it.
+    #[must_use]
+    pub const fn host(&self) -> &HostIdentity {
+        self.host.identity()
+    }
+
+    /// The vCPUs' descriptors, in order, locked: the guest cannot be resumed while they are held.
+    ///
+    /// # Errors
+    /// [`MiniVmError::NotPaused`].
+    pub fn vcpus(&self) -> Result<Vec<MutexGuard<'_, VcpuFd>>, MiniVmError> {
+        if self.running {
+            return Err(MiniVmError::NotPaused);
+        }
+        Ok(self.vcpus.iter().map(|fd| lock(fd)).collect())
+    }
+}
+
+impl Drop for MiniVm {
+    fn drop(&mut self) {
+        self.control.ask_to_quit();
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() {
+                kick::kick(&thread);
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            // A thread that panicked has said so already.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Whether KVM can be used here.
+///
+/// # Errors
+/// [`MiniVmError::Kvm`] with the reason.
+pub fn check_kvm() -> Result<(), MiniVmError> {
+    let kvm = Kvm::new().map_err(|e| kvm_error("/dev/kvm", e))?;
+    kvm.create_vm().map_err(|e| kvm_error("KVM_CREATE_VM", e))?;
+    Ok(())
+}
