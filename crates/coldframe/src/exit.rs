@@ -1,0 +1,64 @@
+//! How a verb ends other than well, as an exit code and one line of text.
+
+use std::error::Error;
+use std::fmt::{self, Write as _};
+
+/// Why a verb did not end with exit code 0.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something was checked and found wanting (exit 1).
+    Wanting(String),
+    /// The same, and the verb has printed it already (exit 1).
+    Reported,
+    /// The command line makes no sense (exit 2).
+    Usage(String),
+    /// The machine or its files stand in the way (exit 3).
+    Environment(String),
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Wanting(_) | Self::Reported => 1,
+            Self::Usage(_) => 2,
+            Self::Environment(_) => 3,
+        }
+    }
+
+    /// Found wanting: `what`, then the error with all that caused it, on one line.
+    pub fn wanting(what: impl fmt::Display, error: &dyn Error) -> Self {
+        Self::Wanting(line(what, error))
+    }
+
+    /// Wrong usage, likewise.
+    pub fn usage(what: impl fmt::Display, error: &dyn Error) -> Self {
+        Self::Usage(line(what, error))
+    }
+
+    /// I/O or environment, likewise.
+    pub fn environment(what: impl fmt::Display, error: &dyn Error) -> Self {
+        Self::Environment(line(what, error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wanting(text) | Self::Usage(text) | Self::Environment(text) => f.write_str(text),
+            Self::Reported => f.write_str("found wanting"),
+        }
+    }
+}
+
+/// `what: error: its cause: ...`, with line breaks folded.
+pub fn line(what: impl fmt::Display, error: &dyn Error) -> String {
+    let mut text = format!("{what}: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text.replace('\n', " ")
+}

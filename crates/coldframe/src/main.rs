@@ -1,0 +1,66 @@
+//! The `coldframe` command: freeze, thaw, inspect, verify and convert microVM snapshots.
+//!
+//! Each verb is a module of [`verbs`]; this file only parses, dispatches and turns the outcome
+//! into an exit code: 0 done or sound, 1 found wanting, 2 wrong usage, 3 I/O or environment.
+
+mod cli;
+mod exit;
+mod firecracker;
+mod human;
+mod output;
+mod progress;
+mod search;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Cli;
+use crate::exit::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_env("COLDFRAME_LOG"))
+        .with_writer(std::io::stderr)
+        .init();
+    match verbs::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, Failure::Reported) {
+                eprintln!("coldframe: {failure}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Help and version as clap prints them; wrong usage as one line.
+fn refused(error: &clap::Error) -> ExitCode {
+    let is_error = !matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if is_error {
+        let text = error.to_string();
+        let said = text.split("\n\nUsage:").next().unwrap_or(&text);
+        let said = said
+            .split("\n\nFor more information")
+            .next()
+            .unwrap_or(said);
+        let words: Vec<&str> = said.split_whitespace().skip(1).collect();
+        eprintln!("coldframe: {}; see --help", words.join(" "));
+    } else {
+        // Nobody is left to be told of an error.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

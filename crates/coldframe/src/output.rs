@@ -1,0 +1,82 @@
+//! Plain tables for people, JSON for programs; both go to standard output.
+
+use std::fmt;
+use std::io::{self, Write as _};
+
+use coldframe_envelope::Producer;
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// Prints a line.
+///
+/// Nobody may be reading any more, or the disk behind standard output be full: then the process
+/// ends with exit code 3, for there is nothing more to say.
+pub fn say(line: fmt::Arguments<'_>) {
+    text(format_args!("{line}\n"));
+}
+
+/// Prints text as it is, likewise.
+pub fn text(text: fmt::Arguments<'_>) {
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            eprintln!("coldframe: cannot write to standard output: {error}");
+        }
+        std::process::exit(3);
+    }
+}
+
+/// Prints a value as one JSON document.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::environment("cannot write JSON", &error))?;
+    say(format_args!("{text}"));
+    Ok(())
+}
+
+/// Prints rows in columns; the first row is the heading. Columns whose cells are numbers in
+/// every row are set flush right.
+pub fn table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let numeric: Vec<bool> = (0..columns)
+        .map(|column| {
+            rows.iter()
+                .skip(1)
+                .filter_map(|row| row.get(column))
+                .all(|cell| {
+                    cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+                })
+        })
+        .collect();
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .zip(&numeric)
+            .map(|((cell, width), numeric)| {
+                if *numeric {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                }
+            });
+        say(format_args!(
+            "{}",
+            cells.collect::<Vec<_>>().join("  ").trim_end()
+        ));
+    }
+}
+
+/// Who writes the files that verbs make.
+pub fn producer() -> Producer {
+    Producer::new("coldframe", env!("CARGO_PKG_VERSION")).expect("name and version are short ASCII")
+}

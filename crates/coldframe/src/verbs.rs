@@ -1,0 +1,38 @@
+//! One module for each verb. A verb parses nothing and decides nothing about formats: it calls
+//! into the crates and prints what came back.
+
+mod completions;
+mod demo;
+mod derive;
+mod export;
+mod import;
+mod inspect;
+mod ls;
+mod made;
+mod replay;
+mod rm;
+mod thaw;
+mod verify;
+
+use crate::cli::{Cli, Export, Import, Verb};
+use crate::exit::Failure;
+
+/// Runs the verb of a command line.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Import(Import::Raw(args)) => import::raw(&args),
+        Verb::Import(Import::Firecracker(args)) => import::firecracker(&args),
+        Verb::Export(Export::Raw(args)) => export::raw(&args),
+        Verb::Export(Export::Firecracker(args)) => export::firecracker(&args),
+        Verb::Diff(args) => derive::diff(&args),
+        Verb::Merge(args) => derive::merge(&args),
+        Verb::Ls(args) => ls::run(&args),
+        Verb::Rm(args) => rm::run(&args),
+        Verb::Replay(args) => replay::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Thaw(args) => thaw::run(&args),
+    }
+}

@@ -1,0 +1,119 @@
+//! `coldframe demo`: a real guest frozen, thawed in fresh processes, and proved identical.
+//!
+//! Three acts. The guest runs to its end, never stopped: its digest is the yardstick. It runs
+//! again and is frozen on the way, going on while each snapshot is published. Then each snapshot
+//! is thawed by a process of its own, which runs to the end and says what it came to.
+//!
+//! With `--record` the guest has inputs, which no two runs share: the first run is a rehearsal, the
+//! second is recorded and is itself the yardstick, and the third act replays.
+
+mod guest;
+mod home;
+mod report;
+mod shoot;
+mod typist;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::cli::Demo;
+use crate::exit::Failure;
+use crate::progress;
+use crate::verbs::thaw;
+
+pub use guest::guest_failure;
+pub use shoot::PORTS;
+
+use home::Home;
+use report::{Report, SnapshotRow};
+use typist::Typist;
+
+/// Runs the demonstration.
+pub fn run(args: &Demo) -> Result<(), Failure> {
+    let choice = guest::choose(args.guest.backend)?;
+    let config = guest::configure(args)?;
+    let home = Home::new(args.dir.as_deref())?;
+    let bar = progress::steps("demo", 2 + u64::from(args.diffs) + 1);
+
+    let journal = args.record.then(|| home.path().join("journal"));
+    let typist = Typist::new(journal.clone(), args.guest.seed);
+    let mut whole = shoot::uninterrupted(choice, &config, typist.clone())?;
+    bar.inc(1);
+
+    let (shots, run) =
+        shoot::frozen_on_the_way(choice, &config, args, &whole, home.path(), typist)?;
+    if args.record {
+        whole = run;
+    } else if run.end != whole.end {
+        return Err(Failure::Wanting(
+            "the guest that was frozen on the way ended unlike the one that was never stopped"
+                .into(),
+        ));
+    }
+    let console = home.path().join("console.txt");
+    std::fs::write(&console, &whole.console).map_err(|error| {
+        Failure::environment(format!("cannot write {}", console.display()), &error)
+    })?;
+    bar.inc(1);
+
+    let mut rows = Vec::new();
+    for shot in shots {
+        let thawed = thaw_in_fresh_process(&shot.path, journal.as_deref())?;
+        let identical = thawed.end == thaw::End::from(&whole.end);
+        rows.push(SnapshotRow::new(shot, thawed.restore_us, identical));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let journal = journal.filter(|_| home.kept().is_some());
+    let report = Report::new(choice, args, &whole.end, rows, journal);
+    let kept = home.kept().map(Path::to_path_buf);
+    // Before anything is printed: a reader that has gone away ends the process.
+    drop(home);
+    report.print(args.json, kept.as_deref())?;
+    if report.is_identical() {
+        Ok(())
+    } else {
+        Err(Failure::Reported)
+    }
+}
+
+/// What the guest came to in a process of its own; one that ends otherwise than it was recorded
+/// has said so, with exit code 1.
+fn thaw_in_fresh_process(snapshot: &Path, journal: Option<&Path>) -> Result<thaw::Thawed, Failure> {
+    let what = format!("cannot thaw {} in a fresh process", snapshot.display());
+    let program = own_program().map_err(|error| Failure::environment(&what, &error))?;
+    let mut command = Command::new(program);
+    match journal {
+        None => command.arg("thaw").arg(snapshot),
+        Some(journal) => command
+            .arg("replay")
+            .arg(snapshot)
+            .arg("--journal")
+            .arg(journal)
+            .arg("--json"),
+    };
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::environment(&what, &error))?;
+    let has_said = journal.is_some() && !output.stdout.is_empty();
+    if !output.status.success() && !has_said {
+        return Err(Failure::Wanting(format!(
+            "{what}: it ended with {}",
+            output.status
+        )));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| Failure::wanting(what, &error))
+}
+
+/// The program that runs here. Where the kernel offers it (proc_pid_exe(5)), by a name that holds
+/// when the file was replaced meanwhile, as an upgrade does.
+fn own_program() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() {
+        return Ok(running);
+    }
+    std::env::current_exe()
+}

@@ -1,0 +1,158 @@
+//! Thawing a snapshot, and the hidden verb behind `demo`: one fresh process that restores a
+//! snapshot, runs the guest to its end, and prints what it came to.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use coldframe_hv::{HostIdentity, Hypervisor, MachineState, PortabilityReport};
+use coldframe_minivmm::{
+    EndState, Event, Guest, MiniVm, MiniVmError, Shape, SimVm, Stops, Tracking,
+};
+use coldframe_snapshot::{Snapshot, SnapshotError};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{RestoreMode, Thaw};
+use crate::exit::Failure;
+use crate::output;
+use crate::search::{failure, open_chain};
+use crate::verbs::demo::{PORTS, guest_failure};
+
+/// What the process prints, as JSON.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Thawed {
+    /// From the start of the restore to just before the guest's first instruction.
+    pub restore_us: u64,
+    /// The guest at its end.
+    pub end: End,
+}
+
+/// The digest of a guest at its end.
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct End {
+    pub ram_blake3: String,
+    pub regs_blake3: String,
+    pub console_blake3: String,
+}
+
+impl From<&EndState> for End {
+    fn from(end: &EndState) -> Self {
+        Self {
+            ram_blake3: end.ram_blake3.clone(),
+            regs_blake3: end.regs_blake3.clone(),
+            console_blake3: end.console_blake3.clone(),
+        }
+    }
+}
+
+/// What is done with a guest that was thawed.
+pub trait Act {
+    /// What comes of it.
+    type Out;
+
+    /// Does it; the guest stands before its first instruction.
+    fn act<G: Guest>(self, guest: G, thawing: &Thawing<'_>) -> Result<Self::Out, Failure>;
+}
+
+/// The thawing of a snapshot.
+pub struct Thawing<'a> {
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+    start: Instant,
+}
+
+impl Thawing<'_> {
+    /// Microseconds since it began.
+    pub fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Restores, runs, prints.
+pub fn run(args: &Thaw) -> Result<(), Failure> {
+    output::json(&thaw(&args.snapshot, &[], args.mode, RunToEnd)?)
+}
+
+/// Runs the guest to its end.
+struct RunToEnd;
+
+impl Act for RunToEnd {
+    type Out = Thawed;
+
+    fn act<G: Guest>(self, mut guest: G, thawing: &Thawing<'_>) -> Result<Thawed, Failure> {
+        let cannot = format!("cannot run {}", thawing.snapshot.path().display());
+        let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
+        let restore_us = thawing.elapsed_us();
+        while !matches!(
+            guest.run_until_event(Stops::NONE).map_err(went_wrong)?,
+            Event::Ended(_)
+        ) {}
+        let end = End::from(&guest.end_state().map_err(went_wrong)?);
+        Ok(Thawed { restore_us, end })
+    }
+}
+
+/// Builds a machine in the state of the snapshot at `path`, whose parents lie beside it or in
+/// `search`, and acts on it.
+pub fn thaw<A: Act>(
+    path: &Path,
+    search: &[PathBuf],
+    mode: RestoreMode,
+    act: A,
+) -> Result<A::Out, Failure> {
+    let start = Instant::now();
+    let cannot = format!("cannot thaw {}", path.display());
+    let fail = |error: SnapshotError| failure(&cannot, &error);
+    let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
+
+    let chain = open_chain(path, search)?;
+    let snapshot = chain.youngest();
+    let machine = snapshot.machine().map_err(fail)?;
+    let memory = chain.memory().map_err(fail)?;
+    let ram = match mode {
+        RestoreMode::Map => coldframe_minivmm::map_ram(&memory),
+        RestoreMode::Copy => coldframe_minivmm::copy_ram(&memory),
+    }
+    .map_err(went_wrong)?;
+    let shape = Shape::of(&machine);
+    let thawing = Thawing { snapshot, start };
+    match machine.hypervisor {
+        Hypervisor::Simulated => {
+            let guest = SimVm::with_memory(shape, ram).map_err(went_wrong)?;
+            act.act(
+                restore(guest, &SimVm::host(), snapshot, &machine)?,
+                &thawing,
+            )
+        }
+        _ => {
+            let guest = MiniVm::with_memory(shape, Tracking::Off, ram).map_err(went_wrong)?;
+            let host = guest.host().clone();
+            act.act(restore(guest, &host, snapshot, &machine)?, &thawing)
+        }
+    }
+}
+
+/// Gives `guest` the state of its machine and its devices.
+fn restore<G: Guest>(
+    mut guest: G,
+    host: &HostIdentity,
+    snapshot: &Snapshot,
+    machine: &MachineState,
+) -> Result<G, Failure> {
+    let cannot = format!("cannot thaw {}", snapshot.path().display());
+    let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
+    let acceptance = PortabilityReport::compare(&machine.host, host)
+        .accept(&[])
+        .map_err(|refused| Failure::wanting(&cannot, &refused))?;
+    let thawed = guest.restore(machine, acceptance).map_err(went_wrong)?;
+    let devices = snapshot
+        .devices()
+        .map_err(|error| failure(&cannot, &error))?;
+    if let Some(ports) = devices.iter().find(|device| device.kind == PORTS) {
+        guest.restore_device(&ports.bytes).map_err(went_wrong)?;
+    }
+    // These guests have no device to be told by, and draw no random numbers: the id is consumed
+    // here, where a VMM would hand it on.
+    let generation = thawed.generation();
+    tracing::info!(%generation, "guest thawed");
+    Ok(guest)
+}

@@ -1,0 +1,217 @@
+//! `inspect`: what a file is, or is not, however broken it is.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Home, Outcome, coldframe, keys, patch, simulated};
+
+/// A demonstration and a look at something in it.
+struct Look {
+    home: Home,
+}
+
+impl Look {
+    fn new() -> Self {
+        let home = Home::new();
+        simulated(&home.at("kept"));
+        Self { home }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.home.at("kept").join(name)
+    }
+
+    fn at(&self, name: &str) -> Outcome {
+        coldframe(&[&"inspect", &self.path(name)])
+    }
+
+    fn json(&self, name: &str) -> Value {
+        coldframe(&[&"inspect", &self.path(name), &"--json"]).json()
+    }
+}
+
+#[test]
+fn a_snapshot_is_shown_with_all_its_files() {
+    let look = Look::new();
+    let shown = look.at("diff-1").done();
+    for part in [
+        "snapshot directory",
+        "snapshot manifest",
+        "machine state",
+        "guest memory",
+        "coldframe 0.",
+        "parent",
+        "x86_64",
+        "DATA.0",
+        "EXTN.0",
+        "VCPU.0",
+        "4 KiB",
+        "8 MiB",
+    ] {
+        assert!(shown.stdout.contains(part), "no {part:?} in {shown:#?}");
+    }
+    let report = look.json("diff-1");
+    assert_eq!(
+        keys(&report),
+        ["files", "path", "problem", "strangers", "what"]
+    );
+    let manifest = &report["files"]["manifest"]["manifest"];
+    let parent = &look.json("full")["files"]["manifest"];
+    assert_eq!(manifest["parent_id"], parent["manifest"]["id"]);
+    assert_eq!(manifest["parent_root"], parent["root"]);
+    assert_eq!(manifest["memory_root"], report["files"]["memory"]["root"]);
+    assert_eq!(manifest["state_root"], report["files"]["state"]["root"]);
+    let memory = &report["files"]["memory"]["memory"];
+    assert_eq!(memory["kind"], "diff");
+    assert_eq!(memory["ram_bytes"], 8 << 20);
+    assert!(memory["zero_pages"].as_u64().unwrap() > 0, "{memory:#}");
+    assert_eq!(report["problem"], Value::Null);
+}
+
+#[test]
+fn each_file_is_known_by_itself_whatever_its_name() {
+    let look = Look::new();
+    for (name, what, format) in [
+        ("manifest", "snapshot manifest", "MANI"),
+        ("state", "machine state", "STAT"),
+        ("memory", "guest memory", "MEMF"),
+    ] {
+        let elsewhere = look.path("renamed.bin");
+        fs::copy(look.path("full").join(name), &elsewhere).unwrap();
+        let shown = look.at("renamed.bin").done();
+        assert!(shown.stdout.contains(what), "{shown:#?}");
+        let report = look.json("renamed.bin");
+        assert_eq!(report["format"], format);
+        assert_eq!(report["version"], "1.0");
+        assert_eq!(report["arch"], "x86_64");
+        fs::remove_file(elsewhere).unwrap();
+    }
+}
+
+#[test]
+fn a_foreign_file_is_told_what_it_is_not() {
+    let look = Look::new();
+    let foreign = look.path("foreign");
+    for bytes in [&b"\x7fELF and so on"[..], b"", &[0; 5000]] {
+        fs::write(&foreign, bytes).unwrap();
+        let shown = look.at("foreign");
+        assert_eq!((shown.code, shown.stderr.as_str()), (1, ""));
+        assert!(shown.stdout.contains("not a coldframe file"), "{shown:#?}");
+    }
+    let report = look.json("foreign");
+    assert_eq!(report["format"], Value::Null);
+    assert_eq!(report["file_len"], 5000);
+}
+
+#[test]
+fn a_truncated_file_is_told_how_much_is_missing() {
+    let look = Look::new();
+    let cut = look.path("cut");
+    let whole = fs::read(look.path("full/state")).unwrap();
+    fs::write(&cut, &whole[..whole.len() - 1]).unwrap();
+    let shown = look.at("cut");
+    assert_eq!(shown.code, 1);
+    assert!(shown.stdout.contains("machine state"), "{shown:#?}");
+    let lens = [whole.len(), whole.len() - 1].map(|len| len.to_string());
+    assert!(
+        lens.iter().all(|len| shown.stdout.contains(len)),
+        "{shown:#?}"
+    );
+
+    fs::write(&cut, &whole[..100]).unwrap();
+    let shown = look.at("cut");
+    assert_eq!(shown.code, 1);
+    assert!(shown.stdout.contains("truncated"), "{shown:#?}");
+    assert!(!shown.stdout.contains("not a coldframe file"), "{shown:#?}");
+}
+
+#[test]
+fn a_newer_major_is_refused_with_both_versions_and_a_newer_minor_read() {
+    let look = Look::new();
+    let reseal = |name: &str, at: usize, value: u8| {
+        let path = look.path("full").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] = value;
+        // The header's checksum: the first 8 bytes of the hash of what stands before it.
+        let sum = blake3::hash(&bytes[..152]);
+        bytes[152..160].copy_from_slice(&sum.as_bytes()[..8]);
+        fs::write(look.path("newer"), bytes).unwrap();
+    };
+    for name in ["manifest", "state", "memory"] {
+        reseal(name, 12, 9);
+        let shown = look.at("newer");
+        assert_eq!(shown.code, 1, "{shown:#?}");
+        assert!(shown.stdout.contains("9.0"), "{shown:#?}");
+        let problem = look.json("newer")["problem"].as_str().unwrap().to_string();
+        assert!(problem.contains('9') && problem.contains('1'), "{problem}");
+        reseal(name, 14, 7);
+        let shown = look.at("newer").done();
+        assert!(shown.stdout.contains("1.7"), "{shown:#?}");
+    }
+}
+
+#[test]
+fn what_is_whole_is_shown_beside_what_is_broken() {
+    let look = Look::new();
+    let state = look.path("full/state");
+    let len = fs::metadata(&state).unwrap().len();
+    // In a body: the header and the table can still be read.
+    patch(&state, 170, |byte| *byte ^= 4);
+    fs::remove_file(look.path("full/memory")).unwrap();
+    fs::write(look.path("full/notes.txt"), "mine").unwrap();
+    let report = coldframe(&[&"inspect", &look.path("full"), &"--json"]);
+    assert_eq!(report.code, 1);
+    let report = report.json();
+    let state = &report["files"]["state"];
+    assert_eq!(state["file_len"], len);
+    assert!(
+        state["problem"].as_str().unwrap().contains("hash"),
+        "{state:#}"
+    );
+    assert!(
+        !state["sections"].as_array().unwrap().is_empty(),
+        "{state:#}"
+    );
+    let manifest = &report["files"]["manifest"];
+    assert_eq!(manifest["problem"], Value::Null);
+    assert_eq!(manifest["manifest"]["ram_bytes"], 8 << 20);
+    assert_eq!(report["strangers"], serde_json::json!(["notes.txt"]));
+    let problem = report["problem"].as_str().unwrap();
+    assert!(problem.contains("memory"), "{problem}");
+
+    let shown = look.at("full");
+    assert_eq!(shown.code, 1);
+    assert!(shown.stdout.contains("memory"), "{shown:#?}");
+}
+
+#[test]
+fn a_directory_without_a_manifest_is_no_snapshot() {
+    let look = Look::new();
+    let shown = look.at("");
+    assert_eq!(shown.code, 1);
+    assert!(
+        shown.stdout.contains("not a snapshot directory"),
+        "{shown:#?}"
+    );
+    look.at("nowhere").fails(3, &["nowhere"]);
+}
+
+#[test]
+fn no_more_than_the_header_and_tables_of_a_large_file_are_read() {
+    let look = Look::new();
+    // 1 TiB of nothing behind a sound start: what is inspected is bounded.
+    let large = look.path("large");
+    for name in ["state", "memory"] {
+        fs::copy(look.path("full").join(name), &large).unwrap();
+        let mut permissions = fs::metadata(&large).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+        fs::set_permissions(&large, permissions).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&large).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let shown = look.at("large");
+        assert_eq!(shown.code, 1);
+        assert!(shown.stdout.contains("1 TiB"), "{shown:#?}");
+        fs::remove_file(&large).unwrap();
+    }
+}
