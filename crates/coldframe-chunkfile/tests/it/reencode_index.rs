@@ -1,0 +1,120 @@
+//! The one check of fuzzing and of replay for indexes, tags and ledgers: no panic, and what decodes
+//! is written again the same. The fuzz target includes this file and `reseal.rs`.
+
+use coldframe_chunkfile::{
+    Entry, INDEX_FORMAT, INDEX_LIMITS, Index, IndexBuilder, IndexOrigin, LEDGER_FORMAT, Ledger,
+    TAG_FORMAT, Tag,
+};
+use coldframe_envelope::{DecodeError, Header};
+
+use crate::reseal::changed;
+
+/// The bytes as they are, and as changes to each golden, whose hashes are then made right again.
+///
+/// # Panics
+/// If what decodes is not written again as the same bytes.
+pub fn check(bytes: &[u8]) {
+    check_raw(bytes);
+    check_tag(bytes);
+    check_ledger(bytes);
+    for golden in [
+        &include_bytes!("../golden/v1/index_full.bin")[..],
+        include_bytes!("../golden/v1/index_delta.bin"),
+        include_bytes!("../golden/v1/index_based.bin"),
+        include_bytes!("../golden/v1/index_empty.bin"),
+    ] {
+        check_raw(&changed(golden, bytes));
+    }
+    check_tag(&changed(include_bytes!("../golden/v1/tag.bin"), bytes));
+    check_ledger(&changed(include_bytes!("../golden/v1/ledger.bin"), bytes));
+}
+
+/// The same index out of its own rows: what a reader understood, written again.
+///
+/// # Errors
+/// The first page that does not hold.
+pub fn rebuild(index: &Index, file: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    index.verify_rows(file)?;
+    let mut builder = IndexBuilder::new(index.size(), index.origin(), index.producer()).unwrap();
+    let mut again = Vec::new();
+    for page in index.pages() {
+        let start = usize::try_from(page.offset.get()).unwrap();
+        let bytes = &file[start..start + usize::try_from(page.len.get()).unwrap()];
+        for row in index.decode_page(&page, bytes)?.rows() {
+            match row.chunk {
+                Some(id) => builder.push_chunk(row.block, id).unwrap(),
+                None => builder.push_zeros(row.block, row.count.into()).unwrap(),
+            }
+        }
+        again.extend_from_slice(&builder.take_rows().1);
+    }
+    let end = builder.finish().unwrap();
+    Ok([&end.header[..], &again, &end.rest].concat())
+}
+
+/// Whether the bytes decode as an index.
+///
+/// # Panics
+/// If what decodes is not written again as the same bytes.
+pub fn check_raw(bytes: &[u8]) -> bool {
+    let Ok(index) = Index::open(bytes, INDEX_LIMITS) else {
+        return false;
+    };
+    let last = index.block_count().saturating_sub(1);
+    for block in [0, 1, last, index.block_count(), u64::MAX] {
+        let entry = index.read(bytes, block);
+        if block >= index.block_count() {
+            assert!(entry.is_err());
+            assert_eq!(index.block_len(block), None);
+        }
+        if entry == Ok(Entry::Inherit) {
+            assert_ne!(index.origin(), IndexOrigin::None);
+        }
+    }
+    let Ok(again) = rebuild(&index, bytes) else {
+        return false;
+    };
+    let header = Header::decode(bytes, INDEX_FORMAT).unwrap();
+    let sections = match index.origin() {
+        IndexOrigin::None => 3,
+        IndexOrigin::Parent { .. } | IndexOrigin::Base { .. } => 4,
+    };
+    // A later minor version, or optional sections, are read and not written.
+    if header.version.minor == 0 && header.section_count == sections {
+        assert_eq!(again, bytes);
+    }
+    true
+}
+
+/// Whether the bytes decode as a tag.
+///
+/// # Panics
+/// If what decodes is not written again as the same bytes.
+pub fn check_tag(bytes: &[u8]) -> bool {
+    let Ok(tag) = Tag::decode(bytes) else {
+        return false;
+    };
+    let header = Header::decode(bytes, TAG_FORMAT).unwrap();
+    if header.version.minor == 0 && header.section_count == 1 && header.table_offset == 200 {
+        assert_eq!(tag.encode(header.producer).unwrap(), bytes);
+    }
+    true
+}
+
+/// Whether the bytes decode as a ledger.
+///
+/// # Panics
+/// If what decodes is not written again as the same bytes.
+pub fn check_ledger(bytes: &[u8]) -> bool {
+    let Ok(ledger) = Ledger::decode(bytes) else {
+        return false;
+    };
+    let header = Header::decode(bytes, LEDGER_FORMAT).unwrap();
+    let again = ledger.encode(header.producer).unwrap();
+    assert_eq!(Ledger::decode(&again).unwrap(), ledger);
+    // Sections may stand in any order; written they have one.
+    if header.version.minor == 0 && header.section_count == 4 && again.len() == bytes.len() {
+        assert_eq!(again[..12], bytes[..12]);
+    }
+    true
+}

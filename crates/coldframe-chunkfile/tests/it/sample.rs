@@ -1,0 +1,144 @@
+//! The files that the goldens hold, made anew.
+
+use coldframe_chunkfile::{
+    BaseId, Compression, CondemnedFile, EncodedPack, IndexBuilder, IndexOrigin, Ledger,
+    PackBuilder, Round, Tag, TagKind,
+};
+use coldframe_envelope::Producer;
+use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, RootHash};
+
+pub const BLOCK: u64 = BLOCK_BYTES;
+
+pub fn producer() -> Producer {
+    Producer::new("golden", "0.1.0").unwrap()
+}
+
+pub fn id(bytes: &[u8]) -> ChunkId {
+    ChunkId::from_bytes(*blake3::hash(bytes).as_bytes())
+}
+
+pub fn numbered(number: u8) -> ChunkId {
+    ChunkId::from_bytes([number; 32])
+}
+
+pub fn size(bytes: u64) -> ByteLen {
+    ByteLen::new(bytes)
+}
+
+/// A whole pack file of these chunks: id, compression, length, stored bytes.
+pub fn pack_of(chunks: &[(ChunkId, Compression, u32, Vec<u8>)]) -> Vec<u8> {
+    let mut builder = PackBuilder::new(producer());
+    let mut file = vec![0; 160];
+    for (id, compression, raw_len, stored) in chunks {
+        let stored_len = u32::try_from(stored.len()).unwrap();
+        let at = builder.push(*id, *compression, *raw_len, stored_len);
+        assert_eq!(at.unwrap().get(), file.len() as u64);
+        file.extend_from_slice(stored);
+    }
+    seal(file, builder.finish().unwrap())
+}
+
+pub fn seal(mut file: Vec<u8>, built: EncodedPack) -> Vec<u8> {
+    assert_eq!(built.tail_offset.get(), file.len() as u64);
+    file[..160].copy_from_slice(&built.header);
+    file.extend_from_slice(&built.tail);
+    assert_eq!(built.file_len.get(), file.len() as u64);
+    file
+}
+
+/// Three chunks, one of each compression, the bytes stored as the codecs have them.
+pub fn golden_pack() -> Vec<u8> {
+    // One literal, a match of 94 at distance 1, five literals.
+    let lz4 = [&[0x1f, b'A', 1, 0, 75, 0x50][..], b"AAAAA"].concat();
+    // A single-segment frame of 100 bytes, one RLE block, the last.
+    let zstd = [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, 100, 0x23, 3, 0][..], b"B"].concat();
+    pack_of(&[
+        (id(b"frozen"), Compression::None, 6, b"frozen".to_vec()),
+        (id(&[b'A'; 100]), Compression::Lz4, 100, lz4),
+        (id(&[b'B'; 100]), Compression::Zstd, 100, zstd),
+    ])
+}
+
+pub fn empty_pack() -> Vec<u8> {
+    pack_of(&[])
+}
+
+/// Five blocks, the last short: chunk, chunk, two zeros, chunk.
+pub fn full_index() -> Vec<u8> {
+    let mut builder =
+        IndexBuilder::new(size(4 * BLOCK + 100), IndexOrigin::None, producer()).unwrap();
+    builder.push_chunk(0, numbered(1)).unwrap();
+    builder.push_chunk(1, numbered(2)).unwrap();
+    builder.push_zeros(2, 2).unwrap();
+    builder.push_chunk(4, numbered(1)).unwrap();
+    builder.finish().unwrap().into_file()
+}
+
+/// A 1 TiB image of which the parent was 1 TiB too: two blocks changed, three became zero.
+pub fn delta_index() -> Vec<u8> {
+    let (root, size) = (RootHash::from_bytes([0x5a; 32]), size(1 << 40));
+    let origin = IndexOrigin::Parent { root, size };
+    let mut builder = IndexBuilder::new(size, origin, producer()).unwrap();
+    builder.push_chunk(7, numbered(3)).unwrap();
+    builder.push_zeros(1 << 20, 3).unwrap();
+    builder.push_chunk((1 << 24) - 1, numbered(4)).unwrap();
+    builder.finish().unwrap().into_file()
+}
+
+/// A base image that ends inside the second block, grown to three.
+pub fn based_index() -> Vec<u8> {
+    let origin = IndexOrigin::Base {
+        id: BaseId::from_bytes([0xba; 32]),
+        size: size(BLOCK + 5),
+    };
+    let mut builder = IndexBuilder::new(size(3 * BLOCK), origin, producer()).unwrap();
+    builder.push_chunk(1, numbered(5)).unwrap();
+    builder.push_zeros(2, 1).unwrap();
+    builder.finish().unwrap().into_file()
+}
+
+pub fn empty_index() -> Vec<u8> {
+    let builder = IndexBuilder::new(size(0), IndexOrigin::None, producer()).unwrap();
+    builder.finish().unwrap().into_file()
+}
+
+pub fn tag() -> Vec<u8> {
+    let root = RootHash::from_bytes([0xc0; 32]);
+    let kind = TagKind::Snapshot;
+    Tag { kind, root }.encode(producer()).unwrap()
+}
+
+/// One round that waits for two leases, one that was not looked at.
+pub fn ledger() -> Ledger {
+    let waits_for = Some([7, 9].into());
+    let rounds = [(1, Round { waits_for }), (2, Round { waits_for: None })];
+    let root = CondemnedFile::Root(RootHash::from_bytes([0xc0; 32]), 5);
+    Ledger {
+        rounds: rounds.into(),
+        condemned: [
+            (CondemnedFile::Pack(3), 1),
+            (CondemnedFile::Pack(4), 2),
+            (root, 1),
+        ]
+        .into(),
+        damaged: [(numbered(8), 3)].into(),
+    }
+}
+
+pub fn ledger_file() -> Vec<u8> {
+    ledger().encode(producer()).unwrap()
+}
+
+/// All of them, by the name of their golden.
+pub fn all() -> [(&'static str, Vec<u8>); 8] {
+    [
+        ("pack", golden_pack()),
+        ("pack_empty", empty_pack()),
+        ("index_full", full_index()),
+        ("index_delta", delta_index()),
+        ("index_based", based_index()),
+        ("index_empty", empty_index()),
+        ("tag", tag()),
+        ("ledger", ledger_file()),
+    ]
+}
