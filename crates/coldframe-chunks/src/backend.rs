@@ -1,0 +1,268 @@
+//! Where a store keeps its files: small promises that a directory, an object store or a server
+//! over SSH can keep.
+//!
+//! Invariants of every implementation: a file appears whole or not at all, and is durable when
+//! [`Backend::create`] or [`Backend::replace`] returns; a file is never changed in place; of two
+//! that create the same key, one is told that it was there.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coldframe_storage::StorageError;
+use coldframe_units::{ByteLen, FileOffset, RootHash};
+
+use crate::error::TagNameError;
+
+/// The name of a tag: plain ASCII that is a safe file name anywhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TagName(String);
+
+impl TagName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TagName {
+    type Err = TagNameError;
+
+    fn from_str(text: &str) -> Result<Self, TagNameError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._@+=:-".contains(&byte);
+        let fits = (1..=128).contains(&text.len()) && !text.starts_with('.');
+        if fits && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TagNameError)
+        }
+    }
+}
+
+impl fmt::Display for TagName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A random number in the name of a file, so that no name is ever used twice: what is deleted late
+/// cannot be what was written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(u64);
+
+impl FileId {
+    /// From its number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    fn parse(digits: &str) -> Option<Self> {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let fits = digits.len() == 16 && digits.bytes().all(hex);
+        let number = u64::from_str_radix(digits, 16).ok();
+        number.filter(|_| fits).map(Self)
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a file of the store is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// Says that this is a store, and of which version.
+    Store,
+    /// What the garbage collector is about to delete.
+    Ledger,
+    /// A pack of chunks.
+    Pack(FileId),
+    /// A copy of a file that is kept whole, by its root: an index, a manifest.
+    Root(RootHash, FileId),
+    /// A tag.
+    Tag(TagName),
+}
+
+/// Files that are listed together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Folder {
+    /// [`Key::Pack`].
+    Packs,
+    /// [`Key::Root`].
+    Roots,
+    /// [`Key::Tag`].
+    Tags,
+}
+
+impl Folder {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Packs, Self::Roots, Self::Tags];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packs => "packs",
+            Self::Roots => "roots",
+            Self::Tags => "tags",
+        }
+    }
+
+    /// The key of a file in it; `None` if the name is not one of ours.
+    #[must_use]
+    pub fn key(self, name: &str) -> Option<Key> {
+        match self {
+            Self::Packs => FileId::parse(name.strip_suffix(".pack")?).map(Key::Pack),
+            Self::Roots => {
+                let (root, file) = name.split_once('.')?;
+                Some(Key::Root(root.parse().ok()?, FileId::parse(file)?))
+            }
+            Self::Tags => name.parse().ok().map(Key::Tag),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    /// The path below the store's own, the parts joined by `/`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store => f.write_str("store"),
+            Self::Ledger => f.write_str("ledger"),
+            Self::Pack(file) => write!(f, "packs/{file}.pack"),
+            Self::Root(root, file) => write!(f, "roots/{root}.{file}"),
+            Self::Tag(name) => write!(f, "tags/{name}"),
+        }
+    }
+}
+
+/// A file in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What it is.
+    pub key: Key,
+    /// How long it is.
+    pub len: ByteLen,
+    /// How long ago it was written, by the clock of whoever keeps it; zero if in the future.
+    pub age: Duration,
+}
+
+/// The name of a lease: random, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(u64);
+
+impl LeaseId {
+    /// From its number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// A lease that is held: while it is, nothing is deleted that was not condemned before it began.
+pub trait Lease: Send + Sync + fmt::Debug {
+    /// Its name.
+    fn id(&self) -> LeaseId;
+
+    /// Whether it is still held. A lease that ran out never comes back.
+    fn is_held(&self) -> bool;
+}
+
+/// The right to collect garbage: one at a time; given back when dropped.
+pub trait Exclusive: Send + fmt::Debug {}
+
+/// Where a store keeps its files.
+pub trait Backend: Send + Sync + fmt::Debug + 'static {
+    /// The place, to put into errors.
+    fn place(&self) -> String;
+
+    /// Keeps a new file, `parts` one behind the other; `false` if the key was there already, and
+    /// then what is there stays.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed, and the file is not there, or is there whole.
+    fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError>;
+
+    /// Puts `new` in the place of `expected`, or removes it, if `expected` is what is there;
+    /// `None` stands for no file. `false` if it was something else.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed, and either is there whole.
+    fn replace(
+        &self,
+        key: &Key,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<bool, StorageError>;
+
+    /// The whole file, if it is there and at most `limit` long.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed, or the file is longer.
+    fn read(&self, key: &Key, limit: ByteLen) -> Result<Option<Bytes>, StorageError>;
+
+    /// A range of the file; `None` if there is no such file. Fewer bytes than asked for are an
+    /// error ([`StorageError::UnexpectedEnd`]), which whoever asks checks once more.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed, or the file ends before the range.
+    fn read_range(
+        &self,
+        key: &Key,
+        offset: FileOffset,
+        len: ByteLen,
+    ) -> Result<Option<Bytes>, StorageError>;
+
+    /// All files of a folder; what has no name of ours is left out.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed.
+    fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError>;
+
+    /// Removes a file; `false` if it was not there.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed.
+    fn remove(&self, key: &Key) -> Result<bool, StorageError>;
+
+    /// Takes a lease. It is seen by [`Backend::leases`] when this returns.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed.
+    fn lease(&self) -> Result<Box<dyn Lease>, StorageError>;
+
+    /// The leases that are held; those of processes that died are not.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed.
+    fn leases(&self) -> Result<BTreeSet<LeaseId>, StorageError>;
+
+    /// Takes the right to collect garbage; `None` if someone has it.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed.
+    fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError>;
+
+    /// Removes what unfinished writes of processes that died have left; returns how many.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed.
+    fn sweep(&self) -> Result<u64, StorageError>;
+}

@@ -1,0 +1,362 @@
+//! Collecting garbage beside those who push: mark, condemn, wait, mark again, delete.
+//!
+//! Invariants: nothing is deleted in the run of decisions that a push could have missed. A file is
+//! condemned in the ledger first; a push that begins later reads the ledger and takes the file for
+//! absent; one that began earlier is waited for. Only then, and only if a second mark does not
+//! reach the file either, it is deleted. Names are never used twice, so what a push writes anew is
+//! not what is deleted. Whatever cannot be read stops the collector, and nothing is deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use coldframe_chunkfile::{CondemnedFile, Ledger, Round};
+use coldframe_units::{ChunkId, RootHash};
+
+use crate::backend::{Backend, Folder, Key, Listed};
+use crate::catalog::{Catalog, IdSet};
+use crate::error::storage;
+use crate::store::PackStore;
+use crate::trace::{Reference, Tracer, trace};
+use crate::{FileId, StoreError, compact, ledger, tags};
+
+/// How garbage is collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollectOptions {
+    /// Files younger than this are kept, and files that are kept whole keep what they need.
+    pub grace: Duration,
+    /// A pack is written anew when at least this much of it is garbage, in percent.
+    pub garbage_percent: u64,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+impl CollectOptions {
+    /// A day of grace, packs of which half is garbage.
+    pub const USUAL: Self = Self {
+        grace: Duration::from_secs(24 * 3600),
+        garbage_percent: 50,
+        dry_run: false,
+    };
+}
+
+/// What a collection did, or would do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Chunks that some tag needs.
+    pub live_chunks: u64,
+    /// Packs that were condemned now.
+    pub condemned_packs: u64,
+    /// Among them, those whose live chunks were written anew.
+    pub compacted_packs: u64,
+    /// Files by their root that were condemned now.
+    pub condemned_roots: u64,
+    /// Packs that were deleted.
+    pub deleted_packs: u64,
+    /// Files by their root that were deleted.
+    pub deleted_roots: u64,
+    /// Bytes of what was deleted.
+    pub deleted_bytes: u64,
+    /// Condemned files that turned out to be needed.
+    pub acquitted: u64,
+    /// Condemned files that wait for a push to end.
+    pub waiting: u64,
+    /// Unfinished files of processes that died.
+    pub temporaries: u64,
+}
+
+/// A pack is small below this part of a full one.
+const SMALL_PACK_PART: u64 = 8;
+
+/// So many small packs are written anew as few.
+const SMALL_PACKS_MAX: usize = 16;
+
+/// What is needed.
+struct Live {
+    chunks: IdSet,
+    roots: BTreeSet<RootHash>,
+}
+
+/// What to condemn.
+#[derive(Default)]
+struct Plan {
+    dead_packs: BTreeSet<FileId>,
+    sparse_packs: BTreeSet<FileId>,
+    roots: BTreeSet<(RootHash, FileId)>,
+}
+
+impl<B: Backend> PackStore<B> {
+    /// Deletes what no tag needs; `tracers` know the formats beside the chunk index.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if someone else collects; an error of the first tag or file that
+    /// cannot be read, and then nothing was deleted; [`StoreError::Storage`].
+    pub fn collect(
+        &self,
+        options: CollectOptions,
+        tracers: &[&dyn Tracer<B>],
+    ) -> Result<Collected, StoreError> {
+        let span = tracing::info_span!("collect", place = %self.backend().place());
+        let _entered = span.enter();
+        let exclusive = self.backend().exclusive().map_err(storage)?;
+        let _exclusive = exclusive.ok_or(StoreError::Busy)?;
+        let mut done = Collected::default();
+        if !options.dry_run {
+            done.temporaries = self.backend().sweep().map_err(storage)?;
+        }
+        let live = self.mark(options.grace, tracers)?;
+        done.live_chunks = live.chunks.len() as u64;
+        let plan = self.plan(options, &live)?;
+        done.condemned_packs = (plan.dead_packs.len() + plan.sparse_packs.len()) as u64;
+        done.compacted_packs = plan.sparse_packs.len() as u64;
+        done.condemned_roots = plan.roots.len() as u64;
+        if options.dry_run {
+            return Ok(done);
+        }
+        self.condemn(plan, &live, &mut done)?;
+        self.delete_condemned(options.grace, tracers, &mut done)?;
+        tracing::info!(?done, "garbage collected");
+        Ok(done)
+    }
+
+    /// Everything that a tag needs, or a file that is young.
+    fn mark(&self, grace: Duration, tracers: &[&dyn Tracer<B>]) -> Result<Live, StoreError> {
+        self.refresh()?;
+        let tagged = tags::list(self.inner())?;
+        let mut queue: Vec<RootHash> = tagged.values().map(|tag| tag.root).collect();
+        for Listed { key, age, .. } in self.backend().list(Folder::Roots).map_err(storage)? {
+            match key {
+                Key::Root(root, _) if age < grace => queue.push(root),
+                _ => {}
+            }
+        }
+        let mut live = Live {
+            chunks: IdSet::default(),
+            roots: BTreeSet::new(),
+        };
+        while let Some(root) = queue.pop() {
+            if !live.roots.insert(root) {
+                continue;
+            }
+            trace(self, tracers, root, &mut |reference| match reference {
+                Reference::Chunk(id, _) => {
+                    live.chunks.insert(id);
+                }
+                Reference::Root(root) => queue.push(root),
+            })?;
+        }
+        Ok(live)
+    }
+
+    fn plan(&self, options: CollectOptions, live: &Live) -> Result<Plan, StoreError> {
+        let condemned = ledger::read(self.backend())?.condemned();
+        let mut plan = Plan::default();
+        for Listed { key, age, .. } in self.backend().list(Folder::Roots).map_err(storage)? {
+            if let Key::Root(root, file) = key
+                && age >= options.grace
+                && !live.roots.contains(&root)
+                && !condemned.roots.contains(&(root, file))
+            {
+                plan.roots.insert((root, file));
+            }
+        }
+        let catalog = self.inner().catalog();
+        let mut used = used_bytes(&catalog, live, &condemned.packs);
+        let mut stored: BTreeMap<FileId, u64> = BTreeMap::new();
+        for (_, place) in catalog.all() {
+            *stored.entry(place.pack).or_default() += u64::from(place.stored_len);
+        }
+        let small_max = u64::from(self.options().pack_bytes) / SMALL_PACK_PART;
+        let mut small = BTreeSet::new();
+        for Listed { key, age, .. } in self.backend().list(Folder::Packs).map_err(storage)? {
+            let Key::Pack(pack) = key else { continue };
+            // A pack whose table cannot be read is left for people to look at.
+            let is_known = catalog.packs.contains(&pack);
+            if age < options.grace || condemned.packs.contains(&pack) || !is_known {
+                continue;
+            }
+            let stored = stored.remove(&pack).unwrap_or(0);
+            let used = used.remove(&pack).unwrap_or(0);
+            let garbage = stored.saturating_sub(used);
+            if used == 0 {
+                plan.dead_packs.insert(pack);
+            } else if garbage > 0 && garbage * 100 >= stored * options.garbage_percent {
+                plan.sparse_packs.insert(pack);
+            } else if stored < small_max {
+                small.insert(pack);
+            }
+        }
+        if small.len() >= SMALL_PACKS_MAX {
+            plan.sparse_packs.extend(small);
+        }
+        Ok(plan)
+    }
+
+    /// Writes anew what is needed of sparse packs, then puts all into the ledger.
+    fn condemn(&self, plan: Plan, live: &Live, done: &mut Collected) -> Result<(), StoreError> {
+        let mut packs: BTreeSet<FileId> = plan.dead_packs;
+        if !plan.sparse_packs.is_empty() {
+            let push = self.push()?.without(&packs).without(&plan.sparse_packs);
+            for pack in plan.sparse_packs {
+                let wanted = |id: ChunkId| live.chunks.contains(&id);
+                // A pack with a chunk that cannot be read and is needed stays as it is.
+                if compact::rescue(self, &push, pack, &wanted)?.is_empty() {
+                    packs.insert(pack);
+                }
+            }
+            push.finish()?;
+        }
+        let packs = packs.iter().map(|file| CondemnedFile::Pack(file.get()));
+        let roots = plan.roots.iter();
+        let roots = roots.map(|(root, file)| CondemnedFile::Root(*root, file.get()));
+        let files: Vec<CondemnedFile> = packs.chain(roots).collect();
+        ledger::update(self.backend(), self.inner().producer, |ledger| {
+            let next = ledger.rounds.keys().next_back().map_or(0, |last| last + 1);
+            ledger.rounds.insert(next, Round::default());
+            for file in &files {
+                ledger.condemned.entry(*file).or_insert(next);
+            }
+        })?;
+        done.condemned_packs = files.len() as u64 - done.condemned_roots;
+        Ok(())
+    }
+
+    /// Deletes what was condemned before every push that is under way, and is still not needed.
+    fn delete_condemned(
+        &self,
+        grace: Duration,
+        tracers: &[&dyn Tracer<B>],
+        done: &mut Collected,
+    ) -> Result<(), StoreError> {
+        // The ledger is published: a lease that is not seen here will read it.
+        let held = self.backend().leases().map_err(storage)?;
+        let held: BTreeSet<u64> = held.iter().map(|lease| lease.get()).collect();
+        let producer = self.inner().producer;
+        let ledger = ledger::update(self.backend(), producer, |ledger| {
+            for round in ledger.rounds.values_mut() {
+                match &mut round.waits_for {
+                    None => round.waits_for = Some(held.clone()),
+                    Some(waits_for) => waits_for.retain(|lease| held.contains(lease)),
+                }
+            }
+        })?;
+        let free: Vec<CondemnedFile> = free(&ledger).collect();
+        done.waiting = (ledger.condemned.len() - free.len()) as u64;
+        if free.is_empty() {
+            return Ok(());
+        }
+        // What those pushes tagged before they ended is seen only by a mark that begins now.
+        let live = self.mark(grace, tracers)?;
+        let needed = self.needed(&live, &ledger)?;
+        let (needed, doomed): (Vec<_>, Vec<_>) =
+            free.into_iter().partition(|file| needed.contains(file));
+        done.acquitted = needed.len() as u64;
+        let sizes = self.sizes()?;
+        for file in doomed.iter().rev() {
+            let key = key_of(file);
+            // Roots come after packs in order, and go first: nothing is left that names what is
+            // gone.
+            if self.backend().remove(&key).map_err(storage)? {
+                done.deleted_bytes += sizes.get(&key).copied().unwrap_or(0);
+                match key {
+                    Key::Pack(_) => done.deleted_packs += 1,
+                    _ => done.deleted_roots += 1,
+                }
+            }
+        }
+        ledger::update(self.backend(), producer, |ledger| {
+            for file in needed.iter().chain(&doomed) {
+                ledger.condemned.remove(file);
+            }
+        })?;
+        self.refresh()
+    }
+
+    /// The condemned files that have something that is needed and is nowhere else.
+    fn needed(&self, live: &Live, ledger: &Ledger) -> Result<BTreeSet<CondemnedFile>, StoreError> {
+        let catalog = self.inner().catalog();
+        let mut needed = BTreeSet::new();
+        let mut packs = BTreeSet::new();
+        for file in ledger.condemned.keys() {
+            match file {
+                CondemnedFile::Pack(pack) => {
+                    packs.insert(FileId::new(*pack));
+                }
+                CondemnedFile::Root(root, _) => {
+                    let copies = catalog.roots.get(root).into_iter().flatten();
+                    let mut copies = copies.map(|copy| CondemnedFile::Root(*root, copy.get()));
+                    let has_other = copies.any(|copy| !ledger.condemned.contains_key(&copy));
+                    if live.roots.contains(root) && !has_other {
+                        needed.insert(*file);
+                    }
+                }
+            }
+        }
+        let in_condemned = catalog
+            .all()
+            .filter(|(_, place)| packs.contains(&place.pack));
+        let live_ids = in_condemned
+            .map(|(id, _)| id)
+            .filter(|id| live.chunks.contains(id));
+        let at_stake: IdSet = live_ids.collect();
+        drop(catalog);
+        // Nothing is deleted on the word of a catalog: the copy that stays is read.
+        for id in at_stake {
+            if !self.inner().has_sound(id, &packs, false)? {
+                let places = self.inner().catalog().places(id);
+                needed.extend(
+                    places
+                        .iter()
+                        .map(|place| CondemnedFile::Pack(place.pack.get())),
+                );
+            }
+        }
+        Ok(needed)
+    }
+
+    fn sizes(&self) -> Result<BTreeMap<Key, u64>, StoreError> {
+        let mut sizes = BTreeMap::new();
+        for folder in [Folder::Packs, Folder::Roots] {
+            let listed = self.backend().list(folder).map_err(storage)?;
+            sizes.extend(listed.into_iter().map(|file| (file.key, file.len.get())));
+        }
+        Ok(sizes)
+    }
+}
+
+fn key_of(file: &CondemnedFile) -> Key {
+    match file {
+        CondemnedFile::Pack(file) => Key::Pack(FileId::new(*file)),
+        CondemnedFile::Root(root, file) => Key::Root(*root, FileId::new(*file)),
+    }
+}
+
+/// Condemned files that nobody holds a lease from before.
+fn free(ledger: &Ledger) -> impl Iterator<Item = CondemnedFile> + '_ {
+    let is_free = |round: &u64| {
+        let round = ledger.rounds.get(round);
+        let waits_for = round.and_then(|round| round.waits_for.as_ref());
+        waits_for.is_some_and(BTreeSet::is_empty)
+    };
+    let condemned = ledger.condemned.iter();
+    condemned
+        .filter(move |(_, round)| is_free(round))
+        .map(|(file, _)| *file)
+}
+
+/// How many bytes of each pack are needed: of a chunk in several packs, one copy.
+fn used_bytes(
+    catalog: &Catalog,
+    live: &Live,
+    condemned: &BTreeSet<FileId>,
+) -> BTreeMap<FileId, u64> {
+    let mut used: BTreeMap<FileId, u64> = BTreeMap::new();
+    for id in &live.chunks {
+        let sound = catalog.kept(*id, condemned).copied();
+        // Without a sound copy the damaged one is kept: it may be the place that recovers.
+        let place = sound.or_else(|| catalog.places(*id).first().copied());
+        if let Some(place) = place {
+            *used.entry(place.pack).or_default() += u64::from(place.stored_len);
+        }
+    }
+    used
+}

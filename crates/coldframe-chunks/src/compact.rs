@@ -1,0 +1,69 @@
+//! Writing packs anew without some of their chunks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coldframe_units::ChunkId;
+
+use crate::backend::{Backend, Key};
+use crate::catalog::IdSet;
+use crate::chunk::Chunk;
+use crate::error::storage;
+use crate::store::PackStore;
+use crate::{FileId, Push, StoreError};
+
+/// Stores anew, under `push`, those chunks of a pack that are in `wanted`; a chunk that is damaged
+/// there and nowhere sound is left behind, and returned.
+pub(crate) fn rescue<B: Backend>(
+    store: &PackStore<B>,
+    push: &Push<B>,
+    pack: FileId,
+    wanted: &dyn Fn(ChunkId) -> bool,
+) -> Result<Vec<ChunkId>, StoreError> {
+    let Some(table) = store.inner().load_pack(pack)? else {
+        return Ok(Vec::new());
+    };
+    let mut lost = Vec::new();
+    for chunk in table.in_file_order() {
+        if !wanted(chunk.id) || push.has(chunk.id)? {
+            continue;
+        }
+        match store.inner().read_chunk(chunk.id) {
+            Ok(bytes) => push.put_chunks(&[Chunk::verify(chunk.id, bytes)?])?,
+            Err(error) if error.is_corrupt() || error.is_missing() => lost.push(chunk.id),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lost)
+}
+
+/// Removes chunks, whoever needs them: packs that have any are written anew without them.
+pub(crate) fn delete<B: Backend>(store: &PackStore<B>, ids: &[ChunkId]) -> Result<u64, StoreError> {
+    store.refresh()?;
+    let doomed: IdSet = ids.iter().copied().collect();
+    let mut packs: BTreeMap<FileId, u64> = BTreeMap::new();
+    let mut found = IdSet::default();
+    for (id, place) in store.inner().catalog().all() {
+        if doomed.contains(&id) {
+            *packs.entry(place.pack).or_default() += 1;
+            found.insert(id);
+        }
+    }
+    let gone: BTreeSet<FileId> = packs.keys().copied().collect();
+    let push = store.push()?.without(&gone);
+    for pack in &gone {
+        rescue(store, &push, *pack, &|id| !doomed.contains(&id))?;
+    }
+    push.finish()?;
+    for pack in &gone {
+        store
+            .inner()
+            .backend
+            .remove(&Key::Pack(*pack))
+            .map_err(storage)?;
+    }
+    store.inner().catalog_mut().drop_packs(&gone);
+    for id in &found {
+        store.inner().forget(*id);
+    }
+    Ok(found.len() as u64)
+}

@@ -1,0 +1,352 @@
+//! A directory of the host as a [`Backend`].
+//!
+//! Files are published by rename after a sync. A lease is a file under flock(2): the kernel drops
+//! the lock with the process, so the lease of a dead one is seen to be void at once, whatever the
+//! clocks say. See flock(2) for file systems on which such locks do not work between hosts.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use coldframe_storage::{
+    FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError, sweep_stale,
+};
+use coldframe_units::{ByteLen, FileOffset};
+
+use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed};
+
+/// Files that are kept open for reading.
+const OPEN_FILES_MAX: usize = 128;
+
+/// A directory that holds a store.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    open: Mutex<HashMap<Key, Arc<FileStorage>>>,
+}
+
+impl Directory {
+    /// The directory at `path`; it is made when something is written to it.
+    ///
+    /// # Errors
+    /// [`StorageError::Open`] if the path cannot be made absolute.
+    pub fn new(path: &Path) -> Result<Self, StorageError> {
+        Ok(Self {
+            path: std::path::absolute(path).at(Operation::Open, path)?,
+            open: Mutex::default(),
+        })
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory and its folders, mode 0700; they may be there.
+    ///
+    /// # Errors
+    /// [`StorageError::Create`], [`StorageError::SyncDirectory`].
+    pub fn prepare(&self) -> Result<(), StorageError> {
+        let folders = Folder::ALL.map(|folder| self.path.join(folder.name()));
+        for path in [self.path.clone(), self.leases_path()]
+            .iter()
+            .chain(&folders)
+        {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.at(Operation::Create, path)?;
+        }
+        let opened = File::open(&self.path).and_then(|directory| directory.sync_all());
+        opened.at(Operation::SyncDirectory, &self.path)
+    }
+
+    fn file(&self, key: &Key) -> PathBuf {
+        self.path.join(key.to_string())
+    }
+
+    fn leases_path(&self) -> PathBuf {
+        self.path.join("leases")
+    }
+
+    fn opened(&self, key: &Key) -> Result<Option<Arc<FileStorage>>, StorageError> {
+        let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = lock().get(key) {
+            return Ok(Some(Arc::clone(file)));
+        }
+        let Some(file) = absent(FileStorage::open_read_only(&self.file(key)))? else {
+            return Ok(None);
+        };
+        let file = Arc::new(file);
+        // Only packs never change under their name, and are read again and again.
+        if matches!(key, Key::Pack(_)) {
+            let mut open = lock();
+            if open.len() >= OPEN_FILES_MAX {
+                open.clear();
+            }
+            open.insert(key.clone(), Arc::clone(&file));
+        }
+        Ok(Some(file))
+    }
+
+    /// Holds off every other change of tags and ledger.
+    fn lock(&self) -> Result<File, StorageError> {
+        let path = self.path.join("lock");
+        let file = open_lock(&path).at(Operation::Open, &path)?;
+        file.lock().at(Operation::Lock, &path)?;
+        Ok(file)
+    }
+}
+
+/// No such file is not an error.
+fn absent<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+fn write_parts(file: &PendingFile, parts: &[&[u8]]) -> Result<(), StorageError> {
+    let mut at = FileOffset::ZERO;
+    for part in parts {
+        file.write_at(at, part)?;
+        let len = ByteLen::new(part.len() as u64);
+        at = at.checked_add(len).unwrap_or(at);
+    }
+    Ok(())
+}
+
+impl Backend for Directory {
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError> {
+        let written = PendingFile::create(&self.file(key), Overwrite::Refuse).and_then(|file| {
+            write_parts(&file, parts)?;
+            file.publish()
+        });
+        match written {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_exists() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace(
+        &self,
+        key: &Key,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<bool, StorageError> {
+        let _lock = self.lock()?;
+        let path = self.file(key);
+        let found = absent(fs::read(&path).at(Operation::Open, &path))?;
+        if found.as_deref() != expected {
+            return Ok(false);
+        }
+        match new {
+            Some(new) => {
+                let file = PendingFile::create(&path, Overwrite::Replace)?;
+                write_parts(&file, &[new])?;
+                file.publish()?;
+            }
+            None => {
+                self.remove(key)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn read(&self, key: &Key, limit: ByteLen) -> Result<Option<Bytes>, StorageError> {
+        let Some(file) = self.opened(key)? else {
+            return Ok(None);
+        };
+        let len = file.len()?;
+        if len > limit {
+            return Err(StorageError::OutOfBounds {
+                path: self.file(key),
+                offset: FileOffset::ZERO,
+                len,
+            });
+        }
+        read_exact(&file, FileOffset::ZERO, len).map(Some)
+    }
+
+    fn read_range(
+        &self,
+        key: &Key,
+        offset: FileOffset,
+        len: ByteLen,
+    ) -> Result<Option<Bytes>, StorageError> {
+        match self.opened(key)? {
+            Some(file) => read_exact(&file, offset, len).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError> {
+        let path = self.path.join(folder.name());
+        let mut listed = Vec::new();
+        for entry in fs::read_dir(&path).at(Operation::Open, &path)? {
+            let entry = entry.at(Operation::Open, &path)?;
+            let key = entry.file_name().to_str().and_then(|name| folder.key(name));
+            // A file that goes away meanwhile is none.
+            let (Some(key), Ok(metadata)) = (key, entry.metadata()) else {
+                continue;
+            };
+            let written = metadata.modified().ok();
+            let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());
+            listed.push(Listed {
+                key,
+                len: ByteLen::new(metadata.len()),
+                age: age.unwrap_or_default(),
+            });
+        }
+        Ok(listed)
+    }
+
+    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
+        let path = self.file(key);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(key);
+        let removed = absent(fs::remove_file(&path).at(Operation::Remove, &path))?;
+        let parent = path.parent().unwrap_or(&self.path);
+        let synced = File::open(parent).and_then(|directory| directory.sync_all());
+        synced.at(Operation::SyncDirectory, parent)?;
+        Ok(removed.is_some())
+    }
+
+    fn lease(&self) -> Result<Box<dyn Lease>, StorageError> {
+        let folder = self.leases_path();
+        loop {
+            let number = getrandom::u64().at(Operation::TemporaryName, &folder)?;
+            let id = LeaseId::new(number);
+            let path = folder.join(lease_name(id));
+            let file = open_lock(&path).at(Operation::Create, &path)?;
+            file.lock().at(Operation::Lock, &path)?;
+            // Someone may have taken it for an orphan between the two steps.
+            if is_still_at(&file, &path) {
+                return Ok(Box::new(FileLease { id, path, file }));
+            }
+        }
+    }
+
+    fn leases(&self) -> Result<BTreeSet<LeaseId>, StorageError> {
+        let folder = self.leases_path();
+        let mut held = BTreeSet::new();
+        for entry in fs::read_dir(&folder).at(Operation::Open, &folder)? {
+            let entry = entry.at(Operation::Open, &folder)?;
+            let Some(id) = entry.file_name().to_str().and_then(lease_id) else {
+                continue;
+            };
+            let path = entry.path();
+            let Some(file) = absent(File::open(&path).at(Operation::Open, &path))? else {
+                continue;
+            };
+            match file.try_lock() {
+                Ok(()) if is_still_at(&file, &path) => {
+                    absent(fs::remove_file(&path).at(Operation::Remove, &path))?;
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    held.insert(id);
+                }
+                Err(TryLockError::Error(error)) => return Err(error).at(Operation::Lock, &path),
+            }
+        }
+        Ok(held)
+    }
+
+    fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError> {
+        let path = self.path.join("collector");
+        let file = open_lock(&path).at(Operation::Open, &path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(FileExclusive { _file: file }))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).at(Operation::Lock, &path),
+        }
+    }
+
+    fn sweep(&self) -> Result<u64, StorageError> {
+        let mut count = sweep_stale(&self.path)?.len();
+        for folder in Folder::ALL {
+            count += sweep_stale(&self.path.join(folder.name()))?.len();
+        }
+        Ok(count as u64)
+    }
+}
+
+fn read_exact(file: &FileStorage, offset: FileOffset, len: ByteLen) -> Result<Bytes, StorageError> {
+    let mut bytes = vec![0; len.get() as usize];
+    file.read_at(offset, &mut bytes)?;
+    Ok(Bytes::from(bytes))
+}
+
+fn lease_name(id: LeaseId) -> String {
+    format!("{:016x}.lease", id.get())
+}
+
+fn lease_id(name: &str) -> Option<LeaseId> {
+    let digits = name
+        .strip_suffix(".lease")
+        .filter(|text| text.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok().map(LeaseId::new)
+}
+
+/// Whether `path` is still a name of `file`.
+fn is_still_at(file: &File, path: &Path) -> bool {
+    let same = |ours: fs::Metadata, found: fs::Metadata| {
+        (found.dev(), found.ino()) == (ours.dev(), ours.ino())
+    };
+    let found = file.metadata().ok().zip(fs::symlink_metadata(path).ok());
+    found.is_some_and(|(ours, found)| same(ours, found))
+}
+
+#[derive(Debug)]
+struct FileLease {
+    id: LeaseId,
+    path: PathBuf,
+    file: File,
+}
+
+impl Lease for FileLease {
+    fn id(&self) -> LeaseId {
+        self.id
+    }
+
+    fn is_held(&self) -> bool {
+        is_still_at(&self.file, &self.path)
+    }
+}
+
+impl Drop for FileLease {
+    fn drop(&mut self) {
+        // Removed while the lock is held; if that fails, the next to list leases does it.
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "lease file left behind");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FileExclusive {
+    _file: File,
+}
+
+impl Exclusive for FileExclusive {}

@@ -1,0 +1,274 @@
+//! The one error of this crate: what was asked for, and what stood in the way.
+//!
+//! Callers branch on variants and predicates, never on text.
+
+use coldframe_chunkfile::{BuildError, Compression};
+use coldframe_envelope::{DecodeError, EncodeError, SectionKind};
+use coldframe_storage::StorageError;
+use coldframe_units::{ChunkId, FileOffset, RootHash};
+
+use crate::{FileId, TagName};
+
+/// Why a chunk's stored bytes are not the chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChunkDamage {
+    /// The pack ends before them.
+    #[error("the pack ends before it")]
+    Cut,
+    /// They do not decompress to as many bytes as the chunk has.
+    #[error("it does not decompress to its length")]
+    Decompress,
+    /// They are the bytes of something else.
+    #[error("its bytes are those of {found}")]
+    Hash {
+        /// The id that they have.
+        found: ChunkId,
+    },
+}
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No pack of the store has the chunk.
+    #[error("chunk {id} is not in the store")]
+    MissingChunk {
+        /// Which.
+        id: ChunkId,
+    },
+    /// A pack has the chunk, but not its bytes; another copy of it heals the store.
+    #[error("chunk {id} at {offset} of pack {pack} is damaged: {damage}")]
+    DamagedChunk {
+        /// Which.
+        id: ChunkId,
+        /// The pack that it is in.
+        pack: FileId,
+        /// Where its stored bytes begin.
+        offset: FileOffset,
+        /// What is wrong with them.
+        damage: ChunkDamage,
+    },
+    /// The chunk is stored in a way that this build leaves out.
+    #[error("chunk {id} is compressed with {compression:?}, which this build leaves out")]
+    Unsupported {
+        /// Which.
+        id: ChunkId,
+        /// How it is stored.
+        compression: Compression,
+    },
+    /// The bytes given for a chunk have another id.
+    #[error("the bytes given for chunk {id} are those of {found}")]
+    WrongBytes {
+        /// What they were said to be.
+        id: ChunkId,
+        /// What they are.
+        found: ChunkId,
+    },
+    /// A chunk is empty, or longer than a pack takes.
+    #[error("a chunk of {len} bytes was given, it may have 1 to {max}")]
+    ChunkLen {
+        /// Its length in bytes.
+        len: usize,
+        /// The most.
+        max: usize,
+    },
+    /// No file of the store has this root.
+    #[error("the file with root {root} is not in the store")]
+    MissingRoot {
+        /// Which.
+        root: RootHash,
+    },
+    /// The file of this root is damaged.
+    #[error("the file with root {root} is damaged")]
+    DamagedRoot {
+        /// Which.
+        root: RootHash,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The table of a pack is damaged: its chunks cannot be found, other packs are read.
+    #[error("pack {pack} is damaged")]
+    DamagedPack {
+        /// Which.
+        pack: FileId,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The bytes under this root have another root.
+    #[error("the file with root {root} holds the bytes of root {found}")]
+    WrongRoot {
+        /// What was asked for.
+        root: RootHash,
+        /// What is there.
+        found: RootHash,
+    },
+    /// Bytes that were to be kept are no sound file.
+    #[error("the bytes to keep are not a sound file")]
+    BadFile {
+        /// What is wrong with them.
+        source: DecodeError,
+    },
+    /// Nothing that the store knows can follow the references of such a file.
+    #[error("the file with root {root} is of format {format}, whose references are not known")]
+    UnknownFormat {
+        /// The file.
+        root: RootHash,
+        /// Its format.
+        format: SectionKind,
+    },
+    /// A chain of parents is longer than allowed, or leads back to itself.
+    #[error("the index with root {root} has more than {limit} ancestors")]
+    ChainTooLong {
+        /// Where the chain begins.
+        root: RootHash,
+        /// The most ancestors.
+        limit: usize,
+    },
+    /// The origin of an index is not of the length that the index says.
+    #[error("the index with root {root} says that its parent has {expected} bytes, not {found}")]
+    WrongParentSize {
+        /// The child.
+        root: RootHash,
+        /// What it says.
+        expected: u64,
+        /// What the parent has.
+        found: u64,
+    },
+    /// A block's chunk is not as long as the block.
+    #[error("block {block} has {expected} bytes, its chunk {id} has {found}")]
+    WrongChunkLen {
+        /// The chunk.
+        id: ChunkId,
+        /// The block.
+        block: u64,
+        /// Bytes in the block.
+        expected: u64,
+        /// Bytes in the chunk.
+        found: u64,
+    },
+    /// A block past the end of the image was asked for.
+    #[error("block {block} is past the end of an image of {count} blocks")]
+    PastEnd {
+        /// The block.
+        block: u64,
+        /// Blocks in the image.
+        count: u64,
+    },
+    /// There is no tag of this name.
+    #[error("there is no tag {name}")]
+    MissingTag {
+        /// The name.
+        name: TagName,
+    },
+    /// The tag is not what it was thought to be: someone changed it meanwhile.
+    #[error("tag {name} was changed by someone else")]
+    TagMoved {
+        /// The name.
+        name: TagName,
+    },
+    /// The tag's file is damaged.
+    #[error("tag {name} is damaged")]
+    DamagedTag {
+        /// The name.
+        name: TagName,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// There is no store here.
+    #[error("there is no chunk store at {place}")]
+    NoStore {
+        /// Where it was looked for.
+        place: String,
+    },
+    /// The store's own file is of another version, or damaged.
+    #[error("the store at {place} cannot be used")]
+    BadStore {
+        /// Where it is.
+        place: String,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The record of what is to be deleted is damaged.
+    #[error("the ledger of the store is damaged")]
+    DamagedLedger {
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The lease under which chunks were found is gone: what they are for must be pushed again.
+    #[error("the lease of this push has run out")]
+    LeaseLost,
+    /// Someone else is collecting garbage.
+    #[error("garbage is being collected already")]
+    Busy,
+    /// An earlier error of this push lost chunks that it had taken: they must be pushed again.
+    #[error("an earlier write of this push failed")]
+    PushFailed,
+    /// Something cannot be written as a file of ours.
+    #[error("a table cannot be written")]
+    Build {
+        /// Why.
+        source: BuildError,
+    },
+    /// Something cannot be written as a file of ours.
+    #[error("a file cannot be written")]
+    Encode {
+        /// Why.
+        source: EncodeError,
+    },
+    /// The place where the store is failed.
+    #[error("the store's place failed")]
+    Storage {
+        /// What was being done, and why it failed.
+        source: StorageError,
+    },
+}
+
+impl StoreError {
+    /// The chunk, file or tag is not there.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingChunk { .. } | Self::MissingRoot { .. } | Self::MissingTag { .. }
+        )
+    }
+
+    /// Something is there, but damaged.
+    #[must_use]
+    pub const fn is_corrupt(&self) -> bool {
+        match self {
+            Self::DamagedChunk { .. } | Self::WrongRoot { .. } => true,
+            Self::DamagedRoot { source, .. }
+            | Self::DamagedPack { source, .. }
+            | Self::DamagedTag { source, .. }
+            | Self::DamagedLedger { source } => source.is_corrupt(),
+            _ => false,
+        }
+    }
+
+    /// The disk, or a quota on it, is full; nothing that was there is lost.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Storage { source } if source.is_out_of_space())
+    }
+}
+
+/// A text that is no tag name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a tag name has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + = : - and begins with no dot"
+)]
+pub struct TagNameError;
+
+pub(crate) fn storage(source: StorageError) -> StoreError {
+    StoreError::Storage { source }
+}
+
+pub(crate) fn build(source: BuildError) -> StoreError {
+    StoreError::Build { source }
+}
+
+pub(crate) fn encode(source: EncodeError) -> StoreError {
+    StoreError::Encode { source }
+}

@@ -1,0 +1,80 @@
+//! The store's ledger: read whole, changed by compare and swap.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use coldframe_chunkfile::{CondemnedFile, Ledger};
+use coldframe_envelope::Producer;
+use coldframe_units::RootHash;
+
+use crate::backend::{Backend, Key};
+use crate::error::{encode, storage};
+use crate::store::SMALL_FILE_MAX;
+use crate::{FileId, StoreError};
+
+/// A ledger, and the bytes that it was read from.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    pub ledger: Ledger,
+    bytes: Option<Bytes>,
+}
+
+/// What is about to be deleted.
+#[derive(Debug, Default)]
+pub(crate) struct Condemned {
+    pub packs: BTreeSet<FileId>,
+    pub roots: BTreeSet<(RootHash, FileId)>,
+}
+
+impl Read {
+    pub fn condemned(&self) -> Condemned {
+        let mut condemned = Condemned::default();
+        for file in self.ledger.condemned.keys() {
+            match file {
+                CondemnedFile::Pack(file) => condemned.packs.insert(FileId::new(*file)),
+                CondemnedFile::Root(root, file) => {
+                    condemned.roots.insert((*root, FileId::new(*file)))
+                }
+            };
+        }
+        condemned
+    }
+}
+
+/// The ledger as it is; an empty one if there is none.
+pub(crate) fn read<B: Backend>(backend: &B) -> Result<Read, StoreError> {
+    let bytes = backend
+        .read(&Key::Ledger, SMALL_FILE_MAX)
+        .map_err(storage)?;
+    let ledger = match &bytes {
+        None => Ledger::default(),
+        Some(bytes) => {
+            Ledger::decode(bytes).map_err(|source| StoreError::DamagedLedger { source })?
+        }
+    };
+    Ok(Read { ledger, bytes })
+}
+
+/// Changes the ledger; `change` may run more than once, each time on what is there.
+pub(crate) fn update<B: Backend>(
+    backend: &B,
+    producer: Producer,
+    change: impl Fn(&mut Ledger),
+) -> Result<Ledger, StoreError> {
+    loop {
+        let read = read(backend)?;
+        let mut ledger = read.ledger.clone();
+        change(&mut ledger);
+        // A round without files has nothing to wait for.
+        let used: BTreeSet<u64> = ledger.condemned.values().copied().collect();
+        ledger.rounds.retain(|round, _| used.contains(round));
+        if ledger == read.ledger {
+            return Ok(ledger);
+        }
+        let bytes = ledger.encode(producer).map_err(encode)?;
+        let swapped = backend.replace(&Key::Ledger, read.bytes.as_deref(), Some(&bytes));
+        if swapped.map_err(storage)? {
+            return Ok(ledger);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! A content-addressed chunk store: local packs, caches, tags, verification, garbage collection.
+//!
+//! For people who keep many disks and snapshots that are mostly the same bytes. Each chunk is kept
+//! once, under the BLAKE3 hash of its bytes, and checked whenever it is read; many are made durable
+//! by one sync. What is missing or damaged is an error that names it, and putting it again heals
+//! the store. The collector runs beside those who push.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use coldframe_chunks::{Chunk, ChunkStore, LocalStore};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let store = LocalStore::create(dir.path())?;
+//! let chunk = Chunk::new(Bytes::from_static(b"frozen"))?;
+//! assert_eq!(store.put(&chunk)?.written, 1);
+//! assert_eq!(store.put(&chunk)?.deduplicated, 1);
+//! assert_eq!(store.get(chunk.id())?, chunk.bytes());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | what you have | what you take |
+//! |---|---|
+//! | a directory | [`LocalStore`] |
+//! | another place for files | [`PackStore`] over your [`Backend`] |
+//! | another store, or a cache before it | your [`ChunkStore`], [`DiskCache`], [`Layers`] |
+//! | many chunks, an index, a tag | [`Push`] |
+//! | a disk or RAM image to read | [`Image`] |
+//!
+//! What it does not do: no encryption, no block device, no network of its own. Specs:
+//! `specs/chunk-store.md`, `specs/chunk-pack.md`, `specs/chunk-index.md`.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("coldframe supports 64-bit targets only");
+
+mod backend;
+mod cache;
+mod catalog;
+mod chunk;
+mod collect;
+mod compact;
+mod compress;
+mod directory;
+mod disk_cache;
+mod error;
+mod image;
+mod layers;
+mod ledger;
+mod publisher;
+mod push;
+mod read;
+mod roots;
+mod stat;
+mod store;
+mod tags;
+mod trace;
+mod verify;
+
+pub use backend::{Backend, Exclusive, FileId, Folder, Key, Lease, LeaseId, Listed, TagName};
+pub use cache::CacheCount;
+pub use chunk::{Chunk, ChunkStat, ChunkStore, PutCount};
+pub use collect::{CollectOptions, Collected};
+pub use directory::Directory;
+pub use disk_cache::DiskCache;
+pub use error::{ChunkDamage, StoreError, TagNameError};
+pub use image::{ANCESTORS_MAX, BlockData, Image, Located};
+pub use layers::{Layer, Layers};
+pub use push::{Block, Push};
+pub use stat::{StoreStat, TagStat};
+pub use store::{LocalStore, Options, PackStore, STORE_FORMAT};
+pub use trace::{Reference, Tracer};
+pub use verify::{Finding, Verified};

@@ -1,0 +1,413 @@
+//! Storing things: chunks, then the files that name them, then the tag that names those.
+//!
+//! Invariants: a push holds a lease, so what it found to be there stays there until it ends; what
+//! the collector had condemned before is written anew. A file is kept only after every chunk of the
+//! push is durable, a tag only after the file.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coldframe_chunkfile::{
+    Compression, INDEX_FORMAT, INDEX_LIMITS, Index, IndexOrigin, PackBuilder, Tag,
+};
+use coldframe_envelope::{Container, Header, Limits};
+use coldframe_units::{ChunkId, RootHash};
+
+use crate::backend::{Backend, Key, Lease, TagName};
+use crate::catalog::IdSet;
+use crate::chunk::{Chunk, PutCount, check_len, id_of};
+use crate::compress::{compress, effective};
+use crate::error::{build, storage};
+use crate::ledger::Condemned;
+use crate::publisher::{Finished, Publisher};
+use crate::store::Inner;
+use crate::{FileId, StoreError};
+
+/// A chunk to store, as it is in the caller's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// The id that they are said to have: an error if they have another.
+    pub expected: Option<ChunkId>,
+}
+
+/// A chunk to prepare.
+struct Input<'a> {
+    bytes: &'a [u8],
+    id: Option<ChunkId>,
+    /// Whether the bytes are known to have the id.
+    is_hashed: bool,
+}
+
+/// A chunk on its way to a pack.
+struct Prepared<'a> {
+    id: ChunkId,
+    raw: &'a [u8],
+    /// `None` if the chunk is there, or is stored as it is.
+    stored: Option<Vec<u8>>,
+    compression: Compression,
+}
+
+/// Something that is being stored.
+///
+/// Chunks are gathered into packs that are published one after the other by a thread of its own;
+/// one sync makes a whole pack durable. Dropped without [`Push::finish`] it leaves chunks that
+/// nobody names, for the collector.
+#[derive(Debug)]
+pub struct Push<B: Backend> {
+    inner: Arc<Inner<B>>,
+    lease: Box<dyn Lease>,
+    condemned: Condemned,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    body: Vec<u8>,
+    builder: PackBuilder,
+    /// Chunks that this push has taken and that may not be published yet.
+    taken: IdSet,
+    publisher: Publisher,
+    count: PutCount,
+    failed: bool,
+}
+
+impl<B: Backend> Push<B> {
+    pub(crate) fn begin(inner: Arc<Inner<B>>) -> Result<Self, StoreError> {
+        // The order matters. The lease comes first: whatever is condemned after it waits for it.
+        // Then the ledger, then the packs: one that is not in the ledger any more is not listed.
+        let lease = inner.backend.lease().map_err(storage)?;
+        let ledger = crate::ledger::read(&inner.backend)?;
+        inner.refresh()?;
+        for (id, pack) in &ledger.ledger.damaged {
+            inner.catalog_mut().mark_damaged(*id, FileId::new(*pack));
+        }
+        let condemned = ledger.condemned();
+        let publisher = Publisher::start(Arc::clone(&inner));
+        let builder = PackBuilder::new(inner.producer);
+        Ok(Self {
+            inner,
+            lease,
+            condemned,
+            state: Mutex::new(State {
+                body: Vec::new(),
+                builder,
+                taken: IdSet::default(),
+                publisher,
+                count: PutCount::default(),
+                failed: false,
+            }),
+        })
+    }
+
+    /// Whether a chunk is there, and will be until this push ends.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`].
+    pub fn has(&self, id: ChunkId) -> Result<bool, StoreError> {
+        self.check_lease()?;
+        let state = self.state();
+        Ok(state.taken.contains(&id) || self.is_kept(id))
+    }
+
+    /// Stores chunks, hashed and compressed by several threads; returns their ids, in order. Not
+    /// durable before [`Push::flush`] or [`Push::finish`].
+    ///
+    /// # Errors
+    /// [`StoreError::WrongBytes`], [`StoreError::ChunkLen`]: none of them was taken;
+    /// [`StoreError::LeaseLost`], [`StoreError::Storage`], [`StoreError::PushFailed`].
+    pub fn put_blocks(&self, blocks: &[Block<'_>]) -> Result<Vec<ChunkId>, StoreError> {
+        for block in blocks {
+            check_len(block.bytes.len())?;
+        }
+        let inputs = blocks.iter().map(|block| Input {
+            bytes: block.bytes,
+            id: block.expected,
+            is_hashed: false,
+        });
+        let prepared = self.prepare_all(&inputs.collect::<Vec<_>>())?;
+        let ids = prepared.iter().map(|chunk| chunk.id).collect();
+        self.take(prepared)?;
+        Ok(ids)
+    }
+
+    /// Stores chunks that are hashed already; see [`Push::put_blocks`].
+    ///
+    /// # Errors
+    /// As [`Push::put_blocks`].
+    pub fn put_chunks(&self, chunks: &[Chunk]) -> Result<(), StoreError> {
+        let inputs = chunks.iter().map(|chunk| Input {
+            bytes: chunk.bytes(),
+            id: Some(chunk.id()),
+            is_hashed: true,
+        });
+        let prepared = self.prepare_all(&inputs.collect::<Vec<_>>())?;
+        self.take(prepared)
+    }
+
+    /// As `self`, with more packs taken for absent.
+    pub(crate) fn without(mut self, packs: &BTreeSet<FileId>) -> Self {
+        self.condemned.packs.extend(packs);
+        self
+    }
+
+    /// Makes all chunks durable that were put.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`], [`StoreError::PushFailed`]: then none of the chunks since the last
+    /// flush may be relied upon.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let mut state = self.state();
+        self.close_pack(&mut state)?;
+        let flushed = state.publisher.flush();
+        state.failed |= flushed.is_err();
+        flushed
+    }
+
+    /// Keeps a whole file by its root, once all chunks of the push are durable; `parts` are its
+    /// bytes, one behind the other.
+    ///
+    /// # Errors
+    /// [`StoreError::BadFile`] if header, table or a section does not hold;
+    /// [`StoreError::MissingChunk`], [`StoreError::MissingRoot`] if an index names what is not
+    /// there, or is about to be deleted; as [`Push::flush`].
+    pub fn put_root(&self, parts: &[&[u8]]) -> Result<RootHash, StoreError> {
+        let joined: Vec<u8>;
+        let file = match parts {
+            [file] => file,
+            parts => {
+                joined = parts.concat();
+                &joined[..]
+            }
+        };
+        let root = check_file(file)?;
+        self.flush()?;
+        self.check_lease()?;
+        if self.has_root(root) {
+            return Ok(root);
+        }
+        self.check_references(file)?;
+        loop {
+            let file = crate::publisher::random_id(&self.inner.backend)?;
+            let key = Key::Root(root, file);
+            if self.inner.backend.create(&key, parts).map_err(storage)? {
+                let mut catalog = self.inner.catalog_mut();
+                catalog.roots.entry(root).or_default().insert(file);
+                return Ok(root);
+            }
+        }
+    }
+
+    /// Whether a file is there by its root, and will be until this push ends.
+    #[must_use]
+    pub fn has_root(&self, root: RootHash) -> bool {
+        let catalog = self.inner.catalog();
+        let copies = catalog.roots.get(&root);
+        copies.is_some_and(|files| {
+            let mut files = files.iter();
+            files.any(|file| !self.condemned.roots.contains(&(root, *file)))
+        })
+    }
+
+    /// Makes `name` stand for `new`, if it stands for `expected` now (`None`: is not there yet).
+    ///
+    /// # Errors
+    /// [`StoreError::TagMoved`] if it stands for something else; [`StoreError::MissingRoot`] if
+    /// `new` names a file that is not there or is about to be deleted: it must be pushed again,
+    /// with all that it names; [`StoreError::LeaseLost`]; as [`Push::flush`].
+    pub fn tag(&self, name: &TagName, expected: Option<Tag>, new: Tag) -> Result<(), StoreError> {
+        self.flush()?;
+        if !self.has_root(new.root) {
+            return Err(StoreError::MissingRoot { root: new.root });
+        }
+        self.check_lease()?;
+        crate::tags::swap(&self.inner, name, expected, Some(new))
+    }
+
+    /// What was put so far.
+    #[must_use]
+    pub fn count(&self) -> PutCount {
+        self.state().count
+    }
+
+    /// Makes all durable, and ends the lease.
+    ///
+    /// # Errors
+    /// As [`Push::flush`].
+    pub fn finish(self) -> Result<PutCount, StoreError> {
+        self.flush()?;
+        self.check_lease()?;
+        Ok(self.count())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An index is kept only when all that it names is there to stay; other formats are checked by
+    /// those who know them.
+    fn check_references(&self, file: &[u8]) -> Result<(), StoreError> {
+        let bad = |source| StoreError::BadFile { source };
+        let header = Header::peek(file).map_err(bad)?;
+        if header.format != INDEX_FORMAT.id() {
+            return Ok(());
+        }
+        let index = Index::open(file, INDEX_LIMITS).map_err(bad)?;
+        index.verify_rows(file).map_err(bad)?;
+        if let IndexOrigin::Parent { root, .. } = index.origin()
+            && !self.has_root(root)
+        {
+            return Err(StoreError::MissingRoot { root });
+        }
+        for page in index.pages() {
+            let start = page.offset.get() as usize;
+            let bytes = &file[start..start + page.len.get() as usize];
+            for row in index.decode_page(&page, bytes).map_err(bad)?.rows() {
+                if let Some(id) = row.chunk.filter(|id| !self.is_kept(*id)) {
+                    return Err(StoreError::MissingChunk { id });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_lease(&self) -> Result<(), StoreError> {
+        if self.lease.is_held() {
+            Ok(())
+        } else {
+            Err(StoreError::LeaseLost)
+        }
+    }
+
+    fn is_kept(&self, id: ChunkId) -> bool {
+        let packs: &BTreeSet<FileId> = &self.condemned.packs;
+        self.inner.catalog().kept(id, packs).is_some()
+    }
+
+    fn is_there(&self, id: ChunkId) -> bool {
+        self.is_kept(id) || self.state().taken.contains(&id)
+    }
+
+    /// Hashes and compresses, in several threads if there is enough to do.
+    fn prepare_all<'a>(&self, inputs: &[Input<'a>]) -> Result<Vec<Prepared<'a>>, StoreError> {
+        let threads = self.inner.options.threads.min(inputs.len() / 4).max(1);
+        if threads == 1 {
+            return self.prepare(inputs);
+        }
+        let parts = std::thread::scope(|scope| {
+            let parts = inputs.chunks(inputs.len().div_ceil(threads));
+            let parts: Vec<_> = parts
+                .map(|part| scope.spawn(move || self.prepare(part)))
+                .collect();
+            let parts = parts.into_iter().map(|part| {
+                let joined = part.join();
+                joined.expect("hashing and compressing do not panic")
+            });
+            parts.collect::<Result<Vec<_>, _>>()
+        });
+        Ok(parts?.into_iter().flatten().collect())
+    }
+
+    fn prepare<'a>(&self, inputs: &[Input<'a>]) -> Result<Vec<Prepared<'a>>, StoreError> {
+        let wanted = effective(self.inner.options.compression);
+        let prepared = inputs.iter().map(|input| {
+            let id = match input.id {
+                Some(id) if input.is_hashed => id,
+                expected => {
+                    let found = id_of(input.bytes);
+                    match expected.filter(|id| *id != found) {
+                        Some(id) => return Err(StoreError::WrongBytes { id, found }),
+                        None => found,
+                    }
+                }
+            };
+            let stored = match self.is_there(id) {
+                true => None,
+                false => compress(input.bytes, wanted),
+            };
+            let is_compressed = stored.is_some();
+            Ok(Prepared {
+                id,
+                raw: input.bytes,
+                stored,
+                compression: if is_compressed {
+                    wanted
+                } else {
+                    Compression::None
+                },
+            })
+        });
+        prepared.collect()
+    }
+
+    fn take(&self, prepared: Vec<Prepared<'_>>) -> Result<(), StoreError> {
+        self.check_lease()?;
+        let mut state = self.state();
+        if state.failed {
+            return Err(StoreError::PushFailed);
+        }
+        for chunk in prepared {
+            if state.taken.contains(&chunk.id) || self.is_kept(chunk.id) {
+                state.count.deduplicated += 1;
+                continue;
+            }
+            let stored = chunk.stored.as_deref().unwrap_or(chunk.raw);
+            let (raw_len, stored_len) = (len32(chunk.raw), len32(stored));
+            let is_full = state.body.len() + stored.len() > self.inner.options.pack_bytes as usize;
+            if is_full && !state.builder.is_empty() {
+                self.close_pack(&mut state)?;
+            }
+            let pushed = state
+                .builder
+                .push(chunk.id, chunk.compression, raw_len, stored_len);
+            pushed.map_err(build)?;
+            state.body.extend_from_slice(stored);
+            state.taken.insert(chunk.id);
+            state.count.written += 1;
+            state.count.raw_bytes += u64::from(raw_len);
+            state.count.stored_bytes += u64::from(stored_len);
+        }
+        Ok(())
+    }
+
+    /// Hands the pack that is being filled to the publisher.
+    fn close_pack(&self, state: &mut State) -> Result<(), StoreError> {
+        if state.failed {
+            return Err(StoreError::PushFailed);
+        }
+        if state.builder.is_empty() {
+            return Ok(());
+        }
+        let builder = PackBuilder::new(self.inner.producer);
+        let builder = std::mem::replace(&mut state.builder, builder);
+        let room = self.inner.options.pack_bytes as usize;
+        let body = std::mem::replace(&mut state.body, Vec::with_capacity(room));
+        let tables = builder.finish().map_err(build)?;
+        let sent = state.publisher.publish(Finished { body, tables });
+        state.failed |= sent.is_err();
+        sent
+    }
+}
+
+fn len32(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("a chunk is at most 2 MiB long")
+}
+
+/// Limits for files that are kept whole.
+const ROOT_LIMITS: Limits = Limits {
+    sections_max: 4096,
+    section_bytes_max: INDEX_LIMITS.section_bytes_max,
+    file_bytes_max: INDEX_LIMITS.file_bytes_max,
+};
+
+/// The root of a file whose header, table and small sections hold; sections that the format hashes
+/// itself are checked by its own readers.
+fn check_file(file: &[u8]) -> Result<RootHash, StoreError> {
+    let bad = |source| StoreError::BadFile { source };
+    let container = Container::peek(file, ROOT_LIMITS).map_err(bad)?;
+    for section in container.table().sections() {
+        section.body(file, ROOT_LIMITS).map_err(bad)?;
+    }
+    Ok(container.root())
+}

@@ -1,0 +1,218 @@
+//! Reading: tables of packs, chunks by any of their copies.
+//!
+//! Invariant: bytes leave it only after their BLAKE3 hash was seen to be the chunk's id, whatever
+//! the backend says.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use coldframe_chunkfile::{Compression, PACK_LIMITS, Pack};
+use coldframe_storage::StorageError;
+use coldframe_units::{ByteLen, ChunkId, FileOffset};
+
+use crate::backend::{Backend, Key};
+use crate::catalog::Place;
+use crate::chunk::id_of;
+use crate::compress::decompress;
+use crate::error::{ChunkDamage, storage};
+use crate::store::Inner;
+use crate::{FileId, StoreError};
+
+/// What reading one copy of a chunk came to.
+enum Copy {
+    Sound(Bytes),
+    Damaged(ChunkDamage),
+    /// The pack was deleted meanwhile.
+    Gone,
+}
+
+impl<B: Backend> Inner<B> {
+    /// The table of a pack; `None` if it is gone.
+    pub fn load_pack(&self, file: FileId) -> Result<Option<Pack>, StoreError> {
+        let bad = |source| StoreError::DamagedPack { pack: file, source };
+        let key = Key::Pack(file);
+        let header = match self.read_exact(&key, FileOffset::ZERO, ByteLen::new(160))? {
+            Read::Gone => return Ok(None),
+            Read::Short(have) => return Err(bad(cut(160, have))),
+            Read::Bytes(bytes) => bytes,
+        };
+        let (at, len) = Pack::table_range(&header, PACK_LIMITS).map_err(bad)?;
+        let table = match self.read_exact(&key, at, len)? {
+            Read::Gone => return Ok(None),
+            Read::Short(have) => return Err(bad(cut(at.get().saturating_add(len.get()), have))),
+            Read::Bytes(bytes) => bytes,
+        };
+        let (at, len) = Pack::tail_range(&header, &table, PACK_LIMITS).map_err(bad)?;
+        match self.read_exact(&key, at, len)? {
+            Read::Gone => Ok(None),
+            Read::Short(have) => Err(bad(cut(at.get().saturating_add(len.get()), have))),
+            Read::Bytes(tail) => {
+                let pack = Pack::from_parts(&header, &tail, at, PACK_LIMITS);
+                pack.map(Some).map_err(bad)
+            }
+        }
+    }
+
+    /// A range, its length held against what was asked: no backend is trusted with that.
+    pub fn read_exact(&self, key: &Key, at: FileOffset, len: ByteLen) -> Result<Read, StoreError> {
+        match self.backend.read_range(key, at, len) {
+            Ok(None) => Ok(Read::Gone),
+            Ok(Some(bytes)) if bytes.len() as u64 == len.get() => Ok(Read::Bytes(bytes)),
+            Ok(Some(bytes)) => Ok(Read::Short(at.get().saturating_add(bytes.len() as u64))),
+            Err(StorageError::UnexpectedEnd { have, .. }) => {
+                Ok(Read::Short(at.get().saturating_add(have.get())))
+            }
+            Err(source) => Err(storage(source)),
+        }
+    }
+
+    fn read_copy(&self, id: ChunkId, place: &Place) -> Result<Copy, StoreError> {
+        let key = Key::Pack(place.pack);
+        let len = ByteLen::new(place.stored_len.into());
+        let stored = match self.read_exact(&key, place.offset(), len)? {
+            Read::Gone => return Ok(Copy::Gone),
+            Read::Short(_) => return Ok(Copy::Damaged(ChunkDamage::Cut)),
+            Read::Bytes(bytes) => bytes,
+        };
+        let raw = match place.compression {
+            Compression::None => Ok(stored),
+            other => decompress(id, &stored, place.raw_len, other)?.map(Bytes::from),
+        };
+        Ok(match raw {
+            Err(damage) => Copy::Damaged(damage),
+            Ok(raw) => match id_of(&raw) {
+                found if found == id => Copy::Sound(raw),
+                found => Copy::Damaged(ChunkDamage::Hash { found }),
+            },
+        })
+    }
+
+    /// Reads a chunk from any of its places; a damaged one is remembered, so that the chunk is
+    /// stored anew when it is put again.
+    pub fn read_chunk(&self, id: ChunkId) -> Result<Bytes, StoreError> {
+        let mut damaged = None;
+        for is_last in [false, true] {
+            let mut gone = BTreeSet::new();
+            let places = self.catalog().places(id);
+            for place in &places {
+                match self.read_copy(id, place)? {
+                    Copy::Sound(bytes) => return Ok(bytes),
+                    Copy::Gone => {
+                        gone.insert(place.pack);
+                    }
+                    Copy::Damaged(damage) => {
+                        let (pack, offset) = (place.pack, place.offset());
+                        self.note_damage(id, place, damage);
+                        damaged = Some(StoreError::DamagedChunk {
+                            id,
+                            pack,
+                            offset,
+                            damage,
+                        });
+                    }
+                }
+            }
+            self.catalog_mut().drop_packs(&gone);
+            if !is_last {
+                self.refresh()?;
+            }
+        }
+        Err(damaged.unwrap_or(StoreError::MissingChunk { id }))
+    }
+
+    /// Whether a chunk has a sound copy outside of these packs: it is read, not believed. With
+    /// `all`, every copy is read; damaged ones are remembered.
+    pub fn has_sound(
+        &self,
+        id: ChunkId,
+        without: &BTreeSet<FileId>,
+        all: bool,
+    ) -> Result<bool, StoreError> {
+        let mut is_sound = false;
+        let places = self.catalog().places(id);
+        for place in places.iter().filter(|place| !without.contains(&place.pack)) {
+            match self.read_copy(id, place)? {
+                Copy::Sound(_) => is_sound = true,
+                Copy::Damaged(damage) => self.note_damage(id, place, damage),
+                Copy::Gone => {}
+            }
+            if is_sound && !all {
+                break;
+            }
+        }
+        Ok(is_sound)
+    }
+
+    fn note_damage(&self, id: ChunkId, place: &Place, damage: ChunkDamage) {
+        let (pack, offset) = (place.pack, place.offset());
+        tracing::warn!(chunk = %id, %pack, %offset, %damage, "damaged chunk");
+        self.catalog_mut().mark_damaged(id, pack);
+    }
+
+    pub fn get(&self, id: ChunkId) -> Result<Bytes, StoreError> {
+        if let Some(bytes) = self.cache.get(id) {
+            return Ok(bytes);
+        }
+        let bytes = self.read_chunk(id)?;
+        self.cache.insert(id, &bytes);
+        Ok(bytes)
+    }
+
+    pub fn forget(&self, id: ChunkId) {
+        self.cache.remove(id);
+    }
+
+    /// Chunks by several threads, each going through its packs from front to back.
+    pub fn get_many(&self, ids: &[ChunkId]) -> Vec<Result<Bytes, StoreError>> {
+        let threads = self.options.threads.min(ids.len() / 4).max(1);
+        if threads == 1 {
+            return ids.iter().map(|id| self.get(*id)).collect();
+        }
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        {
+            let catalog = self.catalog();
+            let none = BTreeSet::new();
+            order.sort_by_cached_key(|index| {
+                let place = catalog.kept(ids[*index], &none);
+                place.map(|place| (place.pack, place.offset()))
+            });
+        }
+        let mut results: Vec<Option<Result<Bytes, StoreError>>> = Vec::new();
+        results.resize_with(ids.len(), || None);
+        std::thread::scope(|scope| {
+            let parts = order.chunks(ids.len().div_ceil(threads));
+            let parts: Vec<_> = parts
+                .map(|part| {
+                    scope.spawn(move || {
+                        let read = |index: &usize| (*index, self.get(ids[*index]));
+                        part.iter().map(read).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            for part in parts {
+                let part = part.join().expect("reading a chunk does not panic");
+                for (index, result) in part {
+                    results[index] = Some(result);
+                }
+            }
+        });
+        let results = results.into_iter();
+        results
+            .map(|result| result.expect("every index is in one part"))
+            .collect()
+    }
+}
+
+/// What reading a range came to.
+pub(crate) enum Read {
+    Bytes(Bytes),
+    /// The file ends at this offset.
+    Short(u64),
+    /// There is no such file.
+    Gone,
+}
+
+pub(crate) fn cut(need: u64, have: u64) -> coldframe_envelope::DecodeError {
+    let kind = coldframe_envelope::DecodeErrorKind::Truncated { need, have };
+    coldframe_envelope::DecodeError::new(kind, have)
+}

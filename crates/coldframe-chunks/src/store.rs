@@ -1,0 +1,305 @@
+//! A store of packs: opening, reading, and the trait.
+//!
+//! Invariant: bytes leave it only after their BLAKE3 hash was seen to be the chunk's id.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use coldframe_chunkfile::Compression;
+use coldframe_envelope::{ContainerBuilder, Format, Header, Producer};
+use coldframe_units::{ByteLen, ChunkId};
+
+use crate::backend::{Backend, Folder, Key};
+use crate::cache::{CacheCount, ChunkCache};
+use crate::catalog::{Catalog, Place};
+use crate::chunk::{Chunk, ChunkStat, ChunkStore, PutCount};
+use crate::error::{encode, storage};
+use crate::{Directory, Push, StoreError};
+
+/// The format of the file that says that a place is a store.
+pub const STORE_FORMAT: Format = Format::new(*b"STOR", 1, 0);
+
+/// The longest file of the store itself, tags included.
+pub(crate) const SMALL_FILE_MAX: ByteLen = ByteLen::new(64 << 20);
+
+/// How a store works; none of it changes what other users of the store can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How new chunks are stored, where it saves space.
+    pub compression: Compression,
+    /// A pack is closed when its chunks take this many bytes: what is synced at once.
+    pub pack_bytes: u32,
+    /// Threads that hash, compress and decompress.
+    pub threads: usize,
+    /// Memory for chunks that were read, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Options {
+    /// LZ4, packs of 32 MiB, a thread for each processor up to 8, 64 MiB of memory.
+    #[must_use]
+    pub fn usual() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            compression: Compression::Lz4,
+            pack_bytes: 32 << 20,
+            threads: threads.clamp(1, 8),
+            cache_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A chunk store that keeps its chunks in packs, wherever a [`Backend`] keeps files.
+///
+/// Clones are the same store. Any number of threads and of processes may use one at a time.
+#[derive(Debug)]
+pub struct PackStore<B: Backend> {
+    inner: Arc<Inner<B>>,
+}
+
+/// A chunk store in a directory.
+pub type LocalStore = PackStore<Directory>;
+
+#[derive(Debug)]
+pub(crate) struct Inner<B: Backend> {
+    pub backend: B,
+    pub options: Options,
+    pub producer: Producer,
+    catalog: RwLock<Catalog>,
+    refreshing: Mutex<()>,
+    pub cache: ChunkCache,
+}
+
+impl<B: Backend> Clone for PackStore<B> {
+    fn clone(&self) -> Self {
+        let inner = Arc::clone(&self.inner);
+        Self { inner }
+    }
+}
+
+impl LocalStore {
+    /// Opens the store in a directory, or makes one there; the directory may be missing.
+    ///
+    /// # Errors
+    /// As [`PackStore::open_at`]; [`StoreError::Storage`].
+    pub fn create(dir: &Path) -> Result<Self, StoreError> {
+        let directory = Directory::new(dir).map_err(storage)?;
+        directory.prepare().map_err(storage)?;
+        Self::create_at(directory, Options::usual())
+    }
+
+    /// Opens the store in a directory.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`] if there is none; as [`PackStore::open_at`].
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_at(Directory::new(dir).map_err(storage)?, Options::usual())
+    }
+}
+
+impl<B: Backend> PackStore<B> {
+    /// Opens the store in a place, or makes one there.
+    ///
+    /// # Errors
+    /// As [`PackStore::open_at`].
+    pub fn create_at(backend: B, options: Options) -> Result<Self, StoreError> {
+        let builder = ContainerBuilder::new(STORE_FORMAT, producer()?);
+        let (file, _) = builder.finish().map_err(encode)?;
+        backend.create(&Key::Store, &[&file]).map_err(storage)?;
+        Self::open_at(backend, options)
+    }
+
+    /// Opens the store in a place. A pack whose table is damaged is left out, and named by
+    /// [`PackStore::verify`]; it does not keep the others from being read.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`], [`StoreError::BadStore`], [`StoreError::Storage`].
+    pub fn open_at(backend: B, options: Options) -> Result<Self, StoreError> {
+        let place = backend.place();
+        let file = backend.read(&Key::Store, SMALL_FILE_MAX);
+        let Some(file) = file.map_err(storage)? else {
+            return Err(StoreError::NoStore { place });
+        };
+        if let Err(source) = Header::decode(&file, STORE_FORMAT) {
+            return Err(StoreError::BadStore { place, source });
+        }
+        let inner = Inner {
+            backend,
+            options,
+            producer: producer()?,
+            catalog: RwLock::default(),
+            refreshing: Mutex::default(),
+            cache: ChunkCache::new(options.cache_bytes),
+        };
+        inner.refresh()?;
+        let inner = Arc::new(inner);
+        Ok(Self { inner })
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn backend(&self) -> &B {
+        &self.inner.backend
+    }
+
+    /// How it works.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.inner.options
+    }
+
+    /// Looks for packs and files that others have added or deleted. Reads do so by themselves
+    /// before they say that something is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub fn refresh(&self) -> Result<(), StoreError> {
+        self.inner.refresh()
+    }
+
+    /// How often chunks were found in memory.
+    #[must_use]
+    pub fn cache_count(&self) -> CacheCount {
+        self.inner.cache.count()
+    }
+
+    /// Begins to store things: see [`Push`].
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`], [`StoreError::DamagedLedger`].
+    pub fn push(&self) -> Result<Push<B>, StoreError> {
+        Push::begin(Arc::clone(&self.inner))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner<B>> {
+        &self.inner
+    }
+}
+
+pub(crate) fn producer() -> Result<Producer, StoreError> {
+    Producer::new("coldframe-chunks", env!("CARGO_PKG_VERSION")).map_err(encode)
+}
+
+impl<B: Backend> Inner<B> {
+    pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
+        self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the catalog agree with what is listed. One at a time: a list that is older must not
+    /// bring back what a newer one left out. What others add meanwhile stays.
+    pub fn refresh(&self) -> Result<(), StoreError> {
+        let _one = self
+            .refreshing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (known, roots) = {
+            let catalog = self.catalog();
+            let packs = catalog.packs.union(&catalog.bad_packs).copied();
+            (packs.collect::<BTreeSet<_>>(), catalog.roots.clone())
+        };
+        let mut listed = BTreeSet::new();
+        for file in self.backend.list(Folder::Packs).map_err(storage)? {
+            if let Key::Pack(id) = file.key {
+                listed.insert(id);
+            }
+        }
+        let mut new = Vec::new();
+        for file in listed.difference(&known) {
+            match self.load_pack(*file) {
+                Ok(Some(pack)) => new.push((*file, Some(pack))),
+                Ok(None) => {}
+                Err(error @ StoreError::DamagedPack { .. }) => {
+                    tracing::warn!(%error, "pack left out");
+                    new.push((*file, None));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let files = self.backend.list(Folder::Roots).map_err(storage)?;
+        let gone = known.difference(&listed).copied().collect();
+        let mut catalog = self.catalog_mut();
+        catalog.drop_packs(&gone);
+        for (file, pack) in new {
+            match pack {
+                Some(pack) => catalog.add_pack(file, &pack),
+                None => {
+                    catalog.bad_packs.insert(file);
+                }
+            }
+        }
+        catalog.set_roots(&roots, files.into_iter().map(|file| file.key));
+        Ok(())
+    }
+
+    fn stat(&self, id: ChunkId) -> Option<ChunkStat> {
+        let places = self.catalog().places(id);
+        places.first().map(Place::stat)
+    }
+}
+
+impl<B: Backend> ChunkStore for PackStore<B> {
+    fn get(&self, id: ChunkId) -> Result<Bytes, StoreError> {
+        self.inner.get(id)
+    }
+
+    fn get_many(&self, ids: &[ChunkId]) -> Vec<Result<Bytes, StoreError>> {
+        self.inner.get_many(ids)
+    }
+
+    fn stat(&self, id: ChunkId) -> Result<Option<ChunkStat>, StoreError> {
+        if let Some(stat) = self.inner.stat(id) {
+            return Ok(Some(stat));
+        }
+        self.inner.refresh()?;
+        Ok(self.inner.stat(id))
+    }
+
+    fn has_many(&self, ids: &[ChunkId]) -> Result<Vec<bool>, StoreError> {
+        // One look for new packs, however many are missing.
+        let find = || -> Vec<bool> {
+            ids.iter()
+                .map(|id| self.inner.stat(*id).is_some())
+                .collect()
+        };
+        let found = find();
+        if found.iter().all(|found| *found) {
+            return Ok(found);
+        }
+        self.inner.refresh()?;
+        Ok(find())
+    }
+
+    fn put_many(&self, chunks: &[Chunk]) -> Result<PutCount, StoreError> {
+        let push = self.push()?;
+        push.put_chunks(chunks)?;
+        push.finish()
+    }
+
+    fn list(
+        &self,
+        each: &mut dyn FnMut(ChunkId, ChunkStat) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.refresh()?;
+        let ids = self.inner.catalog().ids();
+        for id in ids {
+            // The catalog is not locked while `each` runs: it may use the store.
+            if let Some(stat) = self.inner.stat(id)
+                && each(id, stat).is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&self, ids: &[ChunkId]) -> Result<u64, StoreError> {
+        crate::compact::delete(self, ids)
+    }
+}

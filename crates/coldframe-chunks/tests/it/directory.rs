@@ -1,0 +1,183 @@
+//! A store in a directory of the host.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use coldframe_chunks::{Backend, ChunkStore, Directory, Folder, Key, LocalStore};
+use coldframe_units::{ByteLen, FileOffset};
+
+use crate::support::{AT_ONCE, chunk, id, name, push_image, untag};
+
+// Spec: STORE-1, STORE-5
+#[test]
+fn files_lie_where_their_keys_say_and_are_their_owners() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/store");
+    let store = LocalStore::create(&path).unwrap();
+    let root = push_image(&store, "a", &[1]).unwrap();
+    assert!(path.join("store").is_file() && path.join("tags/a").is_file());
+    for folder in Folder::ALL {
+        let listed = store.backend().list(folder).unwrap();
+        assert_eq!(listed.len(), 1);
+        let path = path.join(listed[0].key.to_string());
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!(
+            metadata.permissions().mode() & 0o777,
+            0o400,
+            "{}",
+            path.display()
+        );
+        assert_eq!(metadata.len(), listed[0].len.get());
+    }
+    assert!(LocalStore::open(&path).unwrap().has_root(root).unwrap());
+}
+
+#[test]
+fn names_that_are_not_ours_are_passed_over() {
+    for name in [
+        "x",
+        ".pack",
+        "0123.pack",
+        "0123456789ABCDEF.pack",
+        "+123456789abcdef.pack",
+    ] {
+        assert_eq!(Folder::Packs.key(name), None, "{name}");
+        assert_eq!(Folder::Roots.key(name), None, "{name}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    store.put(&chunk(1)).unwrap();
+    fs::write(dir.path().join("packs/notes.txt"), "x").unwrap();
+    fs::write(dir.path().join("packs/0123456789abcdef.pack"), "x").unwrap();
+    let store = LocalStore::open(dir.path()).unwrap();
+    assert!(store.get(id(1)).is_ok());
+    assert_eq!(store.verify(&[]).unwrap().findings.len(), 1);
+}
+
+// Spec: STORE-8
+#[test]
+fn a_swap_compares_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Directory::new(dir.path()).unwrap();
+    place.prepare().unwrap();
+    let key = Key::Tag(name("a"));
+    let swap = |old: Option<&[u8]>, new: Option<&[u8]>| place.replace(&key, old, new).unwrap();
+    assert!(!swap(Some(b"x"), Some(b"y")));
+    assert!(swap(None, Some(b"x")));
+    assert!(!swap(None, Some(b"y")));
+    assert!(swap(Some(b"x"), Some(b"y")));
+    assert_eq!(
+        place.read(&key, ByteLen::new(9)).unwrap().unwrap(),
+        &b"y"[..]
+    );
+    assert!(place.read(&key, ByteLen::new(0)).is_err());
+    assert!(!swap(Some(b"x"), None));
+    assert!(swap(Some(b"y"), None));
+    assert_eq!(place.read(&key, ByteLen::new(9)).unwrap(), None);
+    assert!(!place.remove(&key).unwrap());
+    let range = place.read_range(&key, FileOffset::ZERO, ByteLen::new(1));
+    assert_eq!(range.unwrap(), None);
+}
+
+#[test]
+fn a_key_is_made_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Directory::new(dir.path()).unwrap();
+    place.prepare().unwrap();
+    assert!(place.create(&Key::Ledger, &[b"a", b"b"]).unwrap());
+    assert!(!place.create(&Key::Ledger, &[b"c"]).unwrap());
+    let whole = place.read(&Key::Ledger, ByteLen::new(9)).unwrap();
+    assert_eq!(whole.unwrap(), &b"ab"[..]);
+    let past = place.read_range(&Key::Ledger, FileOffset::new(1), ByteLen::new(2));
+    assert!(past.unwrap_err().is_unexpected_end());
+}
+
+// Spec: STORE-11
+#[test]
+fn a_lease_is_held_as_long_as_its_holder_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let (place, other) = (
+        Directory::new(dir.path()).unwrap(),
+        Directory::new(dir.path()).unwrap(),
+    );
+    place.prepare().unwrap();
+    let lease = place.lease().unwrap();
+    assert!(lease.is_held());
+    assert_eq!(other.leases().unwrap(), [lease.id()].into());
+    let second = other.lease().unwrap();
+    assert_eq!(place.leases().unwrap().len(), 2);
+    fs::remove_file(
+        dir.path()
+            .join(format!("leases/{:016x}.lease", second.id().get())),
+    )
+    .unwrap();
+    assert!(!second.is_held());
+    drop(lease);
+    assert!(place.leases().unwrap().is_empty());
+    // What a dead process leaves: a file that nobody locks.
+    let stale = dir.path().join("leases/0123456789abcdef.lease");
+    fs::write(&stale, "").unwrap();
+    assert!(place.leases().unwrap().is_empty());
+    assert!(!stale.exists());
+    let collector = place.exclusive().unwrap();
+    assert!(collector.is_some() && other.exclusive().unwrap().is_none());
+    drop(collector);
+    assert!(other.exclusive().unwrap().is_some());
+}
+
+const CHILD: &str = "COLDFRAME_CHUNKS_TEST_CHILD";
+
+/// In a child process: pushes until it is killed.
+#[test]
+fn child_that_pushes_until_killed() {
+    let Ok(dir) = std::env::var(CHILD) else {
+        return;
+    };
+    let store = LocalStore::open(dir.as_ref()).unwrap();
+    let start = u64::from(std::process::id()) << 20;
+    for round in 0_u64.. {
+        let numbers: Vec<u64> = (0..40).map(|n| start + round * 20 + n).collect();
+        push_image(&store, &format!("pid-{}", std::process::id()), &numbers).unwrap();
+    }
+}
+
+// Failure mode 12: half done after a kill.
+// Spec: STORE-5, STORE-11
+#[test]
+fn after_kills_at_any_moment_tags_are_whole_and_the_rest_is_garbage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    for round in 0..12_u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "directory::child_that_pushes_until_killed"])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30 + round * 17 % 60));
+        if round % 2 == 0 {
+            // Beside a writer that lives.
+            store.collect(AT_ONCE, &[]).unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            LocalStore::open(dir.path())
+                .unwrap()
+                .verify(&[])
+                .unwrap()
+                .is_sound()
+        );
+    }
+    let tags = store.tags().unwrap();
+    assert!(!tags.is_empty());
+    for tag in tags.keys() {
+        untag(&store, tag.as_str());
+    }
+    store.collect(AT_ONCE, &[]).unwrap();
+    for folder in ["packs", "roots", "tags", "leases"] {
+        let left: Vec<_> = fs::read_dir(dir.path().join(folder)).unwrap().collect();
+        assert!(left.is_empty(), "{folder}: {left:?}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Two that push and one that collects, all at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coldframe_chunks::{ChunkStore, LocalStore};
+use coldframe_testkit::rng::Rng;
+
+use crate::support::{AT_ONCE, id, name, push_image, untag};
+
+// Spec: STORE-11
+#[test]
+fn two_pushes_and_a_collector_at_once_lose_nothing_that_is_tagged() {
+    let dir = tempfile::tempdir().unwrap();
+    LocalStore::create(dir.path()).unwrap();
+    let open = || LocalStore::open(dir.path()).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let pushers = [0_u64, 1].map(|pusher| {
+            scope.spawn(move || {
+                let store = open();
+                let tag = format!("tag-{pusher}");
+                let mut rng = Rng::new(pusher);
+                for _ in 0..40 {
+                    // Both draw from the same few chunks, so that orphans are found again.
+                    let numbers: Vec<u64> = (0..6).map(|_| rng.below(24)).collect();
+                    push_image(&store, &tag, &numbers).unwrap();
+                    for number in &numbers {
+                        open().get(id(*number)).unwrap();
+                    }
+                    if rng.below(3) == 0 {
+                        untag(&store, &tag);
+                    }
+                }
+                push_image(&store, &tag, &[pusher]).unwrap();
+            })
+        });
+        let collector = scope.spawn(|| {
+            let store = open();
+            let mut deleted = 0;
+            while !done.load(Ordering::Relaxed) {
+                deleted += store.collect(AT_ONCE, &[]).unwrap().deleted_packs;
+            }
+            deleted
+        });
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(collector.join().unwrap() > 0);
+    });
+    let store = open();
+    assert!(store.verify(&[]).unwrap().is_sound());
+    let done = store.collect(AT_ONCE, &[]).unwrap();
+    assert_eq!(done.waiting, 0);
+    assert_eq!(done.live_chunks, 2);
+    assert!(store.tag(&name("tag-1")).unwrap().is_some());
+    assert!(store.get(id(0)).is_ok() && store.get(id(1)).is_ok());
+}
+
+// A list that is older than a push of another thread once made the catalog forget the pack.
+#[test]
+fn threads_of_one_store_do_not_forget_each_others_packs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let store = &store;
+            scope.spawn(move || {
+                for round in 0..25 {
+                    let numbers = [thread * 100 + round];
+                    push_image(store, &format!("t{thread}"), &numbers).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.tags().unwrap().len(), 4);
+    assert!(store.verify(&[]).unwrap().is_sound());
+}

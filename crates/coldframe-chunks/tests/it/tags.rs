@@ -1,0 +1,114 @@
+//! Names for roots.
+
+use coldframe_chunks::{StoreError, TagName};
+use coldframe_units::RootHash;
+
+use crate::support::{id, index_of, mem, name, push_image, put, reopened, tag_of};
+
+// Spec: STORE-9
+#[test]
+fn names_are_safe_file_names() {
+    let long = "x".repeat(129);
+    for bad in [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a/b",
+        "../../etc",
+        "a b",
+        "\u{e4}",
+        "a\0",
+        &long,
+    ] {
+        assert!(bad.parse::<TagName>().is_err(), "{bad:?}");
+    }
+    for good in ["a", "web-1_2026.11:a@b+c=d", &long[1..]] {
+        assert_eq!(good.parse::<TagName>().unwrap().as_str(), good);
+    }
+}
+
+// Spec: STORE-8
+#[test]
+fn a_tag_is_changed_only_from_what_it_was_thought_to_be() {
+    let (store, backend) = mem();
+    let push = store.push().unwrap();
+    let ids = put(&push, &[1, 2]).unwrap();
+    let one = tag_of(push.put_root(&[&index_of(&ids[..1])]).unwrap());
+    let two = tag_of(push.put_root(&[&index_of(&ids)]).unwrap());
+    let moved = |result: Result<(), StoreError>| {
+        assert!(
+            matches!(result, Err(StoreError::TagMoved { .. })),
+            "{result:?}"
+        );
+    };
+    moved(push.tag(&name("a"), Some(one), two));
+    push.tag(&name("a"), None, one).unwrap();
+    moved(push.tag(&name("a"), None, two));
+    moved(push.tag(&name("a"), Some(two), one));
+    push.tag(&name("a"), Some(one), two).unwrap();
+    push.tag(&name("b"), None, one).unwrap();
+    let other = reopened(&backend);
+    assert_eq!(other.tag(&name("a")).unwrap(), Some(two));
+    assert_eq!(
+        other.tags().unwrap(),
+        [(name("a"), two), (name("b"), one)].into()
+    );
+    moved(other.remove_tag(&name("a"), one));
+    other.remove_tag(&name("a"), two).unwrap();
+    assert_eq!(store.tag(&name("a")).unwrap(), None);
+    let error = store.remove_tag(&name("a"), two).unwrap_err();
+    assert!(error.is_missing());
+}
+
+// Spec: STORE-8
+#[test]
+fn a_tag_names_only_what_is_there() {
+    let (store, _) = mem();
+    let push = store.push().unwrap();
+    let lost = RootHash::from_bytes([1; 32]);
+    let error = push.tag(&name("a"), None, tag_of(lost)).unwrap_err();
+    assert!(matches!(error, StoreError::MissingRoot { root } if root == lost));
+}
+
+// Failure mode 5: a swap whose outcome is not known.
+// Spec: STORE-8
+#[test]
+fn a_swap_that_failed_after_its_effect_is_told_apart_by_looking() {
+    let (store, backend) = mem();
+    let root = push_image(&store, "a", &[1]).unwrap();
+    let push = store.push().unwrap();
+    let ids = put(&push, &[1, 2]).unwrap();
+    let new = tag_of(push.put_root(&[&index_of(&ids)]).unwrap());
+    // A tag is read, then swapped.
+    backend.trouble(crate::backend::Trouble::Fail(2, true));
+    let error = push.tag(&name("a"), Some(tag_of(root)), new).unwrap_err();
+    assert!(matches!(error, StoreError::Storage { .. }));
+    // The tag says who won; to try again is refused, not done twice.
+    assert_eq!(store.tag(&name("a")).unwrap(), Some(new));
+    let again = push.tag(&name("a"), Some(tag_of(root)), new);
+    assert!(matches!(again, Err(StoreError::TagMoved { .. })));
+    assert!(push.has(id(2)).unwrap());
+}
+
+// Spec: STORE-8
+#[test]
+fn of_many_that_race_for_a_tag_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = coldframe_chunks::LocalStore::create(dir.path()).unwrap();
+    let wins = std::thread::scope(|scope| {
+        let race = |number: u64| {
+            let store = &store;
+            scope.spawn(move || {
+                let push = store.push().unwrap();
+                let ids = put(&push, &[number]).unwrap();
+                let root = push.put_root(&[&index_of(&ids)]).unwrap();
+                push.tag(&name("a"), None, tag_of(root)).is_ok()
+            })
+        };
+        let racers: Vec<_> = (0..8).map(race).collect();
+        let won = racers.into_iter().map(|racer| racer.join().unwrap());
+        won.filter(|won| *won).count()
+    });
+    assert_eq!(wins, 1);
+}
