@@ -1,0 +1,270 @@
+//! One client, from greeting to goodbye.
+//!
+//! Invariants: requests are taken in order, one worker at a time (the input's lock), and replied
+//! to in any order, one worker at a time (the output's lock, taken after the input's where both
+//! are). There is one worker until the export turns out to be slow while requests wait; until
+//! then replies are held back while the next small request is here already, so that a fast
+//! export costs one system call for many requests.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::budget::{Budget, Permit};
+use super::buffer::{Buffer, KEEP_BYTES};
+use super::channel::Channel;
+use super::input::Input;
+use super::socket::Socket;
+use super::{Shared, handshake, lock};
+use crate::Export;
+use crate::proto::{Command, Errno, Request, Session};
+
+/// From here on a request is worth a thread of its own, if others wait behind it.
+const SLOW: Duration = Duration::from_micros(200);
+
+/// Replies held back at most, in bytes.
+const HELD_BYTES_MAX: usize = 64 << 10;
+
+/// A client in the transmission phase.
+pub(super) struct Connection {
+    pub(super) session: Session,
+    pub(super) export: Arc<dyn Export>,
+    channel: Channel,
+    shared: Arc<Shared>,
+    budget: Arc<Budget>,
+    input: Mutex<Input>,
+    held: Mutex<Vec<u8>>,
+    helpers: Mutex<Vec<JoinHandle<()>>>,
+    /// Workers that wait for a request.
+    idle_count: AtomicUsize,
+    is_pooled: AtomicBool,
+}
+
+/// A request that was taken from the input.
+pub(super) struct Work {
+    pub(super) cookie: u64,
+    pub(super) command: Result<Command, Errno>,
+    /// Whether another request waits behind it.
+    has_backlog: bool,
+    _permits: Option<[Permit; 2]>,
+}
+
+/// What a worker uses for one request after the other.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) payload: Buffer,
+    pub(super) reply: Buffer,
+}
+
+/// Serves a client until it leaves, breaks the protocol, is too slow, or the server stops.
+pub(super) fn serve(socket: Arc<Socket>, shared: Arc<Shared>) {
+    let mut channel = Channel::new(socket);
+    match start(&mut channel, &shared) {
+        Ok(Some(session)) => transmit(channel, session, shared),
+        Ok(None) => channel.close(),
+        Err(error) => {
+            tracing::debug!(%error, "a handshake failed");
+            channel.close();
+        }
+    }
+}
+
+fn start(channel: &mut Channel, shared: &Shared) -> io::Result<Option<Session>> {
+    let limits = &shared.limits;
+    channel
+        .socket()
+        .set_write_timeout(limits.handshake_timeout)?;
+    let deadline = Instant::now() + limits.handshake_timeout;
+    let session = handshake::negotiate(channel, shared, deadline)?;
+    channel.socket().set_read_timeout(limits.message_timeout)?;
+    channel.socket().set_write_timeout(limits.message_timeout)?;
+    Ok(session)
+}
+
+fn transmit(channel: Channel, session: Session, shared: Arc<Shared>) {
+    let export = shared.exports.get(session.export.index);
+    let connection = Arc::new(Connection {
+        export: Arc::clone(export.expect("the catalog gave this index")),
+        session,
+        channel,
+        budget: Arc::new(Budget::new(shared.limits.in_flight_bytes_max / 4)),
+        shared,
+        input: Mutex::new(Input::new()),
+        held: Mutex::new(Vec::new()),
+        helpers: Mutex::new(Vec::new()),
+        idle_count: AtomicUsize::new(0),
+        is_pooled: AtomicBool::new(false),
+    });
+    work(&connection);
+    // A helper may have called another one before it ended.
+    loop {
+        let Some(helper) = lock(&connection.helpers).pop() else {
+            break;
+        };
+        if helper.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+        connection
+            .shared
+            .extra_workers
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+    connection.finish(connection.send_held());
+    connection.channel.close();
+}
+
+/// Serves requests until there are no more.
+fn work(connection: &Arc<Connection>) {
+    let mut scratch = Scratch::default();
+    while let Some(work) = connection.take(&mut scratch) {
+        let started = Instant::now();
+        connection.perform(&work, &mut scratch);
+        let is_slow = started.elapsed() >= SLOW;
+        connection.finish(connection.send(scratch.reply.as_slice()));
+        if is_slow && connection.needs_help(&work) {
+            call_help(connection);
+        }
+        scratch.payload.shrink();
+        scratch.reply.shrink();
+    }
+}
+
+/// Starts another worker, within the limits.
+fn call_help(connection: &Arc<Connection>) {
+    let limits = &connection.shared.limits;
+    let mut helpers = lock(&connection.helpers);
+    if helpers.len() + 1 >= limits.workers_per_connection_max {
+        return;
+    }
+    let extra = &connection.shared.extra_workers;
+    if extra.fetch_add(1, Ordering::Relaxed) >= limits.extra_workers_max {
+        extra.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
+    connection.is_pooled.store(true, Ordering::Relaxed);
+    let helped = Arc::clone(connection);
+    let thread = thread::Builder::new().name("nbd-worker".into());
+    match thread.spawn(move || work(&helped)) {
+        Ok(helper) => helpers.push(helper),
+        Err(error) => {
+            extra.fetch_sub(1, Ordering::Relaxed);
+            tracing::debug!(%error, "no thread for a worker");
+        }
+    }
+}
+
+impl Connection {
+    /// Whether another request waited behind this one, or came meanwhile, with nobody to take it.
+    fn needs_help(&self, work: &Work) -> bool {
+        let is_alone = self.idle_count.load(Ordering::Relaxed) == 0;
+        is_alone && (work.has_backlog || self.channel.socket().is_readable())
+    }
+
+    /// The next request, its payload in `scratch`; none once there are no more.
+    fn take(&self, scratch: &mut Scratch) -> Option<Work> {
+        self.idle_count.fetch_add(1, Ordering::Relaxed);
+        let mut input = lock(&self.input);
+        self.idle_count.fetch_sub(1, Ordering::Relaxed);
+        if input.is_over {
+            return None;
+        }
+        let work = self.read_work(&mut input, scratch).unwrap_or_else(|error| {
+            tracing::debug!(%error, "a client was cut off");
+            None
+        });
+        input.is_over = work.is_none();
+        work
+    }
+
+    fn read_work(&self, input: &mut Input, scratch: &mut Scratch) -> io::Result<Option<Work>> {
+        let timeout = self.shared.limits.message_timeout;
+        let is_stopping = || self.shared.is_stopping.load(Ordering::SeqCst);
+        let began = input.begin(&self.channel, timeout, is_stopping, || self.send_held())?;
+        let Some(header) = began else {
+            return Ok(None);
+        };
+        let request = Request::decode(&header)
+            .map_err(|violation| io::Error::new(io::ErrorKind::InvalidData, violation))?;
+        let command = request.check(&self.session);
+        if command == Ok(Command::Disconnect) {
+            return Ok(None);
+        }
+        if !matches!(
+            command,
+            Ok(Command::Read { .. } | Command::Write { is_fua: false, .. })
+        ) {
+            // It may take long, and others' replies are not to wait for it.
+            self.send_held()?;
+        }
+        let is_large = request.len as usize > KEEP_BYTES;
+        let is_held = matches!(command, Ok(Command::Read { .. } | Command::Write { .. }));
+        let permits = (is_large && is_held).then(|| {
+            let len = u64::from(request.len);
+            [self.budget.acquire(len), self.shared.budget.acquire(len)]
+        });
+        self.read_payload(&request, command.is_ok(), input, scratch)?;
+        Ok(Some(Work {
+            cookie: request.cookie,
+            command,
+            has_backlog: input.buffered() >= Request::LEN,
+            _permits: permits,
+        }))
+    }
+
+    fn read_payload(
+        &self,
+        request: &Request,
+        is_wanted: bool,
+        input: &mut Input,
+        scratch: &mut Scratch,
+    ) -> io::Result<()> {
+        let len = request.payload_len();
+        if len as usize > input.buffered() {
+            self.send_held()?;
+        }
+        let deadline = Instant::now() + self.shared.limits.message_timeout;
+        if is_wanted {
+            let payload = scratch.payload.grow(len as usize);
+            input.read_exact(payload, &self.channel, deadline)
+        } else {
+            input.skip(len, &self.channel, deadline)
+        }
+    }
+
+    /// Sends a reply, or holds it back until the next wait.
+    fn send(&self, reply: &[u8]) -> io::Result<()> {
+        let mut held = lock(&self.held);
+        let is_pooled = self.is_pooled.load(Ordering::Relaxed);
+        if !is_pooled && held.len() + reply.len() <= HELD_BYTES_MAX {
+            held.extend_from_slice(reply);
+            return Ok(());
+        }
+        let deadline = Instant::now() + self.shared.limits.message_timeout;
+        let sent = self.channel.write_all([&held, reply], deadline);
+        held.clear();
+        sent
+    }
+
+    /// Sends what is held back.
+    fn send_held(&self) -> io::Result<()> {
+        let mut held = lock(&self.held);
+        if held.is_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + self.shared.limits.message_timeout;
+        let sent = self.channel.write_all([&held, &[]], deadline);
+        held.clear();
+        sent
+    }
+
+    /// A reply that could not be sent whole leaves nothing to be said to this client.
+    fn finish(&self, sent: io::Result<()>) {
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a client does not take its replies");
+            self.channel.socket().shutdown(Shutdown::Both);
+        }
+    }
+}

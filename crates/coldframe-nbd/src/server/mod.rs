@@ -1,0 +1,240 @@
+//! The server: sockets and threads around [`crate::proto`].
+//!
+//! Invariants: one thread per connection, more only while its export is slow; no lock is held
+//! while an export works; a reply is sent once; a stopped server has no thread left, and has
+//! flushed after the last write.
+
+mod budget;
+mod buffer;
+mod channel;
+mod connection;
+mod connections;
+mod handshake;
+mod input;
+mod listen;
+mod perform;
+mod socket;
+#[cfg(feature = "tls")]
+mod tls;
+mod unix;
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::{io, net, thread};
+
+use crate::exports::Exports;
+use crate::proto::TlsPolicy;
+use crate::{Export, Limits, ListenAddr, NbdError};
+use budget::Budget;
+use connections::Connections;
+use listen::Listener;
+#[cfg(feature = "tls")]
+pub use tls::TlsConfig;
+
+/// What to serve, and how; [`NbdServer::listen`] starts it.
+pub struct NbdServer {
+    exports: Exports,
+    limits: Limits,
+    tls: Tls,
+}
+
+/// TLS as it was asked for.
+struct Tls {
+    policy: TlsPolicy,
+    #[cfg(feature = "tls")]
+    config: Option<TlsConfig>,
+}
+
+/// What all connections share.
+struct Shared {
+    exports: Exports,
+    limits: Limits,
+    tls: Tls,
+    budget: Arc<Budget>,
+    extra_workers: AtomicUsize,
+    is_stopping: AtomicBool,
+}
+
+impl NbdServer {
+    /// Serves one export, without a name: what clients get that name none.
+    #[must_use]
+    pub fn new(export: impl Export + 'static) -> Self {
+        let mut exports = Exports::default();
+        exports
+            .add(String::new(), Arc::new(export))
+            .expect("the empty name is free and short");
+        Self::with(exports)
+    }
+
+    /// Serves an export under a name; it is also the default one.
+    ///
+    /// # Errors
+    /// [`NbdError::ExportName`].
+    pub fn named(name: impl Into<String>, export: impl Export + 'static) -> Result<Self, NbdError> {
+        Self::with(Exports::default()).export(name, export)
+    }
+
+    fn with(exports: Exports) -> Self {
+        Self {
+            exports,
+            limits: Limits::default(),
+            tls: Tls {
+                policy: TlsPolicy::Absent,
+                #[cfg(feature = "tls")]
+                config: None,
+            },
+        }
+    }
+
+    /// Serves one more export.
+    ///
+    /// # Errors
+    /// [`NbdError::ExportName`].
+    pub fn export(
+        mut self,
+        name: impl Into<String>,
+        export: impl Export + 'static,
+    ) -> Result<Self, NbdError> {
+        self.exports.add(name.into(), Arc::new(export))?;
+        Ok(self)
+    }
+
+    /// Bounds clients otherwise than [`Limits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Offers TLS to clients, or insists on it.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, config: TlsConfig, policy: TlsPolicy) -> Self {
+        self.tls.policy = policy;
+        self.tls.config = Some(config);
+        self
+    }
+
+    /// Serves at `addr` until the handle is stopped or dropped.
+    ///
+    /// A Unix socket gets mode 0600. One that a dead server left is replaced; one that a live
+    /// server listens on is not. Its directory is locked (flock) for that moment, so that of
+    /// several servers that start at once one wins.
+    ///
+    /// # Errors
+    /// [`NbdError::SocketInUse`], [`NbdError::NotASocket`], [`NbdError::SocketPath`],
+    /// [`NbdError::Listen`], [`NbdError::Spawn`].
+    pub fn listen(self, addr: impl Into<ListenAddr>) -> Result<NbdHandle, NbdError> {
+        let addr = addr.into();
+        let failed = |source| NbdError::Listen {
+            addr: addr.to_string(),
+            source,
+        };
+        let listener = Listener::bind(&addr)?;
+        let addr = listener.addr().map_err(failed)?.unwrap_or(addr.clone());
+        let (wake, woken) = UnixStream::pair().map_err(failed)?;
+        let shared = Arc::new(Shared {
+            exports: self.exports,
+            limits: self.limits,
+            tls: self.tls,
+            budget: Arc::new(Budget::new(self.limits.in_flight_bytes_max)),
+            extra_workers: AtomicUsize::new(0),
+            is_stopping: AtomicBool::new(false),
+        });
+        let connections = Arc::new(Connections::default());
+        let accepting = {
+            let (shared, connections) = (Arc::clone(&shared), Arc::clone(&connections));
+            thread::Builder::new()
+                .name("nbd-accept".into())
+                .spawn(move || listen::accept_all(&listener, &woken, &shared, &connections))
+                .map_err(|source| NbdError::Spawn { source })?
+        };
+        Ok(NbdHandle {
+            addr,
+            shared,
+            connections,
+            running: Some((wake, accepting)),
+        })
+    }
+}
+
+/// A running server. Dropping it stops it as [`NbdHandle::stop`] does, but tells no errors.
+pub struct NbdHandle {
+    addr: ListenAddr,
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    running: Option<(UnixStream, JoinHandle<()>)>,
+}
+
+impl NbdHandle {
+    /// Where it listens; a port is the one that was taken.
+    #[must_use]
+    pub fn addr(&self) -> &ListenAddr {
+        &self.addr
+    }
+
+    /// The NBD URI of an export; the empty name is the default one.
+    #[must_use]
+    pub fn uri(&self, export: &str) -> String {
+        self.addr.uri(export)
+    }
+
+    /// Clients connected now.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Takes no more requests, finishes those in flight, closes all connections, removes the
+    /// socket, flushes every export.
+    ///
+    /// Waits for exports as long as they take, and for clients [`Limits::stop_grace`].
+    ///
+    /// # Errors
+    /// [`NbdError::FinalFlush`].
+    pub fn stop(mut self) -> Result<(), NbdError> {
+        self.stop_all()
+    }
+
+    fn stop_all(&mut self) -> Result<(), NbdError> {
+        let Some((wake, accepting)) = self.running.take() else {
+            return Ok(());
+        };
+        self.shared.is_stopping.store(true, Ordering::SeqCst);
+        drop(wake);
+        if accepting.join().is_err() {
+            tracing::error!("the accepting thread panicked");
+        }
+        // Readers see the end of their input now, and writers may still reply.
+        self.connections.shutdown(net::Shutdown::Read);
+        let grace = self.shared.limits.stop_grace;
+        if !self.connections.wait_until_none(Some(grace)) {
+            self.connections.shutdown(net::Shutdown::Both);
+            self.connections.wait_until_none(None);
+        }
+        self.shared.exports.flush()
+    }
+}
+
+impl Drop for NbdHandle {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop_all() {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, source, "the server stopped, but not all is durable");
+        }
+    }
+}
+
+/// Locks; a panic elsewhere leaves nothing half done under our locks.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The error of a client that was too slow.
+fn timed_out() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}

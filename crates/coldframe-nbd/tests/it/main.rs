@@ -1,0 +1,13 @@
+//! Tests of the server against `specs/nbd.md`.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod codec;
+mod codec_check;
+mod disk;
+mod handshake;
+mod life;
+mod requests;
+#[cfg(feature = "tls")]
+mod tls;
+mod tools;
