@@ -1,0 +1,156 @@
+//! Every maintainer command of the project: `cargo xtask help` lists them.
+//!
+//! A check is a function from the tree to [`Findings`], so that it runs the same alone, as a step
+//! of `ci`, and as a test of this crate.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod ci;
+mod compat;
+mod exec;
+mod findings;
+mod fuzz;
+mod goldens;
+mod layers;
+mod layout;
+mod manifests;
+mod markdown;
+mod parity;
+mod picture;
+mod source;
+mod spec;
+mod steps;
+mod tidy;
+mod toolchain;
+mod tree;
+mod unsafe_code;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use findings::Findings;
+use tree::Tree;
+
+/// Every maintainer command.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check in order; the last line counts them.
+    Ci {
+        /// Leave out what takes long: other targets, feature sets, loom, docs, deny, fuzzing.
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Check line, function and file lengths, headers, banned APIs, ASCII, goldens, file names.
+    Tidy,
+    /// Check ranks, purity and shared dependencies, and the picture of them in the README.
+    Layers {
+        /// Write the picture into the README.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Compare the specs with the layouts in the code, their ids with the tests, and their links.
+    Spec,
+    /// Print every offset and limit, and compare them with specs/layout.snapshot.
+    Layout {
+        /// Accept what is printed: a second reader must agree.
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Read all goldens of all versions; with a tag, also across that release.
+    Compat {
+        /// A release: it must read our goldens, and we must read its.
+        #[arg(long)]
+        against: Option<String>,
+        /// Let the tests write the goldens that are missing; existing ones never change.
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Fuzz one target or all; a crash is minimised and filed under fuzz/regressions/.
+    Fuzz {
+        /// One of the targets in fuzz/Cargo.toml; all when left out.
+        target: Option<String>,
+        /// Seconds for each target.
+        #[arg(long, default_value_t = 60)]
+        secs: u64,
+        /// Run this one input instead.
+        #[arg(long, requires = "target")]
+        repro: Option<std::path::PathBuf>,
+    },
+    /// List unsafe code by file, and compare with xtask/unsafe.snapshot.
+    Unsafe {
+        /// Accept what is printed: a second reader must agree.
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Check each crate with no feature, with each alone, and with all.
+    Features,
+    /// Build the documentation with warnings denied.
+    Docs,
+    /// Check bans, licences and sources of all dependencies.
+    Deny,
+    /// Measure against limits and peers, in bench/; arguments are passed through.
+    Bench {
+        /// Names of benchmarks, and `--json`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<bool> {
+    let tree = Tree::open()?;
+    match command {
+        Command::Ci { fast } => ci::run(&tree, fast),
+        Command::Tidy => report(tidy::check(&tree)?),
+        Command::Layers { write: true } => picture::write(&tree),
+        Command::Layers { write: false } => report(layers::check(&tree)?),
+        Command::Spec => report(spec::check(&tree)?),
+        Command::Layout { bless: true } => layout::bless(&tree),
+        Command::Layout { bless: false } => {
+            print!("{}", layout::render());
+            report(layout::check(&tree)?)
+        }
+        Command::Compat { against, bless } => compat::run(&tree, against.as_deref(), bless),
+        Command::Fuzz {
+            target,
+            secs,
+            repro,
+        } => fuzz::run(&tree, target.as_deref(), secs, repro.as_deref()),
+        Command::Unsafe { bless: true } => unsafe_code::bless(&tree),
+        Command::Unsafe { bless: false } => {
+            print!("{}", unsafe_code::render(&tree)?);
+            report(unsafe_code::check(&tree)?)
+        }
+        Command::Features => steps::alone(&tree, steps::features),
+        Command::Docs => steps::alone(&tree, steps::docs),
+        Command::Deny => steps::alone(&tree, steps::deny),
+        Command::Bench { args } => bench::run(&tree, &args),
+    }
+}
+
+fn report(findings: Findings) -> Result<bool> {
+    print!("{findings}");
+    Ok(findings.is_clean())
+}

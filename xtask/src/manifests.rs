@@ -1,0 +1,101 @@
+//! What the manifests say: the one source of ranks, purity and targets.
+//! `[package.metadata.coldframe]` holds `rank`, `pure`, and where needed `check-targets`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, anyhow};
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+
+use crate::tree::Tree;
+
+/// Where a crate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// In the stack: it may use what is strictly lower.
+    Of(u64),
+    /// Only for tests.
+    Dev,
+}
+
+/// One crate under `crates/`.
+pub struct Crate {
+    /// Its name, which is also its folder's.
+    pub name: String,
+    /// Where it stands.
+    pub rank: Rank,
+    /// Whether it does no I/O.
+    pub pure: bool,
+    /// Our crates that it uses outside tests.
+    pub uses: Vec<String>,
+    /// Its features but `default`.
+    pub features: Vec<String>,
+    /// Whether `default` turns anything on.
+    pub has_default: bool,
+    /// The least Rust version it states.
+    pub rust_version: Option<String>,
+    /// Other targets it is checked for.
+    pub check_targets: Vec<String>,
+    /// Whether it has tests under loom.
+    pub has_loom_tests: bool,
+}
+
+/// Targets that a crate is checked for when its manifest names none and it is pure.
+pub const PURE_CHECK_TARGETS: [&str; 2] = ["aarch64-unknown-linux-gnu", "aarch64-apple-darwin"];
+
+/// The crates under `crates/`, by name.
+pub fn crates(tree: &Tree) -> Result<Vec<Crate>> {
+    let metadata = MetadataCommand::new()
+        .current_dir(tree.root())
+        .no_deps()
+        .exec()
+        .context("asking cargo for the manifests")?;
+    let mut crates = metadata
+        .packages
+        .iter()
+        .filter(|package| package.name.as_str() != "xtask")
+        .map(|package| read(tree, package))
+        .collect::<Result<Vec<_>>>()?;
+    crates.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(crates)
+}
+
+fn read(tree: &Tree, package: &Package) -> Result<Crate> {
+    let name = package.name.to_string();
+    let own = &package.metadata["coldframe"];
+    let missing = |field: &str| anyhow!("{name}: [package.metadata.coldframe] lacks `{field}`");
+    let rank = match (own["rank"].as_u64(), own["rank"].as_str()) {
+        (Some(rank), _) => Rank::Of(rank),
+        (None, Some("dev")) => Rank::Dev,
+        _ => return Err(missing("rank")),
+    };
+    let pure = own["pure"].as_bool().ok_or_else(|| missing("pure"))?;
+    let check_targets = match own["check-targets"].as_array() {
+        Some(targets) => targets
+            .iter()
+            .map(|target| target.as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .ok_or_else(|| anyhow!("{name}: `check-targets` is not a list of texts"))?,
+        None if pure => PURE_CHECK_TARGETS.map(str::to_owned).to_vec(),
+        None => Vec::new(),
+    };
+    let mut uses: Vec<String> = package
+        .dependencies
+        .iter()
+        .filter(|dep| dep.kind != DependencyKind::Development && dep.path.is_some())
+        .map(|dep| dep.name.clone())
+        .collect();
+    uses.sort();
+    uses.dedup();
+    let features: BTreeMap<_, _> = package.features.clone().into_iter().collect();
+    Ok(Crate {
+        rank,
+        pure,
+        uses,
+        has_default: features.get("default").is_some_and(|on| !on.is_empty()),
+        features: features.into_keys().filter(|f| f != "default").collect(),
+        rust_version: package.rust_version.as_ref().map(ToString::to_string),
+        check_targets,
+        has_loom_tests: tree.has(&format!("crates/{name}/tests/loom.rs")),
+        name,
+    })
+}

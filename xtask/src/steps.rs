@@ -1,0 +1,215 @@
+//! The steps of `ci` that run other programs. Each is a function from the tree to a verdict.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use crate::compat;
+use crate::exec;
+use crate::fuzz;
+use crate::manifests::{self, Crate};
+use crate::tree::Tree;
+use crate::verdict::{self, Verdict};
+
+/// The target without an operating system that pure crates are built for.
+const BARE_METAL: &str = "x86_64-unknown-none";
+
+/// Seconds of fuzzing for each target.
+const FUZZ_SECS: u64 = 20;
+
+/// Formatting, of the fuzz and bench workspaces too.
+pub fn fmt(tree: &Tree) -> Result<Verdict> {
+    let mut verdict = program(tree, "fmt", "fmt --all --check")?;
+    for manifest in ["fuzz/Cargo.toml", "bench/Cargo.toml"] {
+        let sources = format!("{}/", manifest.trim_end_matches("/Cargo.toml"));
+        let mut files = tree.rust_files();
+        if tree.has(manifest) && files.any(|path| path.starts_with(&sources)) {
+            let args = format!("fmt --manifest-path {manifest} --check");
+            verdict.add(&program(tree, "fmt-other", &args)?);
+        }
+    }
+    Ok(as_one(&verdict))
+}
+
+/// Lints.
+pub fn clippy(tree: &Tree) -> Result<Verdict> {
+    let args = "clippy --workspace --all-targets --all-features --locked -- -D warnings";
+    program(tree, "clippy", args)
+}
+
+/// The compat tests alone.
+pub fn compat(tree: &Tree) -> Result<Verdict> {
+    match compat::command(tree) {
+        None => Ok(Verdict::missing("compat", "no crate has golden files yet")),
+        Some(mut command) => {
+            let done = exec::logged(tree, "compat", &mut command)?;
+            Ok(Verdict::of_program(&done))
+        }
+    }
+}
+
+/// All tests; each counts.
+pub fn test(tree: &Tree) -> Result<Verdict> {
+    let args = "test --workspace --locked --no-fail-fast -- --show-output";
+    let done = exec::logged(tree, "test", &mut exec::cargo(tree, args))?;
+    Ok(verdict::of_tests(&done, &exec::required()))
+}
+
+/// Each crate with no feature, with each alone, and with all.
+pub fn features(tree: &Tree) -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    for one in manifests::crates(tree)? {
+        for set in feature_sets(&one) {
+            let args = format!("check --locked --package {} {set}", one.name);
+            verdict.add(&program(tree, "features", &args)?);
+        }
+    }
+    Ok(as_one(&verdict))
+}
+
+fn feature_sets(one: &Crate) -> Vec<String> {
+    if one.features.is_empty() && !one.has_default {
+        return Vec::new();
+    }
+    let none = "--no-default-features".to_owned();
+    let each = one
+        .features
+        .iter()
+        .map(|feature| format!("--no-default-features --features {feature}"));
+    let all = "--all-features".to_owned();
+    std::iter::once(none).chain(each).chain([all]).collect()
+}
+
+/// The documentation, with warnings denied.
+pub fn docs(tree: &Tree) -> Result<Verdict> {
+    let args = "doc --workspace --no-deps --all-features --locked";
+    let mut command = exec::cargo(tree, args);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    Ok(Verdict::of_program(&exec::logged(
+        tree,
+        "docs",
+        &mut command,
+    )?))
+}
+
+/// Bans, licences and sources; advisories need a database from the network.
+pub fn deny(tree: &Tree) -> Result<Verdict> {
+    if !exec::works(&mut exec::cargo(tree, "deny --version")) {
+        let reason = "deny: cargo-deny is not installed: `cargo install --locked cargo-deny`";
+        return Ok(Verdict::missing("deny", reason));
+    }
+    program(
+        tree,
+        "deny",
+        "deny --all-features check bans licenses sources",
+    )
+}
+
+/// Pure crates on a target without an operating system.
+pub fn bare_metal(tree: &Tree) -> Result<Verdict> {
+    let crates = manifests::crates(tree)?;
+    let pure = crates.iter().filter(|one| one.pure);
+    let names: Vec<&str> = pure.map(|one| one.name.as_str()).collect();
+    for_target(tree, "build --no-default-features", BARE_METAL, &names)
+}
+
+/// Crates on the targets that their manifests name.
+pub fn other_targets(tree: &Tree) -> Result<Verdict> {
+    let crates = manifests::crates(tree)?;
+    let mut targets: Vec<&String> = crates.iter().flat_map(|one| &one.check_targets).collect();
+    targets.sort();
+    targets.dedup();
+    let mut verdict = Verdict::default();
+    for target in targets {
+        let these = crates
+            .iter()
+            .filter(|one| one.check_targets.contains(target));
+        let names: Vec<&str> = these.map(|one| one.name.as_str()).collect();
+        verdict.add(&for_target(tree, "check", target, &names)?);
+    }
+    Ok(as_one(&verdict))
+}
+
+fn for_target(tree: &Tree, verb: &str, target: &str, names: &[&str]) -> Result<Verdict> {
+    let mut command = exec::cargo(tree, verb);
+    command.args(["--locked", "--target", target]);
+    for name in names {
+        command.args(["--package", name]);
+    }
+    if verb == "check" {
+        // Nothing is linked, so C code inside dependencies need not be compiled for the target:
+        // a compiler and an archiver that do nothing will do.
+        let target = target.replace('-', "_");
+        command.env(format!("CC_{target}"), "true");
+        command.env(format!("AR_{target}"), "true");
+    }
+    let done = exec::logged(tree, target, &mut command)?;
+    let mut verdict = Verdict::of_program(&done);
+    if done.output.contains("target may not be installed") {
+        let _ = writeln!(verdict.detail, "install it: `rustup target add {target}`");
+    }
+    Ok(verdict)
+}
+
+/// Crates with tests under loom, in a build of their own.
+pub fn loom(tree: &Tree) -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    for one in manifests::crates(tree)?
+        .iter()
+        .filter(|one| one.has_loom_tests)
+    {
+        let (name, folder) = (&one.name, "target/loom");
+        let args = format!("test --release --package {name} --test loom --target-dir {folder}");
+        let mut command = exec::cargo(tree, &args);
+        command.env("RUSTFLAGS", "--cfg loom");
+        verdict.add(&Verdict::of_program(&exec::logged(
+            tree,
+            "loom",
+            &mut command,
+        )?));
+    }
+    if verdict.passed + verdict.failed == 0 {
+        return Ok(Verdict::missing("loom", "no crate has tests/loom.rs"));
+    }
+    Ok(as_one(&verdict))
+}
+
+/// A short run of each fuzz target.
+pub fn fuzz(tree: &Tree) -> Result<Verdict> {
+    if !fuzz::is_installed(tree) {
+        let reason = format!("fuzz: needs nightly and cargo-fuzz: `{}`", fuzz::INSTALL);
+        return Ok(Verdict::missing("fuzz", &reason));
+    }
+    let mut verdict = Verdict::default();
+    for target in fuzz::targets(tree)? {
+        let mut command = fuzz::command(tree, &target, FUZZ_SECS)?;
+        let log = format!("fuzz-{target}");
+        verdict.add(&Verdict::of_program(&exec::logged(
+            tree,
+            &log,
+            &mut command,
+        )?));
+    }
+    Ok(as_one(&verdict))
+}
+
+/// Runs a step as a command of its own.
+pub fn alone(tree: &Tree, step: fn(&Tree) -> Result<Verdict>) -> Result<bool> {
+    let verdict = step(tree)?;
+    print!("{}", verdict.detail);
+    println!("{}", verdict.word());
+    Ok(verdict.failed == 0)
+}
+
+fn program(tree: &Tree, log: &str, args: &str) -> Result<Verdict> {
+    Ok(Verdict::of_program(&exec::logged(
+        tree,
+        log,
+        &mut exec::cargo(tree, args),
+    )?))
+}
+
+/// Several runs that count as one check.
+fn as_one(verdict: &Verdict) -> Verdict {
+    Verdict::of(verdict.failed == 0, verdict.detail.clone())
+}

@@ -1,0 +1,115 @@
+//! The checks of the whole tree, and of the checkers themselves.
+#![allow(clippy::unwrap_used)]
+
+use crate::exec::Done;
+use crate::findings::Findings;
+use crate::source::Source;
+use crate::tree::Tree;
+use crate::{layers, layout, markdown, spec, tidy, toolchain, unsafe_code, verdict};
+
+#[track_caller]
+fn holds(check: fn(&Tree) -> anyhow::Result<Findings>) {
+    let findings = check(&Tree::open().unwrap()).unwrap();
+    assert!(findings.is_clean(), "\n{findings}");
+}
+
+#[test]
+fn the_tree_is_tidy() {
+    holds(tidy::check);
+}
+
+#[test]
+fn the_layers_point_downwards() {
+    holds(layers::check);
+}
+
+#[test]
+fn the_specs_equal_the_code() {
+    holds(spec::check);
+}
+
+#[test]
+fn no_offset_moved_unseen() {
+    holds(layout::check);
+}
+
+#[test]
+fn no_unsafe_code_came_unseen() {
+    holds(unsafe_code::check);
+}
+
+#[test]
+fn each_crate_states_a_rust_version() {
+    holds(toolchain::check);
+}
+
+#[test]
+fn comments_and_strings_are_not_code() {
+    let text = "//! dbg!(1)\nfn f() { let _ = \"x.unwrap()\"; /* todo!() */ }\n";
+    let source = Source::parse(text).unwrap();
+    assert_eq!(source.find(". unwrap (").count(), 0);
+    assert_eq!(
+        source.find("dbg !").count() + source.find("todo !").count(),
+        0
+    );
+}
+
+#[test]
+fn functions_are_measured_with_their_signature() {
+    let text = "fn a(\n  x: [u8; 3],\n) -> u8 {\n  x[0]\n}\ntrait T { fn b(); }\n";
+    let functions = Source::parse(text).unwrap().functions();
+    assert_eq!(functions.len(), 1);
+    assert_eq!((functions[0].line, functions[0].line_count), (1, 5));
+}
+
+#[test]
+fn tests_inside_macros_are_found() {
+    let text = "proptest! { #[test] fn inner(a in 0..3u8) {} }\n#[test]\nfn outer() {}\nfn no() {}";
+    let names = Source::parse(text).unwrap().test_names();
+    assert_eq!(names, ["inner", "outer"]);
+}
+
+#[test]
+fn test_modules_are_exempt_and_no_more() {
+    let text = "#[cfg(test)] mod t { fn a() { x.unwrap(); } }\nfn b() { y.unwrap(); }";
+    let source = Source::parse(text).unwrap();
+    let exempt = source.test_only();
+    let outside = source
+        .find(". unwrap (")
+        .filter(|index| !exempt.iter().any(|range| range.contains(index)));
+    assert_eq!(outside.count(), 1);
+}
+
+#[test]
+fn skipped_tests_do_not_count_as_passed() {
+    let output = "---- a stdout ----\nSKIPPED: kvm: no /dev/kvm\n\
+                  test result: ok. 3 passed; 0 failed; 0 ignored\n";
+    let done = || Done {
+        ok: true,
+        output: output.to_owned(),
+    };
+    let free = verdict::of_tests(&done(), &[]);
+    assert_eq!((free.passed, free.failed, free.skipped), (2, 0, 1));
+    let required = verdict::of_tests(&done(), &["kvm".to_owned()]);
+    assert_eq!(
+        (required.passed, required.failed, required.skipped),
+        (2, 1, 0)
+    );
+}
+
+#[test]
+fn links_in_code_are_not_links() {
+    let text = "See [a](x.md) and `[b](y)`.\n```\n[c](z)\n```\n";
+    assert_eq!(markdown::links(text), [(1, "x.md".to_owned())]);
+}
+
+#[test]
+fn tables_keep_their_lines() {
+    let tables = markdown::tables("### Layout: x\n\n| a | b |\n|---|---|\n| 0 | `c` |\n");
+    assert_eq!(tables.len(), 1);
+    assert_eq!(tables[0].heading, "Layout: x");
+    assert_eq!(
+        tables[0].rows,
+        [(5, vec!["0".to_owned(), "`c`".to_owned()])]
+    );
+}
