@@ -15,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::layout::{
     COND, CondemnedBytes, DAMG, DamagedBytes, ROUN, RoundBytes, SECTION_VERSION, WAIT, WaitBytes,
 };
+use crate::parts::check_plain;
 
 /// The format as it is written: version 1.0, plain bodies.
 pub const LEDGER_FORMAT: Format = Format::new(*b"LEDG", 1, 0);
@@ -107,6 +108,7 @@ impl Ledger {
     /// [`DecodeError`] naming the first thing that does not hold.
     pub fn decode(file: &[u8]) -> Result<Self, DecodeError> {
         let container = Container::decode(file, LEDGER_FORMAT, Limits::SMALL_FILE)?;
+        check_plain(container.header())?;
         container.refuse_unknown(&[ROUN, WAIT, COND, DAMG])?;
         let mut ledger = Self::default();
         let mut last = None;

@@ -51,9 +51,7 @@ impl<'a> Parts<'a> {
         check_end(&header, tail, tail_offset)?;
         let table = range(tail, tail_offset, header.table_offset, table_len)?;
         let table = SectionTable::decode(&header, table, limits)?;
-        if header.arch.is_some() || header.page_size.is_some() {
-            return Err(invalid("arch", 16));
-        }
+        check_plain(&header)?;
         check_order(&table, shape)?;
         check_places(&header, &table)?;
         let front = *table.require(shape.front, 0)?;
@@ -141,6 +139,17 @@ pub(crate) fn tail_range(
         return Err(DecodeError::new(kind, start));
     }
     Ok((FileOffset::new(start), ByteLen::new(len)))
+}
+
+/// Chunk files are of no architecture and no page size, and their headers name none.
+pub(crate) fn check_plain(header: &Header) -> Result<(), DecodeError> {
+    if header.arch.is_some() {
+        return Err(invalid("arch", 16));
+    }
+    if header.page_size.is_some() {
+        return Err(invalid("page_size_log2", 17));
+    }
+    Ok(())
 }
 
 fn check_end(header: &Header, tail: &[u8], tail_offset: u64) -> Result<(), DecodeError> {

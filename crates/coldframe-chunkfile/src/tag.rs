@@ -12,6 +12,7 @@ use coldframe_units::RootHash;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::layout::{SECTION_VERSION, TAGR, TagBytes};
+use crate::parts::check_plain;
 
 /// The format as it is written: version 1.0, plain bodies.
 pub const TAG_FORMAT: Format = Format::new(*b"CTAG", 1, 0);
@@ -73,6 +74,7 @@ impl Tag {
     /// [`DecodeError`] naming the first thing that does not hold.
     pub fn decode(file: &[u8]) -> Result<Self, DecodeError> {
         let container = Container::decode(file, TAG_FORMAT, Limits::SMALL_FILE)?;
+        check_plain(container.header())?;
         container.refuse_unknown(&[TAGR])?;
         let body = container.require(TAGR, 0)?;
         let section = body.section();

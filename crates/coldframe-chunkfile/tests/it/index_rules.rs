@@ -30,7 +30,7 @@ const ROW: usize = 48;
 fn an_index_is_of_no_architecture() {
     let mut forge = full();
     forge.header.page_size = Some(coldframe_units::PageSize::SIZE_4K);
-    assert_eq!(field(open(forge)), "arch");
+    assert_eq!(field(open(forge)), "page_size_log2");
 }
 
 // Spec: CIDX-2

@@ -3,7 +3,7 @@
 use coldframe_chunkfile::{CondemnedFile, Ledger, Round};
 use coldframe_envelope::{DecodeErrorKind as Error, SectionFlags};
 use coldframe_testkit::golden::golden;
-use coldframe_units::{ChunkId, RootHash};
+use coldframe_units::{ChunkId, PageSize, RootHash};
 use proptest::prelude::*;
 
 use crate::forge::{Forge, field};
@@ -55,6 +55,9 @@ fn a_ledger_that_breaks_a_rule_is_refused() {
         let optional = decode(Forge::new(&ledger_file()).row(name, optional));
         assert_eq!(field(optional), "section flags");
     }
+    let mut paged = Forge::new(&ledger_file());
+    paged.header.page_size = Some(PageSize::SIZE_4K);
+    assert_eq!(field(decode(paged)), "page_size_log2");
 }
 
 fn any_ledger() -> impl Strategy<Value = Ledger> {

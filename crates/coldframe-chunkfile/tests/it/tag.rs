@@ -2,6 +2,7 @@
 
 use coldframe_chunkfile::Tag;
 use coldframe_envelope::{DecodeErrorKind as Error, SectionFlags};
+use coldframe_units::{Arch, PageSize};
 
 use crate::forge::{Forge, field};
 use crate::sample::tag;
@@ -22,4 +23,10 @@ fn a_tag_that_breaks_a_rule_is_refused() {
     assert_eq!(field(decode(optional)), "section flags");
     let missing = decode(forge().without(b"TAGR")).unwrap_err();
     assert!(matches!(missing.kind, Error::MissingSection { .. }));
+    let mut paged = forge();
+    paged.header.page_size = Some(PageSize::SIZE_4K);
+    assert_eq!(field(decode(paged)), "page_size_log2");
+    let mut of_arch = forge();
+    of_arch.header.arch = Some(Arch::X86_64);
+    assert_eq!(field(decode(of_arch)), "arch");
 }
