@@ -153,7 +153,8 @@ fn lines(console: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// What the same image prints under Firecracker, with as much memory.
+/// What the same image prints under Firecracker, with as much memory. Its own log goes to a file:
+/// on the console it would cut into the guest's lines.
 fn under_firecracker(firecracker: &Path, home: &Path, ram_mib: u32) -> Vec<String> {
     let config = serde_json::json!({
         "boot-source": {"kernel_image_path": "kernel.elf", "boot_args": "console=ttyS0"},
@@ -161,8 +162,10 @@ fn under_firecracker(firecracker: &Path, home: &Path, ram_mib: u32) -> Vec<Strin
         "machine-config": {"vcpu_count": 1, "mem_size_mib": ram_mib},
     });
     fs::write(home.join("config.json"), config.to_string()).unwrap();
+    fs::write(home.join("log"), []).unwrap();
     let output = Command::new(firecracker.join("firecracker"))
-        .args(["--no-seccomp", "--no-api", "--config-file", "config.json"])
+        .args(["--no-seccomp", "--no-api", "--log-path", "log"])
+        .args(["--config-file", "config.json"])
         .current_dir(home)
         .stdin(Stdio::null())
         .output()
