@@ -53,6 +53,10 @@ impl ItemKind {
     pub const VCPU_INIT: Self = Self(0x0301);
     /// `u64`: guest address of the stolen-time record (aarch64).
     pub const PVTIME: Self = Self(0x0302);
+    /// `u64`: what the guest's virtual counter showed when it was stopped (aarch64).
+    pub const GUEST_COUNTER: Self = Self(0x0303);
+    /// `u64`: what the guest's physical counter showed when it was stopped (aarch64).
+    pub const PHYSICAL_COUNTER: Self = Self(0x0304);
     /// Rows of attribute `u64` and value `u64`: GIC distributor (aarch64).
     pub const GIC_DISTRIBUTOR: Self = Self(0x0401);
     /// Rows of attribute `u64` and value `u64`: GIC redistributor of one vCPU (aarch64).
@@ -61,6 +65,8 @@ impl ItemKind {
     pub const GIC_CPU_INTERFACE: Self = Self(0x0403);
     /// Rows of attribute `u64` and value `u64`: interrupt translation service (aarch64).
     pub const GIC_ITS: Self = Self(0x0404);
+    /// `u32`: which interrupt controller the other items of it are of (aarch64).
+    pub const GIC_MODEL: Self = Self(0x0405);
     /// The opaque blob of `hv_gic_state_get_data` (Hypervisor.framework).
     pub const HVF_GIC: Self = Self(0x0501);
     /// `u64`: virtual timer offset (Hypervisor.framework).
@@ -69,6 +75,8 @@ impl ItemKind {
     pub const HVF_VTIMER_MASK: Self = Self(0x0503);
     /// `u8`: bit 0 the pending IRQ line, bit 1 the pending FIQ line (Hypervisor.framework).
     pub const HVF_PENDING_LINES: Self = Self(0x0504);
+    /// Text: build of the operating system that made [`Self::HVF_GIC`] (Hypervisor.framework).
+    pub const HVF_GIC_BUILD: Self = Self(0x0505);
 
     /// Every kind that this version knows: number, short name, and the call that reads it.
     pub const KNOWN: &'static [(Self, &'static str, &'static str)] = &[
@@ -92,6 +100,8 @@ impl ItemKind {
         (Self::IOAPIC, "ioapic", "KVM_GET_IRQCHIP"),
         (Self::VCPU_INIT, "vcpu_init", "KVM_ARM_VCPU_INIT"),
         (Self::PVTIME, "pvtime", "KVM_ARM_VCPU_PVTIME_IPA"),
+        (Self::GUEST_COUNTER, "guest_counter", "CNTVCT_EL0"),
+        (Self::PHYSICAL_COUNTER, "physical_counter", "CNTPCT_EL0"),
         (
             Self::GIC_DISTRIBUTOR,
             "gic_distributor",
@@ -108,7 +118,9 @@ impl ItemKind {
             "KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS",
         ),
         (Self::GIC_ITS, "gic_its", "KVM_DEV_ARM_VGIC_GRP_ITS_REGS"),
+        (Self::GIC_MODEL, "gic_model", "KVM_CREATE_DEVICE"),
         (Self::HVF_GIC, "hvf_gic", "hv_gic_state_get_data"),
+        (Self::HVF_GIC_BUILD, "hvf_gic_build", "kern.osversion"),
         (
             Self::HVF_VTIMER_OFFSET,
             "hvf_vtimer_offset",

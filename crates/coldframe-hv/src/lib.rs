@@ -32,6 +32,7 @@ compile_error!("coldframe supports 64-bit targets only");
 
 extern crate alloc;
 
+pub mod aarch64;
 mod host;
 mod item;
 mod machine;

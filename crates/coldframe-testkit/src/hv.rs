@@ -57,8 +57,12 @@ impl FakeHypervisor {
     pub fn apply(&mut self, op: Op, vcpu: Option<u32>) -> Result<(), Violation> {
         self.check_together(op)?;
         for rule in self.rules {
-            if rule.then == op && rule.breach == Breach::Refused && !self.is_done(rule.first, vcpu)
-            {
+            let broken = match rule.breach {
+                Breach::Refused => rule.then == op && !self.is_done(rule.first, vcpu),
+                Breach::Closed => rule.first == op && self.was_begun(rule.then),
+                Breach::Undone => false,
+            };
+            if broken {
                 return Err(Violation {
                     rule: rule.name,
                     op,
@@ -126,6 +130,11 @@ impl FakeHypervisor {
                 Some(vcpu) => done(Some(vcpu)),
                 None => (0..self.vcpus).all(|vcpu| done(Some(vcpu))),
             }
+    }
+
+    /// Whether `op` was done to anything at all.
+    fn was_begun(&self, op: Op) -> bool {
+        self.done.iter().any(|done| done.0 == op as u16)
     }
 
     fn lose_what_it_undoes(&mut self, op: Op, vcpu: Option<u32>) {

@@ -10,6 +10,8 @@ pub enum Breach {
     Refused,
     /// Doing `first` after `then` silently undoes `then`.
     Undone,
+    /// `first` is refused for ever once `then` was done.
+    Closed,
 }
 
 /// `first` must come before `then`.
@@ -40,6 +42,15 @@ const fn undone(name: &'static str, first: Op, then: Op) -> Rule {
         first,
         then,
         breach: Breach::Undone,
+    }
+}
+
+const fn closed(name: &'static str, first: Op, then: Op) -> Rule {
+    Rule {
+        name,
+        first,
+        then,
+        breach: Breach::Closed,
     }
 }
 
@@ -129,6 +140,7 @@ const KVM_AARCH64: &[Rule] = &[
     refused("vcpu_before_init", CreateVcpus, VcpuInit),
     // set_sve_vls: EPERM once finalised.
     refused("init_before_sve_lengths", VcpuInit, SveLengths),
+    closed("sve_lengths_not_after_finalize", SveLengths, VcpuFinalize),
     refused("sve_lengths_before_finalize", SveLengths, VcpuFinalize),
     // kvm_arm_vcpu_is_finalized: EPERM for SVE registers, ENOEXEC for others before init.
     refused("finalize_before_core", VcpuFinalize, CoreRegs),
@@ -142,6 +154,14 @@ const KVM_AARCH64: &[Rule] = &[
     undone("offset_before_timer", CounterOffset, TimerRegs),
     // vgic_init looks at the vCPUs that are there.
     refused("vcpus_before_gic", CreateVcpus, CreateGic),
+    // kvm_arch_vcpu_precreate: EBUSY once the controller is initialised.
+    closed("no_vcpus_after_gic", CreateVcpus, CreateGic),
+    // vgic_v3_attr_regs_access, vgic_its_set_attr: EBUSY while a vCPU runs.
+    closed("distributor_before_run", GicDistributor, Run),
+    closed("redistributors_before_run", GicRedistributors, Run),
+    closed("interface_before_run", GicCpuInterface, Run),
+    closed("its_tables_before_run", ItsTables, Run),
+    refused("power_before_run", MpState, Run),
     refused("init_before_gic", VcpuInit, CreateGic),
     refused("gic_before_distributor", CreateGic, GicDistributor),
     // The distributor's IIDR chooses the behaviour of the redistributors' registers.
@@ -166,7 +186,14 @@ const HVF: &[Rule] = &[
     refused("vm_before_gic", CreateVm, CreateGic),
     refused("vm_before_memory", CreateVm, MapMemory),
     // hv_gic_create: must be called before vCPUs are created.
-    refused("gic_before_vcpus", CreateGic, CreateVcpus),
+    closed("gic_before_vcpus", CreateGic, CreateVcpus),
+    refused("gic_before_blob", CreateGic, GicBlob),
+    // hv_gic_set_state: only before any vCPU has run.
+    closed("blob_before_run", GicBlob, Run),
+    // hv_gic_set_icc_reg: the interface is found by affinity.
+    refused("affinity_before_interface", Mpidr, GicCpuInterface),
+    refused("vcpus_before_power", CreateVcpus, MpState),
+    refused("power_before_run", MpState, Run),
     refused("vcpus_before_affinity", CreateVcpus, Mpidr),
     refused("affinity_before_system_regs", Mpidr, SystemRegs),
     refused("vcpus_before_core", CreateVcpus, CoreRegs),
