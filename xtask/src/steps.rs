@@ -113,7 +113,8 @@ pub fn bare_metal(tree: &Tree) -> Result<Verdict> {
     for_target(tree, "build --no-default-features", BARE_METAL, &names)
 }
 
-/// Crates on the targets that their manifests name.
+/// Crates on the targets that their manifests name, with the lints of the host's build: what is of
+/// that system alone is linted nowhere else.
 pub fn other_targets(tree: &Tree) -> Result<Verdict> {
     let crates = manifests::crates(tree)?;
     let mut targets: Vec<&String> = crates.iter().flat_map(|one| &one.check_targets).collect();
@@ -125,7 +126,7 @@ pub fn other_targets(tree: &Tree) -> Result<Verdict> {
             .iter()
             .filter(|one| one.check_targets.contains(target));
         let names: Vec<&str> = these.map(|one| one.name.as_str()).collect();
-        verdict.add(&for_target(tree, "check", target, &names)?);
+        verdict.add(&for_target(tree, "clippy", target, &names)?);
     }
     Ok(as_one(&verdict))
 }
@@ -136,7 +137,8 @@ fn for_target(tree: &Tree, verb: &str, target: &str, names: &[&str]) -> Result<V
     for name in names {
         command.args(["--package", name]);
     }
-    if verb == "check" {
+    if verb == "clippy" {
+        command.args(["--", "-D", "warnings"]);
         // Nothing is linked, so C code inside dependencies need not be compiled for the target:
         // a compiler and an archiver that do nothing will do.
         let target = target.replace('-', "_");

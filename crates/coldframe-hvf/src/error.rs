@@ -150,7 +150,8 @@ pub enum HvfError {
         /// The running priority.
         priority: u64,
     },
-    /// The guest may use SME, whose registers this version does not save.
+    /// The guest may use SME, whose registers this version does not save. A guest that is to be
+    /// frozen is booted without it: clear the field SME of ID_AA64PFR1_EL1 before its first run.
     #[error("vCPU {vcpu} offers SME to its guest, which cannot be saved")]
     SmeOffered {
         /// Which vCPU.

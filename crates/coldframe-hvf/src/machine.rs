@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use coldframe_hv::aarch64::{Counters, GicModel, GuestTime, PowerState, check, register_item};
 use coldframe_hv::{
-    Acceptance, Hypervisor, ItemKind, Machine, MachineState, Op, Plan, Scope, Target, Thawed,
-    VcpuState, VmState,
+    Acceptance, Actor, Hypervisor, ItemKind, Machine, MachineState, Op, Plan, Scope, Step, Target,
+    Thawed, VcpuState, VmState,
 };
 use coldframe_units::{Arch, GenerationId};
 
@@ -22,6 +22,7 @@ pub struct HvfMachine<'a, C: ?Sized> {
     vm: &'a C,
     parked: &'a Parked<'a>,
     time: GuestTime,
+    order: &'a [Step],
 }
 
 impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
@@ -33,6 +34,7 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
             vm,
             parked,
             time: GuestTime::Continue,
+            order: Plan::restore(Target::Hvf).steps(),
         }
     }
 
@@ -40,6 +42,14 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
     #[must_use]
     pub const fn with_time(mut self, time: GuestTime) -> Self {
         self.time = time;
+        self
+    }
+
+    /// Restores in another order than the plan's: the framework's interrupt controller is opaque,
+    /// and releases of the system differ. Nothing checks that the order works.
+    #[must_use]
+    pub const fn with_order(mut self, order: &'a [Step]) -> Self {
+        self.order = order;
         self
     }
 
@@ -206,7 +216,8 @@ impl<C: VmCalls + ?Sized> Machine for HvfMachine<'_, C> {
     ) -> Result<Thawed, HvfError> {
         self.check(state)?;
         let target = self.target(state, &acceptance)?;
-        for step in Plan::restore(Target::Hvf).adapter_steps() {
+        let order = self.order.iter();
+        for step in order.filter(|step| step.actor == Actor::Adapter) {
             if step.op == Op::GicBlob {
                 self.restore_blob(state)?;
                 continue;

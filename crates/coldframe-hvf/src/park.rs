@@ -17,6 +17,9 @@ use crate::calls::{VcpuCalls, VmCalls};
 use crate::error::{HvfError, Place};
 use crate::run::Ready;
 
+/// How long a vCPU is given to come out of the guest before it is asked again.
+const KICK_EVERY: Duration = Duration::from_millis(10);
+
 /// A seat for each vCPU of a machine.
 #[derive(Debug)]
 pub struct ParkingLot {
@@ -114,37 +117,45 @@ impl ParkingLot {
         lot.pausing = true;
         // From here on whatever happens, dropping it lets those go on that parked.
         let parked = Parked { lot: self };
-        let running: Vec<u64> = lot.seats.iter().filter_map(|seat| seat.owner).collect();
-        drop(lot);
         self.changed.notify_all();
-        let kicked = vm.exit_vcpus(&running);
-        kicked.map_err(HvfError::call("hv_vcpus_exit", Place::Vm))?;
-        let mut lot = self.lock();
         loop {
             if let Some(vcpu) = lot.seats.iter().position(|seat| seat.gone) {
                 drop(lot);
                 return Err(HvfError::VcpuGone { vcpu: vcpu as u32 });
             }
-            let away = |seat: &SeatState| seat.jobs.is_none();
-            let vcpus: Vec<u32> = (0..)
+            let away: Vec<(u32, Option<u64>)> = (0..)
                 .zip(&lot.seats)
-                .filter(|(_, seat)| away(seat))
-                .map(|(index, _)| index)
+                .filter(|(_, seat)| seat.jobs.is_none())
+                .map(|(index, seat)| (index, seat.owner))
                 .collect();
-            if vcpus.is_empty() {
+            if away.is_empty() {
                 break;
             }
             let left = patience.saturating_sub(started.elapsed());
             if left.is_zero() {
                 drop(lot);
+                let vcpus = away.into_iter().map(|(index, _)| index).collect();
                 return Err(HvfError::NotParked { vcpus });
             }
-            let waited = self.changed.wait_timeout(lot, left);
-            lot = waited.unwrap_or_else(PoisonError::into_inner).0;
+            // Again and again: a thread may take its seat after the first time.
+            let running: Vec<u64> = away.iter().filter_map(|(_, owner)| *owner).collect();
+            drop(lot);
+            let kicked = vm.exit_vcpus(&running);
+            kicked.map_err(HvfError::call("hv_vcpus_exit", Place::Vm))?;
+            lot = self.lock();
+            if lot
+                .seats
+                .iter()
+                .any(|seat| seat.jobs.is_none() && !seat.gone)
+            {
+                let waited = self.changed.wait_timeout(lot, left.min(KICK_EVERY));
+                lot = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
+        let vcpus = lot.seats.len();
         drop(lot);
         tracing::debug!(
-            vcpus = running.len(),
+            vcpus,
             duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
             "vCPUs parked"
         );

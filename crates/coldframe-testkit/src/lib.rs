@@ -25,5 +25,6 @@ pub mod fault;
 pub mod golden;
 pub mod hostile;
 pub mod hv;
+pub mod hvf;
 pub mod require;
 pub mod rng;

@@ -1,0 +1,12 @@
+//! Tests of the adapter on a model of Hypervisor.framework.
+#![allow(clippy::unwrap_used)]
+
+mod dirty;
+mod freeze;
+mod lazy;
+mod machine;
+mod order;
+mod park;
+mod rules;
+mod run;
+mod support;
