@@ -1,13 +1,14 @@
 //! A model of Hypervisor.framework: vCPUs, the GIC's blob, stage-2 protection, the virtual timer.
 //!
 //! It answers with the framework's codes and enforces its rules of order, and it knows nothing of
-//! the adapter that is tested on it. Its guest is a small program of fixed steps ([`GUEST_LOOP`]), whose
-//! end depends on every byte of memory and register that it ever had.
+//! the adapter that is tested on it. Its guest is a small program ([`GUEST_LOOP`] steps), whose end
+//! depends on every byte of memory and register that it ever had.
 //!
 //! Where Apple's documentation does not say which code is returned, the model's choice says so.
 //! Invariant: what the guest reads and writes goes through stage 2; when `hv_vm_protect` returns,
 //! no access by the older permissions is under way.
 
+mod calls;
 mod cpu;
 mod gic;
 mod memory;

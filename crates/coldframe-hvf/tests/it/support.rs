@@ -402,6 +402,7 @@ fn registers(vcpu: &ModelVcpu) -> End {
     ];
     let system = system.map(|register| vcpu.sys_reg(register).unwrap());
     let interface = [SysReg::ICC_PMR_EL1, SysReg::ICC_IGRPEN1_EL1];
-    let interface = interface.map(|register| vcpu.icc_reg(register).unwrap());
+    // A machine whose restore was refused may have no affinity, and so no interface.
+    let interface = interface.map(|register| vcpu.icc_reg(register).unwrap_or_default());
     core.chain(simd).chain(system).chain(interface).collect()
 }

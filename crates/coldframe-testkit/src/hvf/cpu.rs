@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
 use super::memory::Refusal;
-use super::{Answer, Framework, HV_BAD_ARGUMENT, HV_DENIED, HV_UNSUPPORTED, gic, lock};
+use super::{Answer, Framework, HV_BAD_ARGUMENT, gic, lock};
 
 /// Steps of the guest's loop.
 pub const GUEST_LOOP: u64 = 64;
@@ -18,18 +18,18 @@ pub const GUEST_LOOP: u64 = 64;
 /// Where the guest's device is; never mapped.
 pub const DEVICE: u64 = 0x0900_0000;
 
-const X_COUNT: usize = 31;
+pub(super) const X_COUNT: usize = 31;
 const PC: usize = 31;
 const FPSR: usize = 33;
 const CORE_COUNT: usize = 35;
-const MIDR: u16 = 0xc000;
-const MPIDR: u16 = 0xc005;
+pub(super) const MIDR: u16 = 0xc000;
+pub(super) const MPIDR: u16 = 0xc005;
 const TPIDR_EL0: u16 = 0xde82;
 const CNTV_CTL: u16 = 0xdf19;
 const CNTV_CVAL: u16 = 0xdf1a;
-const CNTP: std::ops::RangeInclusive<u16> = 0xdf11..=0xdf12;
-const CNTP_TVAL: u16 = 0xdf10;
-const ICC_RPR: u16 = 0xc65b;
+pub(super) const CNTP: std::ops::RangeInclusive<u16> = 0xdf11..=0xdf12;
+pub(super) const CNTP_TVAL: u16 = 0xdf10;
+pub(super) const ICC_RPR: u16 = 0xc65b;
 const ICC_PMR: u16 = 0xc230;
 const ICC_IGRPEN1: u16 = 0xc667;
 /// ICC_*_EL1 that the framework has, but ICC_RPR_EL1.
@@ -71,22 +71,22 @@ pub(super) struct Vcpu {
     thread: ThreadId,
     canceled: AtomicBool,
     /// What others may know of it: they must not wait for `state`.
-    known_affinity: Mutex<Option<u64>>,
+    pub(super) known_affinity: Mutex<Option<u64>>,
     state: Mutex<Cpu>,
 }
 
 #[derive(Debug)]
-struct Cpu {
-    core: [u64; CORE_COUNT],
-    simd: [[u8; 16]; 32],
-    system: BTreeMap<u16, u64>,
-    interface: BTreeMap<u16, u64>,
-    affinity: Option<u64>,
-    offset: u64,
-    is_masked: bool,
-    lines: [bool; 2],
-    running_priority: u64,
-    has_run: bool,
+pub(super) struct Cpu {
+    pub(super) core: [u64; CORE_COUNT],
+    pub(super) simd: [[u8; 16]; 32],
+    pub(super) system: BTreeMap<u16, u64>,
+    pub(super) interface: BTreeMap<u16, u64>,
+    pub(super) affinity: Option<u64>,
+    pub(super) offset: u64,
+    pub(super) is_masked: bool,
+    pub(super) lines: [bool; 2],
+    pub(super) running_priority: u64,
+    pub(super) has_run: bool,
 }
 
 fn reset_interface() -> BTreeMap<u16, u64> {
@@ -97,7 +97,7 @@ fn reset_interface() -> BTreeMap<u16, u64> {
 }
 
 /// Registers of `hv_sys_reg_t` up to macOS 15.0 but MPIDR and the physical timer.
-fn is_system(register: u16) -> bool {
+pub(super) fn is_system(register: u16) -> bool {
     let is_debug = (0x8004..0x8080).contains(&register) && register & 4 != 0;
     let others = [
         0x8010, 0x8012, MIDR, 0xc020, 0xc021, 0xc028, 0xc029, 0xc030, 0xc031, 0xc038, 0xc039,
@@ -172,7 +172,7 @@ fn abort(ipa: u64, is_write: bool, refusal: Refusal) -> Exit {
 impl Framework {
     /// The state of a vCPU, for the thread that made it. That another thread gets
     /// `HV_BAD_ARGUMENT` is the model's choice.
-    fn on<R>(&self, id: u64, then: impl FnOnce(&mut Cpu) -> Answer<R>) -> Answer<R> {
+    pub(super) fn on<R>(&self, id: u64, then: impl FnOnce(&mut Cpu) -> Answer<R>) -> Answer<R> {
         let vcpu = self.find(id)?;
         if vcpu.thread != std::thread::current().id() {
             return Err(HV_BAD_ARGUMENT);
@@ -276,7 +276,8 @@ impl Framework {
 
     /// Reads a word of the guest's memory and writes another.
     fn touch(&self, cpu: &mut Cpu) -> Result<(), Exit> {
-        let (base, words) = (cpu.core[21], cpu.core[22] / 8);
+        // A guest that lost its registers touches the word at 0.
+        let (base, words) = (cpu.core[21], (cpu.core[22] / 8).max(1));
         let seed = mix(cpu.core[1] ^ cpu.core[2]);
         let from = base + seed % words * 8;
         let to = base + mix(seed) % words * 8;
@@ -315,7 +316,7 @@ impl Framework {
     }
 
     /// A timer that is on and due makes its interrupt pending, whoever wrote it last.
-    fn check_timer(&self, cpu: &Cpu) {
+    pub(super) fn check_timer(&self, cpu: &Cpu) {
         let register = |name| cpu.system.get(&name).copied().unwrap_or(0);
         let now = self.absolute_time().wrapping_sub(cpu.offset);
         let is_due = register(CNTV_CTL) & 1 == 1 && now >= register(CNTV_CVAL);
@@ -323,211 +324,5 @@ impl Framework {
         if let (true, Some(affinity), Some(gic)) = (is_due, cpu.affinity, machine.gic.as_mut()) {
             gic.redistributor(affinity).pending |= gic::TIMER;
         }
-    }
-
-    /// `hv_vcpu_get_reg`, by number: x0 to x30, PC, FPCR, FPSR, CPSR.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn reg(&self, id: u64, register: u32) -> Answer<u64> {
-        self.on(id, |cpu| {
-            cpu.core
-                .get(register as usize)
-                .copied()
-                .ok_or(HV_BAD_ARGUMENT)
-        })
-    }
-
-    /// `hv_vcpu_set_reg`.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn set_reg(&self, id: u64, register: u32, value: u64) -> Answer<()> {
-        self.on(id, |cpu| {
-            let place = cpu.core.get_mut(register as usize).ok_or(HV_BAD_ARGUMENT)?;
-            // Floating-point and program status have 32 bits.
-            let is_short = register as usize > X_COUNT;
-            *place = if is_short { value & 0xffff_ffff } else { value };
-            Ok(())
-        })
-    }
-
-    /// `hv_vcpu_get_simd_fp_reg`.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn simd(&self, id: u64, register: u8) -> Answer<[u8; 16]> {
-        self.on(id, |cpu| {
-            let value = cpu.simd.get(usize::from(register));
-            value.copied().ok_or(HV_BAD_ARGUMENT)
-        })
-    }
-
-    /// `hv_vcpu_set_simd_fp_reg`.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn set_simd(&self, id: u64, register: u8, value: [u8; 16]) -> Answer<()> {
-        self.on(id, |cpu| {
-            let place = cpu.simd.get_mut(usize::from(register));
-            *place.ok_or(HV_BAD_ARGUMENT)? = value;
-            Ok(())
-        })
-    }
-
-    /// `hv_vcpu_get_sys_reg`.
-    ///
-    /// # Errors
-    /// `HV_UNSUPPORTED` for the physical timer where there is none, and always for what is left of
-    /// it; `HV_BAD_ARGUMENT` for registers that the framework does not have.
-    pub fn sys_reg(&self, id: u64, register: u16) -> Answer<u64> {
-        let offered = self.check_system(register);
-        self.on(id, |cpu| {
-            offered?;
-            if register == MPIDR {
-                return Ok(cpu.affinity.unwrap_or(0));
-            }
-            Ok(cpu.system.get(&register).copied().unwrap_or(0))
-        })
-    }
-
-    /// `hv_vcpu_set_sys_reg`.
-    ///
-    /// # Errors
-    /// As [`Self::sys_reg`]; `HV_DENIED` for MIDR_EL1, and for affinity once the vCPU has run;
-    /// `HV_BAD_ARGUMENT` (the model's choice) for an affinity that another vCPU has.
-    pub fn set_sys_reg(&self, id: u64, register: u16, value: u64) -> Answer<()> {
-        let offered = self.check_system(register);
-        let is_taken = register == MPIDR && self.is_taken(id, value);
-        self.on(id, |cpu| {
-            offered?;
-            match register {
-                MIDR => return Err(HV_DENIED),
-                MPIDR if cpu.has_run => return Err(HV_DENIED),
-                MPIDR if is_taken => return Err(HV_BAD_ARGUMENT),
-                MPIDR => cpu.affinity = Some(value),
-                other => {
-                    cpu.system.insert(other, value);
-                }
-            }
-            self.check_timer(cpu);
-            Ok(())
-        })?;
-        if register == MPIDR {
-            *lock(&self.find(id)?.known_affinity) = Some(value);
-        }
-        Ok(())
-    }
-
-    fn check_system(&self, register: u16) -> Answer<()> {
-        if register == CNTP_TVAL || CNTP.contains(&register) {
-            let has = self.inner.host.has_physical_timer && register != CNTP_TVAL;
-            return if has { Ok(()) } else { Err(HV_UNSUPPORTED) };
-        }
-        if register == MPIDR || is_system(register) {
-            Ok(())
-        } else {
-            Err(HV_BAD_ARGUMENT)
-        }
-    }
-
-    /// `hv_gic_get_icc_reg`.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT` before the vCPU has its affinity, or for another register.
-    pub fn icc_reg(&self, id: u64, register: u16) -> Answer<u64> {
-        self.on(id, |cpu| {
-            cpu.affinity.ok_or(HV_BAD_ARGUMENT)?;
-            if register == ICC_RPR {
-                return Ok(cpu.running_priority);
-            }
-            cpu.interface.get(&register).copied().ok_or(HV_BAD_ARGUMENT)
-        })
-    }
-
-    /// `hv_gic_set_icc_reg`.
-    ///
-    /// # Errors
-    /// As [`Self::icc_reg`]; `HV_DENIED` for the running priority.
-    pub fn set_icc_reg(&self, id: u64, register: u16, value: u64) -> Answer<()> {
-        self.on(id, |cpu| {
-            cpu.affinity.ok_or(HV_BAD_ARGUMENT)?;
-            if register == ICC_RPR {
-                return Err(HV_DENIED);
-            }
-            *cpu.interface.get_mut(&register).ok_or(HV_BAD_ARGUMENT)? = value;
-            Ok(())
-        })
-    }
-
-    /// The guest begins to handle an interrupt of this priority, or ends (0xff).
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn set_running_priority(&self, id: u64, priority: u64) -> Answer<()> {
-        self.on(id, |cpu| {
-            cpu.running_priority = priority;
-            Ok(())
-        })
-    }
-
-    /// `hv_vcpu_get_vtimer_offset`.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn vtimer_offset(&self, id: u64) -> Answer<u64> {
-        self.on(id, |cpu| Ok(cpu.offset))
-    }
-
-    /// `hv_vcpu_set_vtimer_offset`: the counter moves, and a timer may be due by it.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn set_vtimer_offset(&self, id: u64, offset: u64) -> Answer<()> {
-        self.on(id, |cpu| {
-            cpu.offset = offset;
-            self.check_timer(cpu);
-            Ok(())
-        })
-    }
-
-    /// `hv_vcpu_get_vtimer_mask`.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn vtimer_mask(&self, id: u64) -> Answer<bool> {
-        self.on(id, |cpu| Ok(cpu.is_masked))
-    }
-
-    /// `hv_vcpu_set_vtimer_mask`.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn set_vtimer_mask(&self, id: u64, masked: bool) -> Answer<()> {
-        self.on(id, |cpu| {
-            cpu.is_masked = masked;
-            Ok(())
-        })
-    }
-
-    /// `hv_vcpu_get_pending_interrupt`: line 0 is IRQ, 1 is FIQ.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn pending(&self, id: u64, line: usize) -> Answer<bool> {
-        self.on(id, |cpu| {
-            cpu.lines.get(line).copied().ok_or(HV_BAD_ARGUMENT)
-        })
-    }
-
-    /// `hv_vcpu_set_pending_interrupt`.
-    ///
-    /// # Errors
-    /// `HV_BAD_ARGUMENT`.
-    pub fn set_pending(&self, id: u64, line: usize, pending: bool) -> Answer<()> {
-        self.on(id, |cpu| {
-            *cpu.lines.get_mut(line).ok_or(HV_BAD_ARGUMENT)? = pending;
-            Ok(())
-        })
     }
 }
