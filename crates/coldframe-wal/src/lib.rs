@@ -27,8 +27,10 @@
 compile_error!("coldframe supports 64-bit targets only");
 
 pub mod journal;
+mod kind;
 pub mod ring;
 
+pub use kind::LogKind;
 pub use ring::{
     CheckpointPolicy, Durability, Entry, Recovery, Region, RingError, RingOptions, RingReader,
     RingStats, RingWal, Sequence,

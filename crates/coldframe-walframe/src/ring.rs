@@ -19,7 +19,8 @@ pub use encode::EncodeError;
 pub use geometry::{Geometry, Part};
 pub use key::RecordKey;
 pub use layout::{
-    ALIGN, CONTROL_LEN, CONTROL_SLOT_STRIDE, LAYOUTS, RECORD_HEADER_LEN, RING_LEN_MIN, RING_START,
+    ALIGN, CONTROL_LEN, CONTROL_MAGIC, CONTROL_SLOT_STRIDE, LAYOUTS, RECORD_HEADER_LEN,
+    RING_LEN_MIN, RING_START,
 };
 pub use look_ahead::Place;
 pub use record::{RecordHeader, RecordKind, record_extent};

@@ -1,10 +1,16 @@
 //! The command line as data: every verb, its options, an example each.
 
+mod journal;
+mod wal;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::human::parse_size;
+
+pub use journal::{Journal, JournalFile};
+pub use wal::{Wal, WalCheck, WalFile};
 
 /// Freeze, thaw, inspect, verify and convert microVM snapshots.
 ///
@@ -45,6 +51,15 @@ pub enum Verb {
     Ls(Ls),
     Rm(Rm),
     Replay(Replay),
+    /// Look into a ring WAL: its state, its records, what is wrong with it.
+    #[command(subcommand, after_help = "Example:\n  coldframe wal check disk.wal")]
+    Wal(Wal),
+    /// Look into a typed journal: its state, its entries.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  coldframe journal dump d/journal"
+    )]
+    Journal(Journal),
     Completions(Completions),
     /// One fresh process of `demo`: restore, run to the end, print the digest.
     #[command(hide = true)]

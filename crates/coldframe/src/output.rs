@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use coldframe_envelope::Producer;
 use serde::Serialize;
@@ -33,6 +34,37 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
         .map_err(|error| Failure::environment("cannot write JSON", &error))?;
     say(format_args!("{text}"));
     Ok(())
+}
+
+/// One JSON document with a long list in it, printed as the list goes.
+pub struct JsonList {
+    is_empty: bool,
+}
+
+impl JsonList {
+    /// Begins it: the file, then the list of this name.
+    pub fn begin(file: &Path, list: &str) -> Self {
+        let file = serde_json::Value::from(file.display().to_string());
+        text(format_args!("{{\n  \"file\": {file},\n  \"{list}\": ["));
+        Self { is_empty: true }
+    }
+
+    /// The next item, which is JSON already.
+    pub fn item(&mut self, item: impl fmt::Display) {
+        let comma = if self.is_empty { "" } else { "," };
+        self.is_empty = false;
+        text(format_args!("{comma}\n    {item}"));
+    }
+
+    /// Ends it with the fields of an object.
+    pub fn end(self, fields: &impl Serialize) -> Result<(), Failure> {
+        let fields = serde_json::to_string_pretty(fields)
+            .map_err(|error| Failure::environment("cannot write JSON", &error))?;
+        let close = if self.is_empty { "" } else { "\n  " };
+        let fields = fields.trim_start_matches('{');
+        say(format_args!("{close}],{fields}"));
+        Ok(())
+    }
 }
 
 /// Prints rows in columns; the first row is the heading. Columns whose cells are numbers in

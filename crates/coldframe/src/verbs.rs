@@ -7,12 +7,14 @@ mod derive;
 mod export;
 mod import;
 mod inspect;
+mod journal;
 mod ls;
 mod made;
 mod replay;
 mod rm;
 mod thaw;
 mod verify;
+mod wal;
 
 use crate::cli::{Cli, Export, Import, Verb};
 use crate::exit::Failure;
@@ -32,6 +34,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Ls(args) => ls::run(&args),
         Verb::Rm(args) => rm::run(&args),
         Verb::Replay(args) => replay::run(&args),
+        Verb::Wal(args) => wal::run(&args),
+        Verb::Journal(args) => journal::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Thaw(args) => thaw::run(&args),
     }

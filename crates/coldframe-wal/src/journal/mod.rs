@@ -92,7 +92,7 @@ pub use error::{EntryError, JournalError};
 pub use flow::{Copied, Next, Sink, Source, copy};
 pub use image::{Applied, ImageError, apply_memory};
 pub use options::{Durability, JournalOptions};
-pub use print::{Description, Printer, Style, Value, describe_core};
+pub use print::{Description, Printer, Style, Value, describe_core, line_of};
 pub use reader::{AnyEntries, Gap, JournalReader};
 pub use supersede::{Scope, core_scope};
 pub use writer::{JournalWriter, Recovered};

@@ -201,11 +201,7 @@ impl<E: EntrySet, W: io::Write> Printer<E, W> {
     }
 
     fn line(&mut self, entry: &EntryRef<'_>) -> Result<(), JournalError> {
-        let described = E::describe(entry).unwrap_or_else(|| unknown(entry));
-        let line = match self.style {
-            Style::Text => text(entry, &described),
-            Style::Json => json(entry, described),
-        };
+        let line = line_of(entry, E::describe(entry), self.style);
         writeln!(self.out, "{line}").map_err(|source| JournalError::Print { source })
     }
 }
@@ -223,6 +219,18 @@ impl<E: EntrySet, W: io::Write> Sink<E> for Printer<E, W> {
     fn flush(&mut self) -> Result<(), JournalError> {
         let flushed = self.out.flush();
         flushed.map_err(|source| JournalError::Print { source })
+    }
+}
+
+/// One line for an entry: what it says, or its type and its bytes if nobody knows.
+///
+/// For tools that read journals of several programs; a program of its own uses [`Printer`].
+#[must_use]
+pub fn line_of(entry: &EntryRef<'_>, described: Option<Description>, style: Style) -> String {
+    let described = described.unwrap_or_else(|| unknown(entry));
+    match style {
+        Style::Text => text(entry, &described),
+        Style::Json => json(entry, described),
     }
 }
 
@@ -258,6 +266,7 @@ fn text(entry: &EntryRef<'_>, described: &Description) -> String {
 fn json(entry: &EntryRef<'_>, described: Description) -> String {
     let mut object = serde_json::Map::new();
     object.insert("offset".to_owned(), entry.span().start.get().into());
+    object.insert("type".to_owned(), entry.type_id().to_string().into());
     object.insert("kind".to_owned(), described.name.into());
     for (field, value) in described.fields {
         let value = match value {

@@ -125,6 +125,12 @@ impl<E: EntrySet> JournalReader<E> {
         self.part.as_ref().map(|part| &part.header)
     }
 
+    /// Where that part begins.
+    #[must_use]
+    pub fn part_start(&self) -> Option<FileOffset> {
+        self.part.as_ref().map(|part| FileOffset::new(part.start))
+    }
+
     pub(crate) const fn part_read(&self) -> Option<&Part> {
         self.part.as_ref()
     }

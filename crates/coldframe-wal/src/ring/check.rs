@@ -1,11 +1,13 @@
 //! What is wrong with a log, and what a repair would do. Nothing is written here.
 
+use std::fmt;
+
 use coldframe_storage::Storage;
 use coldframe_units::FileOffset;
 use coldframe_walframe::ring::{End, Place, Step};
 
 use crate::ring::window::Window;
-use crate::ring::{Owner, RingError, RingReader, Sequence, SlotState};
+use crate::ring::{Owner, RingError, RingReader, Sequence, SlotState, control};
 
 /// Something that is not as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +16,8 @@ pub enum Finding {
     ControlSlot {
         /// Which one, 0 or 1.
         slot: u8,
+        /// Where it is in the file.
+        offset: FileOffset,
         /// What it is.
         state: SlotState,
     },
@@ -64,10 +68,97 @@ impl Finding {
         }
     }
 
-    /// Whether something that was acknowledged is missing, newly.
+    /// Whether bytes that were durable once are not what was written, newly: those of records,
+    /// or those of one control block (of which nothing is missing, for the other one holds).
     #[must_use]
     pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Damage { .. })
+        matches!(
+            self,
+            Self::Damage { .. }
+                | Self::ControlSlot {
+                    state: SlotState::Damaged(_),
+                    ..
+                }
+        )
+    }
+
+    /// What becomes of it; `None` if nothing has to.
+    #[must_use]
+    pub const fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::ControlSlot { .. } => Some("a repair writes it anew from the other"),
+            Self::TornTail { .. } => Some("dropped when the log is opened for writing"),
+            Self::Damage { count: Some(_), .. } => {
+                Some("a repair makes it a gap; the sound records stay")
+            }
+            Self::Damage { count: None, .. } => {
+                Some("cannot be repaired in place; the sound records can be dumped")
+            }
+            Self::GivenUp { .. } | Self::NotClosed { .. } => None,
+        }
+    }
+
+    /// Where it is in the file, if it is in one place.
+    #[must_use]
+    pub const fn offset(&self) -> Option<FileOffset> {
+        match self {
+            Self::ControlSlot { offset, .. }
+            | Self::TornTail { offset, .. }
+            | Self::Damage { offset, .. }
+            | Self::GivenUp { offset, .. } => Some(*offset),
+            Self::NotClosed { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlSlot { slot, state, .. } => match state {
+                SlotState::Damaged(error) => {
+                    write!(
+                        f,
+                        "control block {slot} does not hold, the other does: {error}"
+                    )
+                }
+                SlotState::Older | SlotState::Current => {
+                    write!(
+                        f,
+                        "control block {slot} is older than the other: an update was cut"
+                    )
+                }
+            },
+            Self::TornTail { bytes, dropped, .. } => {
+                write!(f, "{bytes} bytes of a record that is not whole")?;
+                match dropped {
+                    0 => Ok(()),
+                    dropped => write!(f, ", and {dropped} records behind it that were not durable"),
+                }
+            }
+            Self::Damage { first, count, .. } => {
+                Lost(*first, *count).fmt(f)?;
+                f.write_str(" cannot be read")
+            }
+            Self::GivenUp { first, count, .. } => {
+                Lost(*first, Some(*count)).fmt(f)?;
+                f.write_str(" given up by a repair")
+            }
+            Self::NotClosed { owner } => write!(f, "{owner} had the log open and did not close it"),
+        }
+    }
+}
+
+/// Records by number: `record 7`, `records 7 to 9`, `all records from 7 on`.
+struct Lost(Sequence, Option<u64>);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(first, count) = self;
+        match count {
+            None => write!(f, "records from {first} on"),
+            Some(0 | 1) => write!(f, "record {first}"),
+            Some(count) => write!(f, "records {first} to {}", first.get() + (count - 1)),
+        }
     }
 }
 
@@ -120,7 +211,12 @@ impl<S: Storage> RingReader<S> {
         };
         for (slot, state) in (0..).zip(recovery.slots) {
             if state != SlotState::Current {
-                plan.findings.push(Finding::ControlSlot { slot, state });
+                let offset = control::slot_offset(self.region, slot.into());
+                plan.findings.push(Finding::ControlSlot {
+                    slot,
+                    offset,
+                    state,
+                });
             }
         }
         self.check_records(&mut plan)?;

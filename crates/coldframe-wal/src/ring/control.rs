@@ -7,7 +7,8 @@ use coldframe_walframe::ring::{EncodeError, RING_START};
 
 use crate::ring::{Region, RingError};
 
-const fn slot_offset(region: Region, slot: u64) -> FileOffset {
+/// Where a control block is in the file.
+pub(crate) const fn slot_offset(region: Region, slot: u64) -> FileOffset {
     region.file_offset(slot * CONTROL_SLOT_STRIDE)
 }
 

@@ -1,6 +1,7 @@
 //! Reading the records of an open log, without copying them.
 
 use coldframe_storage::{Storage, StorageError};
+use coldframe_units::FileOffset;
 use coldframe_walframe::ring::{RECORD_HEADER_LEN, RecordHeader, RecordKind, RingSource};
 
 use crate::ring::window::Window;
@@ -11,6 +12,8 @@ use crate::ring::{RingError, RingWal, Sequence};
 pub struct Entry<'a> {
     /// Its number.
     pub sequence: Sequence,
+    /// Where it begins in the file; it may go round the end of the ring.
+    pub offset: FileOffset,
     /// What was appended.
     pub payload: &'a [u8],
 }
@@ -94,12 +97,15 @@ impl<S: Storage> Records<'_, S> {
 
     fn entry(&mut self, header: &RecordHeader) -> Result<Option<Entry<'_>>, RingError> {
         let start = RECORD_HEADER_LEN as usize;
+        let offset = self.log.geometry.offset_of(header.position);
+        let offset = self.log.region.ring_offset(offset);
         let record = self
             .window
             .read(header.position, header.extent())
             .map_err(|source| RingError::Read { source })?;
         Ok(Some(Entry {
             sequence: Sequence::new(header.sequence),
+            offset,
             payload: &record[start..start + header.length as usize],
         }))
     }

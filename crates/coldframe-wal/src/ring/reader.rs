@@ -7,7 +7,7 @@ use coldframe_walframe::ring::{Chosen, End, Scan, Step};
 use crate::ring::lock::{Mode, RegionLock, read_owner};
 use crate::ring::recovery::scan;
 use crate::ring::window::Window;
-use crate::ring::{Entry, Recovery, Region, RingError, Sequence, control};
+use crate::ring::{Entry, Recovery, Region, RingError, RingStats, Sequence, control};
 
 /// A log that was opened for reading; it writes nothing, and keeps writers out meanwhile.
 #[derive(Debug)]
@@ -47,6 +47,31 @@ impl<S: Storage> RingReader<S> {
     #[must_use]
     pub const fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// The region that was asked for; the log may take less of it.
+    #[must_use]
+    pub const fn region(&self) -> Region {
+        self.region
+    }
+
+    /// Sizes and counts, as far as the log is whole from its tail on; nothing was done to it since
+    /// it was opened.
+    #[must_use]
+    pub fn stats(&self) -> RingStats {
+        RingStats::found(&self.chosen.control, &self.recovery)
+    }
+
+    /// Whether its last writer closed it.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.chosen.control.closed
+    }
+
+    /// Where the records end in the file, as [`Recovery::end`] says: clean, torn, or damaged.
+    #[must_use]
+    pub fn end_offset(&self) -> FileOffset {
+        self.file_offset(self.recovery.end.position())
     }
 
     /// The last record that was checkpointed.
@@ -117,6 +142,7 @@ impl<S: Storage> Salvage<'_, S> {
         Ok(match step.map_err(|source| RingError::Read { source })? {
             Step::Record(record) => Some(Salvaged::Record(Entry {
                 sequence: Sequence::new(record.header.sequence),
+                offset: self.reader.file_offset(record.header.position),
                 payload: record.payload,
             })),
             Step::Gap(gap) => Some(Salvaged::Lost {

@@ -1,9 +1,10 @@
 //! Sizes and counts of a log.
 
 use coldframe_units::ByteLen;
+use coldframe_walframe::ring::{Control, RING_START};
 
 use crate::ring::state::State;
-use crate::ring::{Region, Sequence};
+use crate::ring::{Recovery, Region, Sequence};
 
 /// A log at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +36,26 @@ pub struct RingStats {
 }
 
 impl RingStats {
+    /// A log that was found and not opened for writing.
+    pub(crate) fn found(control: &Control, recovery: &Recovery) -> Self {
+        let checkpointed = Sequence::new(control.tail_sequence);
+        let last = recovery.range.map_or(checkpointed, |(_, last)| last);
+        Self {
+            region: ByteLen::new(control.ring_len + RING_START),
+            ring: ByteLen::new(control.ring_len),
+            used: ByteLen::new(recovery.end.position() - control.tail_position),
+            pending: recovery.records,
+            checkpointed,
+            last,
+            durable: Sequence::new(control.synced_sequence),
+            epoch: control.epoch,
+            appended: 0,
+            writes: 0,
+            syncs: 0,
+            checkpoints: 0,
+        }
+    }
+
     pub(crate) fn of(region: Region, state: &State) -> Self {
         Self {
             region: region.size(),

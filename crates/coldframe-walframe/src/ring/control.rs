@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 use zerocopy::IntoBytes;
 
 use crate::ring::layout::{
-    ALIGN, CLOSED, CONTROL_LEN, ControlBytes, MAGIC, MAJOR, MINOR, RING_LEN_MIN,
+    ALIGN, CLOSED, CONTROL_LEN, CONTROL_MAGIC, ControlBytes, MAJOR, MINOR, RING_LEN_MIN,
 };
 use crate::ring::{EncodeError, Geometry, RecordKey, Scan};
 
@@ -136,7 +136,7 @@ impl Control {
     #[must_use]
     pub fn encode(&self) -> [u8; 128] {
         let mut bytes = ControlBytes {
-            magic: MAGIC,
+            magic: CONTROL_MAGIC,
             major: MAJOR.into(),
             minor: MINOR.into(),
             flags: if self.closed { CLOSED } else { 0 }.into(),
@@ -166,7 +166,7 @@ impl Control {
             let need = CONTROL_LEN;
             return Err(DecodeError::new(Kind::Truncated { need, have }, have));
         };
-        if found.magic != MAGIC {
+        if found.magic != CONTROL_MAGIC {
             return Err(DecodeError::new(Kind::BadMagic, 0));
         }
         if found.major.get() != MAJOR {

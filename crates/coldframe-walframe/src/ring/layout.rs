@@ -7,7 +7,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The first eight bytes of a control block.
-pub(crate) const MAGIC: [u8; 8] = *b"\x89CFW\r\n\x1a\n";
+pub const CONTROL_MAGIC: [u8; 8] = *b"\x89CFW\r\n\x1a\n";
 
 /// Records begin at, and are padded to, multiples of this many bytes.
 pub const ALIGN: u64 = 16;

@@ -3,6 +3,7 @@
 //! What can be read is shown, whatever is wrong with the rest; the first thing that is wrong is
 //! named. Nothing is mapped, for the file may be anybody's.
 
+mod logs;
 mod print;
 mod report;
 

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Home, Outcome, coldframe, command, names, simulated};
 
-const VERBS: [&[&str]; 12] = [
+const VERBS: [&[&str]; 22] = [
     &["demo"],
     &["inspect"],
     &["verify"],
@@ -17,6 +17,16 @@ const VERBS: [&[&str]; 12] = [
     &["export", "firecracker"],
     &["diff"],
     &["merge"],
+    &["ls"],
+    &["rm"],
+    &["replay"],
+    &["wal"],
+    &["wal", "stat"],
+    &["wal", "dump"],
+    &["wal", "check"],
+    &["journal"],
+    &["journal", "stat"],
+    &["journal", "dump"],
     &["completions"],
 ];
 
@@ -36,7 +46,7 @@ fn the_help_of_every_verb_has_an_example() {
 #[test]
 fn every_verb_but_completions_has_json() {
     for verb in VERBS {
-        let takes_more = matches!(verb, ["import"] | ["export"]);
+        let takes_more = matches!(verb, ["import"] | ["export"] | ["wal"] | ["journal"]);
         let help = run(&[verb, &["--help"]].concat()).done();
         let expected = !takes_more && verb != ["completions"];
         assert_eq!(help.stdout.contains("--json"), expected, "{verb:?}");
@@ -74,7 +84,9 @@ fn without_a_verb_the_help_is_shown() {
 fn completions_are_there_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completions", shell]).done();
-        for verb in ["demo", "inspect", "verify"] {
+        for verb in [
+            "demo", "inspect", "verify", "ls", "replay", "wal", "journal", "check",
+        ] {
             assert!(script.stdout.contains(verb), "{shell}");
         }
     }

@@ -33,6 +33,8 @@ fn file(report: &FileReport) {
         Some("MANI") => "snapshot manifest",
         Some("STAT") => "machine state",
         Some("MEMF") => "guest memory",
+        Some("RING") => "ring WAL",
+        Some("JRNL") => "typed journal",
         Some(_) => "coldframe file of an unknown format",
         None if report.is_cut => "coldframe file, cut short",
         None => "not a coldframe file",
@@ -61,6 +63,12 @@ fn file(report: &FileReport) {
     }
     if let Some(memory) = &report.memory {
         print_memory(memory);
+    }
+    if let Some(wal) = &report.wal {
+        wal.print_fields();
+    }
+    if let Some(journal) = &report.journal {
+        journal.print_fields();
     }
     if !report.sections.is_empty() {
         let mut rows = vec![

@@ -11,7 +11,10 @@ use coldframe_storage::{ByteSource, FileStorage, PreadSource};
 use coldframe_units::{ByteLen, FileOffset};
 use serde::Serialize;
 
+use super::logs;
 use crate::exit::{Failure, line};
+use crate::verbs::journal::JournalReport;
+use crate::verbs::wal::WalReport;
 
 /// What was found under the path.
 #[derive(Serialize)]
@@ -49,6 +52,8 @@ pub struct FileReport {
     pub manifest: Option<ManifestReport>,
     pub state: Option<StateReport>,
     pub memory: Option<MemoryReport>,
+    pub wal: Option<WalReport>,
+    pub journal: Option<JournalReport>,
     /// The first thing that is wrong; absent if nothing is.
     pub problem: Option<String>,
     /// The file begins as a file of ours does, but is shorter than its header.
@@ -202,7 +207,10 @@ impl FileReport {
             file_len: source.len().get(),
             ..Self::default()
         };
-        report.read(&source);
+        match logs::kind(&source) {
+            Some(kind) => logs::read(&mut report, path, kind)?,
+            None => report.read(&source),
+        }
         Ok(report)
     }
 
