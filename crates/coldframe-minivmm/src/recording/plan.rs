@@ -19,7 +19,7 @@ use crate::recording::{
 /// Bytes of what closes a journal.
 const SEAL_LEN: u64 = RECORD_HEADER_LEN + padded_len(PART_HEADER_LEN);
 
-/// A journal that does not reach the guest's end.
+/// A journal that does not reach the guest's end, or was not closed behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Behind the last whole entry.
@@ -93,9 +93,9 @@ impl Recording {
     /// Whether the journal was cut; refuses what is not whole for another reason.
     fn judge(&self, path: &Path, end: End) -> Result<Option<Cut>, RecordingError> {
         let path = || path.to_path_buf();
-        let has_end = matches!(self.entries.last(), Some((_, Item::Step(Step::End(_)))));
+        let has_end = self.has_end();
         let (offset, dropped) = match end {
-            End::Clean { .. } if has_end => return Ok(None),
+            End::Clean { sealed: true, .. } if has_end => return Ok(None),
             End::Clean { offset, .. } => (offset, ByteLen::ZERO),
             // As long as a seal, but none.
             End::Torn {
@@ -112,6 +112,10 @@ impl Recording {
             end => return Err(RecordingError::Refused { path: path(), end }),
         };
         Ok(Some(Cut { offset, dropped }))
+    }
+
+    fn has_end(&self) -> bool {
+        matches!(self.entries.last(), Some((_, Item::Step(Step::End(_)))))
     }
 
     /// Where it was cut, if it does not reach the guest's end and its own.
@@ -141,7 +145,7 @@ impl Recording {
         });
         let after = match mark {
             Some(index) => &self.entries[index + 1..],
-            None if self.cut.is_some() => &[],
+            None if !self.has_end() => &[],
             None => return Err(RecordingError::NoSnapshot { snapshot }),
         };
         let mut steps = VecDeque::new();

@@ -18,7 +18,7 @@ use coldframe_units::{ByteLen, FileOffset};
 use super::flow::{Copied, Pick, copy_where};
 use super::supersede::survivors;
 use super::{
-    AnyEntries, End, EntryRef, EntrySet, Filtered, JournalError, JournalOptions, JournalReader,
+    AnyEntries, End, EntryRef, EntrySet, JournalError, JournalOptions, JournalReader,
     JournalWriter, Scope, Sink, Source,
 };
 
@@ -195,12 +195,9 @@ impl<E: EntrySet> Rewritten<E> {
 
     /// Carries over what was appended meanwhile, and takes the old file's place.
     pub(crate) fn publish(mut self) -> Result<JournalWriter<E>, JournalError> {
-        self.source.restart()?;
-        let until = self.until;
-        let mut behind = Filtered::new(self.source, |entry: &EntryRef<'_>| {
-            entry.record().start.get() >= until
-        });
-        let Copied { end, .. } = copy_where(&mut behind, &mut self.sink, |_| Pick::Take)?;
+        // What was copied is not read again: this is the writer's time.
+        self.source.go_on_at(FileOffset::new(self.until))?;
+        let Copied { end, .. } = copy_where(&mut self.source, &mut self.sink, |_| Pick::Take)?;
         refuse_unclean(end)?;
         self.sink.flush()?;
         let dest = PathBuf::from(self.pending.dest());

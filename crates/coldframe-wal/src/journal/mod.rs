@@ -61,12 +61,14 @@
 //! | a journal in memory | [`JournalWriter::create_in`] on a [`coldframe_storage::MemStorage`] |
 //! | to follow one that grows | [`JournalReader::refresh`], [`JournalReader::is_replaced`] |
 //! | what is behind damage | [`JournalReader::resume`] |
-//! | a shorter one | [`JournalWriter::begin_compaction`], [`CompactWhen`], [`core_scope`] |
+//! | a shorter one | [`JournalWriter::begin_compaction`], [`core_scope`] |
+//! | one that stays short by itself | [`Compacting`], [`CompactWhen`] |
 //! | some entries only, copies, counts, prints | [`Filtered`], [`Tee`], [`Counting`], [`Printer`] |
 
 mod adapters;
 mod batch;
 mod compact;
+mod compacting;
 mod end;
 mod entry;
 mod error;
@@ -86,6 +88,7 @@ pub use adapters::{Counting, Filtered, NullSink, Tee, Transaction};
 pub use batch::Batch;
 pub use coldframe_walframe::journal::{Schema, TypeId};
 pub use compact::{CompactWhen, Compacted, Compaction, Rewritten, compact};
+pub use compacting::Compacting;
 pub use end::{End, Unsupported};
 pub use entry::{Entry, EntryRef, EntrySet, Span};
 pub use error::{EntryError, JournalError};

@@ -157,6 +157,13 @@ impl<E: EntrySet> JournalReader<E> {
         Ok(())
     }
 
+    /// Goes on at `at`, behind a record of the part that was read last.
+    pub(crate) fn go_on_at(&mut self, at: FileOffset) -> Result<(), JournalError> {
+        self.refresh()?;
+        (self.next, self.batch) = (at.get(), None);
+        Ok(())
+    }
+
     /// The next entry, or why there is none.
     ///
     /// # Errors

@@ -137,7 +137,10 @@ fn check_marks(recorded: &Recorded, console: &[u8]) {
 #[track_caller]
 fn check_cuts(recorded: &Recorded, console: &[u8]) {
     let len = fs::metadata(recorded.at("journal")).unwrap().len() as usize;
-    for cut in (0..6).map(|i| i * len / 6 + i).chain([len - 1, len - 145]) {
+    for cut in (0..6)
+        .map(|i| i * len / 6 + i)
+        .chain([len - 1, len - 143, len - 144, len - 145])
+    {
         let journal = recorded.changed(|bytes| bytes.truncate(cut));
         let there = recorded.replay("diff-1", &journal, &[]).done().json();
         let at = there["cut"]["offset"].as_u64().unwrap();

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod append;
+mod compacting;
 mod compaction;
 mod crash;
 mod damage;

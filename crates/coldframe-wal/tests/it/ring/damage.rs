@@ -98,6 +98,36 @@ fn salvage_yields_the_sound_records_on_both_sides() {
     assert_eq!(lost, [(64, 2, Some(1))]);
 }
 
+// Spec: RING-24
+#[test]
+fn every_flipped_byte_of_an_earlier_record_leaves_the_others_to_salvage() {
+    let image = closed();
+    for at in RING_START as usize..RING_START as usize + 224 {
+        let mut damaged = image.clone();
+        damaged[at] ^= 0x10;
+        let hit = match at as u64 - RING_START {
+            ..64 => 1,
+            64..144 => 2,
+            _ => 3,
+        };
+        let reader = RingWal::open_read_only(MemStorage::from_vec(damaged), region(RING)).unwrap();
+        let mut salvage = reader.salvage();
+        let (mut kept, mut lost) = (Vec::new(), Vec::new());
+        while let Some(item) = salvage.next().unwrap() {
+            match item {
+                Salvaged::Record(entry) => kept.push(entry.sequence.get()),
+                Salvaged::Lost { first, count, .. } => lost.push((first.get(), count)),
+            }
+        }
+        let expected: Vec<u64> = (1..=4).filter(|number| *number != hit).collect();
+        assert_eq!(
+            (kept, lost),
+            (expected, vec![(hit, Some(1))]),
+            "byte {at:#x}"
+        );
+    }
+}
+
 // Spec: RING-3, RING-4
 #[test]
 fn foreign_zeroed_and_short_files_are_not_logs() {

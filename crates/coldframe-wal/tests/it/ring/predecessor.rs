@@ -1,8 +1,11 @@
 //! Each defect of the predecessors that a ring can have, by its number in `specs/parity.md`.
 
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use coldframe_storage::{MemStorage, Storage};
+use coldframe_storage::{FileStorage, MemStorage, Storage};
 use coldframe_testkit::crash::CrashStorage;
 use coldframe_wal::ring::{RingError, RingWal};
 use coldframe_wal::{RingOptions, Sequence};
@@ -156,6 +159,38 @@ fn records_counted<S: Storage>(log: &RingWal<S>) -> usize {
     count
 }
 
+// Spec: RING-70
+#[test]
+fn d62_the_lock_stays_with_the_log_when_another_file_takes_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("log"), dir.path().join("aside"));
+    let make = |path: &Path| {
+        let storage = FileStorage::create(path).unwrap();
+        RingWal::create(storage, region(4096), RingOptions::SYNC_EACH).unwrap()
+    };
+    let open = |path: &Path| {
+        let storage = FileStorage::open(path).unwrap();
+        RingWal::open(storage, region(4096), RingOptions::SYNC_EACH).map(|_| ())
+    };
+    let log = make(&path);
+    log.append(b"before").unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    let other = make(&path);
+    assert!(open(&aside).unwrap_err().is_locked());
+    assert!(open(&path).unwrap_err().is_locked());
+    log.append(b"behind").unwrap();
+    drop(log);
+    open(&aside).unwrap();
+    assert!(open(&path).unwrap_err().is_locked());
+    drop(other);
+    // Reading needs no permission to write, and writes nothing.
+    let image = std::fs::read(&aside).unwrap();
+    let reader = FileStorage::open_read_only(&aside).unwrap();
+    let reader = RingWal::open_read_only(reader, region(4096)).unwrap();
+    assert_eq!(reader.recovery().records, 2);
+    assert!(std::fs::read(&aside).unwrap() == image);
+}
+
 // Spec: RING-60, RING-61
 #[test]
 fn d63_a_plan_is_made_with_records_pending_and_writes_nothing() {
@@ -177,6 +212,62 @@ fn d64_on_demand_is_crash_safe_and_costs_no_copy_of_the_log() {
     }
     log.sync().unwrap();
     assert_eq!(storage.operations() - before, 11);
+}
+
+const INNER: &str = "COLDFRAME_TEST_HOLD_THE_LOG";
+
+/// Appends to the log, says so, and holds it until it is killed.
+fn hold(path: &Path) -> ! {
+    let storage = FileStorage::open(path).unwrap();
+    let log = RingWal::open(storage, region(4096), RingOptions::SYNC_EACH).unwrap();
+    log.append(b"left behind").unwrap();
+    println!("held");
+    std::io::stdout().flush().unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+// Spec: RING-70, RING-71
+#[test]
+fn d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known() {
+    if let Some(path) = std::env::var_os(INNER) {
+        hold(Path::new(&path));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let storage = FileStorage::create(&path).unwrap();
+    let options = RingOptions::SYNC_EACH;
+    RingWal::create(storage, region(4096), options)
+        .unwrap()
+        .close()
+        .unwrap();
+    let name = "ring::predecessor::\
+                d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", name])
+        .env(INNER, &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let held = lines
+        .map_while(Result::ok)
+        .find(|line| line.ends_with("held"));
+    let open = || RingWal::open(FileStorage::open(&path).unwrap(), region(4096), options);
+    let refused = open().map(|_| ());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(held.is_some());
+    let Err(RingError::Locked { owner: Some(owner) }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(owner.pid, child.id());
+    let log = open().unwrap();
+    assert_eq!(log.recovery().left_by, Some(owner));
+    assert_eq!(records(&log), [(1, b"left behind".to_vec())]);
+    // No file beside the log: nothing that could be left over.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 // Spec: RING-22, RING-26
