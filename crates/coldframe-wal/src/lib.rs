@@ -18,8 +18,11 @@
 //! # Ok::<(), coldframe_wal::RingError>(())
 //! ```
 //!
-//! What it does not do: no threads of its own, no interpretation of payloads. A record that was
-//! durable and is damaged is an error with its offset; a torn end is a number.
+//! [`ring`] and [`journal`] each begin with an example that a VMM could take as it is.
+//!
+//! What it does not do: no interpretation of payloads, and no threads of its own unless
+//! [`journal::Compacting`] is asked for. A record that was durable and is damaged is an error with
+//! its offset; a torn end is a number.
 //! Specs: `specs/ring-wal.md`, `specs/journal.md`.
 #![deny(missing_docs)]
 

@@ -1,6 +1,7 @@
 //! Snapshots of a machine that never runs: sessions, chains, damage, and death at any moment.
 #![allow(clippy::unwrap_used)]
 
+mod catalog;
 mod chain;
 mod concurrent;
 mod derive;

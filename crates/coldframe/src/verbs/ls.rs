@@ -13,6 +13,7 @@ use crate::exit::Failure;
 use crate::human::size;
 use crate::output;
 use crate::search::failure;
+use crate::verbs::rm::catalog_failure;
 
 #[derive(Serialize)]
 struct Listing {
@@ -52,7 +53,7 @@ pub fn run(args: &Ls) -> Result<(), Failure> {
             args.dir.display()
         )));
     }
-    let items = catalog::read(&args.dir).map_err(|error| Failure::wanting(&cannot, &error))?;
+    let items = catalog::read(&args.dir).map_err(|error| catalog_failure(&cannot, &error))?;
     let mut blocks = HashMap::new();
     let mut seen: HashMap<ChunkId, u32> = HashMap::new();
     for (id, item) in &items {

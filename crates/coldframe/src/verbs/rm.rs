@@ -57,11 +57,19 @@ fn remove(path: &Path) -> Result<(), Failure> {
     let Some(dir) = full.parent() else {
         return Err(Failure::Usage(format!("{cannot}: it is in no directory")));
     };
-    let mut catalog = Catalog::open(dir).map_err(|error| Failure::environment(&cannot, &error))?;
+    let mut catalog = Catalog::open(dir).map_err(|error| catalog_failure(&cannot, &error))?;
     catalog.delete(snapshot.id()).map_err(|error| match error {
         CatalogError::HasChildren { .. }
         | CatalogError::Pinned { .. }
         | CatalogError::Leased { .. } => Failure::Wanting(line("not deleted", &error)),
-        error => Failure::environment(&cannot, &error),
+        error => catalog_failure(&cannot, &error),
     })
+}
+
+/// A damaged catalog is exit 1, one that cannot be read or written exit 3.
+pub fn catalog_failure(what: &str, error: &CatalogError) -> Failure {
+    match error {
+        CatalogError::Damaged { .. } | CatalogError::Entry { .. } => Failure::wanting(what, error),
+        _ => Failure::environment(what, error),
+    }
 }

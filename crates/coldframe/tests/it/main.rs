@@ -1,6 +1,7 @@
 //! The command as its users have it: real processes, exit codes, lines, JSON.
 #![allow(clippy::unwrap_used)]
 
+mod catalog;
 mod cli;
 mod corpus;
 mod damage;
