@@ -7,6 +7,7 @@ mod cli;
 mod exit;
 mod firecracker;
 mod human;
+mod logs;
 mod output;
 mod progress;
 mod search;

@@ -7,14 +7,14 @@ mod derive;
 mod export;
 mod import;
 mod inspect;
-mod journal;
+pub mod journal;
 mod ls;
 mod made;
 mod replay;
 mod rm;
 mod thaw;
 mod verify;
-mod wal;
+pub mod wal;
 
 use crate::cli::{Cli, Export, Import, Verb};
 use crate::exit::Failure;

@@ -1,15 +1,16 @@
 //! `coldframe verify PATH...`: one line for each damage.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coldframe_snapshot::verify::{Damage, Depth, Verifier};
+use coldframe_wal::LogKind;
 use serde::Serialize;
 
 use crate::cli::Verify;
 use crate::exit::Failure;
 use crate::human::size;
 use crate::search::failure;
-use crate::{output, progress};
+use crate::{logs, output, progress};
 
 #[derive(Serialize)]
 struct Report {
@@ -37,7 +38,12 @@ pub fn run(args: &Verify) -> Result<(), Failure> {
     };
     let bar = progress::bytes("verify", 0);
     let mut verifier = Verifier::new(depth, args.search.clone());
+    let mut logs = Logs::default();
     for path in &args.paths {
+        if let Some(kind) = logs::kind_at(path) {
+            logs.check(path, kind)?;
+            continue;
+        }
         verifier
             .check(path, &mut |file_bytes| {
                 bar.inc_length(file_bytes);
@@ -47,13 +53,15 @@ pub fn run(args: &Verify) -> Result<(), Failure> {
     }
     bar.finish_and_clear();
     let verified = verifier.finish();
-    let is_sound = verified.damages.is_empty();
+    let damages = verified.damages.into_iter().map(damage_report);
+    let damages: Vec<_> = damages.chain(logs.damages).collect();
+    let is_sound = damages.is_empty();
     let report = Report {
         verdict: if is_sound { "sound" } else { "damaged" },
         snapshots: verified.snapshots,
-        files: verified.files,
-        bytes_checked: verified.bytes,
-        damages: verified.damages.into_iter().map(damage_report).collect(),
+        files: verified.files + logs.files,
+        bytes_checked: verified.bytes + logs.bytes,
+        damages,
     };
     if args.json {
         output::json(&report)?;
@@ -64,6 +72,43 @@ pub fn run(args: &Verify) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::Reported)
+    }
+}
+
+/// Ring WALs and journals among the paths: they are read whole, with or without `--deep`.
+#[derive(Default)]
+struct Logs {
+    files: u64,
+    bytes: u64,
+    damages: Vec<DamageReport>,
+}
+
+impl Logs {
+    fn check(&mut self, path: &Path, kind: LogKind) -> Result<(), Failure> {
+        self.files += 1;
+        self.bytes += std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let file = path.to_path_buf();
+        match logs::read(path, kind) {
+            Ok(log) => self.damages.extend(log.damages().into_iter().map(|damage| {
+                let (file, offset, kind) = (file.clone(), damage.offset, damage.kind);
+                let detail = damage.detail;
+                DamageReport {
+                    file,
+                    offset,
+                    kind,
+                    detail,
+                }
+            })),
+            // Not to be read at all, from its first byte on.
+            Err(Failure::Wanting(detail)) => self.damages.push(DamageReport {
+                file,
+                offset: Some(0),
+                kind: "damage",
+                detail,
+            }),
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
     }
 }
 

@@ -78,9 +78,8 @@ fn progress(dump: &Value) -> Vec<u64> {
     entries.iter().map(progress).collect()
 }
 
-#[test]
-fn a_recording_is_described_and_printed_in_its_own_words() {
-    let home = Home::new();
+/// A recorded demonstration: `full` and `diff-1`, and their journal.
+fn recording(home: &Home) -> PathBuf {
     let dir = home.at("d");
     let demo = ["demo", "--record", "--ram", "16MiB", "--diffs", "1"];
     let mut args: Vec<&dyn AsRef<OsStr>> = demo.iter().map(|arg| arg as _).collect();
@@ -91,6 +90,13 @@ fn a_recording_is_described_and_printed_in_its_own_words() {
         &dir,
     ]);
     coldframe(&args).done();
+    dir
+}
+
+#[test]
+fn a_recording_is_described() {
+    let home = Home::new();
+    let dir = recording(&home);
     let path = dir.join("journal");
     let report = json("stat", &path, 0);
     assert_eq!(
@@ -130,6 +136,14 @@ fn a_recording_is_described_and_printed_in_its_own_words() {
         report["kinds"]["clock_read"].as_u64().unwrap() > 0,
         "{report:#}"
     );
+}
+
+#[test]
+fn a_recording_is_printed_in_its_own_words() {
+    let home = Home::new();
+    let dir = recording(&home);
+    let path = dir.join("journal");
+    let report = json("stat", &path, 0);
     let dump = json("dump", &path, 0);
     let entries = dump["entries"].as_array().unwrap();
     assert_eq!(report["entries"], entries.len());
@@ -229,6 +243,10 @@ fn every_flipped_byte_of_an_entry_is_damage_at_its_offset_and_both_sides_are_sho
     );
     let stat = journal("stat", &damaged, &[]);
     assert_eq!(stat.code, 1);
+    let verified = coldframe(&[&"verify", &damaged]);
+    let line = format!("changed: offset {start:#x}: damage: ");
+    assert!(verified.stdout.contains(&line), "{verified:#?}");
+    coldframe(&[&"verify", &path]).done();
     assert!(
         stat.stdout.contains(&named) && stat.stdout.contains("damaged: 5"),
         "{stat:#?}"

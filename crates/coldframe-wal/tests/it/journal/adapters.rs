@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coldframe_storage::MemStorage;
 use coldframe_wal::journal::{
-    Batch, Counting, Filtered, JournalOptions, JournalReader, NullSink, Printer, Sink, Source,
+    Batch, Counting, End, Filtered, JournalOptions, JournalReader, NullSink, Printer, Sink, Source,
     Style, Tee, Transaction, copy, kinds,
 };
 
@@ -94,6 +94,34 @@ fn tee_counter_null_and_copy_agree() {
     assert_eq!(notes_in(&third.to_vec()).0, [0, 1, 2]);
     source.restart().unwrap();
     assert_eq!(read_notes(&mut source).0, [0, 1, 2]);
+}
+
+#[test]
+fn a_journal_in_memory_is_a_pipe_between_threads() {
+    let storage = Arc::new(MemStorage::new());
+    let writer = Writer::create_in(storage.clone(), options()).unwrap();
+    let sender = std::thread::spawn(move || {
+        let mut writer = writer;
+        for at in 0..200 {
+            writer.append(&note(at)).unwrap();
+        }
+        writer.close().unwrap();
+    });
+    let mut reader = JournalReader::<All>::from_storage(storage).unwrap();
+    let mut found = Vec::new();
+    loop {
+        let (more, end) = read_notes(&mut reader);
+        found.extend(more);
+        if matches!(end, End::Clean { sealed: true, .. }) {
+            break;
+        }
+        reader.refresh().unwrap();
+    }
+    sender.join().unwrap();
+    assert_eq!(found, (0..200).collect::<Vec<_>>());
+    // Begun again, it has all of them again.
+    reader.restart().unwrap();
+    assert_eq!(read_notes(&mut reader).0.len(), 200);
 }
 
 #[test]

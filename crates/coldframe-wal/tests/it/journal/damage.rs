@@ -1,10 +1,13 @@
 //! Tails that are torn, bytes that rot, files that are something else.
 
+use coldframe_testkit::alloc::assert_alloc_bounded;
 use coldframe_testkit::hostile::check_bit_flips;
-use coldframe_wal::journal::{End, JournalError, Next, Unsupported};
+use coldframe_wal::journal::{End, Entry, JournalError, Next, Unsupported};
+use coldframe_walframe::journal::{PartHeader, PartKey, RecordHeader, seal_record};
 
 use super::sample::{
-    All, OnlyBlobs, OnlyNotes, Other, fresh, note, notes, notes_in, read_notes, reader_of, reopen,
+    All, Note, OnlyBlobs, OnlyNotes, Other, fresh, note, notes, notes_in, read_notes, reader_of,
+    reopen,
 };
 
 // Spec: JRNL-5, JRNL-11
@@ -69,6 +72,77 @@ fn every_flipped_bit_of_a_closed_journal_is_found() {
         let refused = reopen(damaged);
         assert_eq!(refused.is_err(), at < sealed);
     });
+}
+
+/// A header whose checksum holds, of a record of 2^48 - 1 bytes at `at`.
+fn endless_header(bytes: &[u8], at: usize) -> [u8; 32] {
+    let key = PartKey::new(PartHeader::decode(bytes).unwrap().id);
+    let mut header = [0; 32];
+    header[..2].copy_from_slice(&0x9001_u16.to_le_bytes());
+    header[2..8].fill(0xff);
+    let position = (at as u64).to_le_bytes();
+    let covered = [&header[..12], &header[16..], &position].concat();
+    // The digest of a record's payload is made as the checksum of a header is.
+    let mut record = [&[0; 32][..], &covered, &[0; 12]].concat();
+    seal_record(&key, 0, Note::TYPE, 0, covered.len() as u64, &mut record);
+    header[12..16].copy_from_slice(&record[16..20]);
+    let decoded = RecordHeader::decode(&header, &key, at as u64).unwrap();
+    assert_eq!(decoded.size, (1 << 48) - 1);
+    header
+}
+
+// Spec: JRNL-5, JRNL-13
+#[test]
+fn length_of_2_to_the_48_is_held_against_the_file_before_anything_is_allocated() {
+    let (bytes, spans) = notes(4, false);
+    for hit in [1, 3] {
+        let mut hostile = bytes.clone();
+        let at = spans[hit].start.get() as usize;
+        let header = endless_header(&bytes, at);
+        hostile[at..at + 32].copy_from_slice(&header);
+        let found = assert_alloc_bounded(3 << 20, || {
+            let mut reader = reader_of::<All>(&hostile);
+            let (mut found, end) = read_notes(&mut reader);
+            assert_eq!(end.offset().get(), at as u64);
+            // The last one may be a tail that was cut; an earlier one was durable.
+            assert_eq!(end.is_torn(), hit == 3, "{end}");
+            while reader.resume().unwrap().is_some() {
+                found.extend(read_notes(&mut reader).0);
+            }
+            found
+        });
+        let expected: Vec<u64> = (0..4).filter(|number| *number != hit as u64).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+// Spec: JRNL-5
+#[test]
+fn tail_is_damage_if_the_caller_knows_that_it_was_durable() {
+    let (bytes, spans) = notes(3, false);
+    let durable = spans[2].end;
+    let gone = spans[2].start.get() as usize;
+    let mut zeroed = bytes.clone();
+    zeroed[gone..].fill(0);
+    let mut rotten = bytes.clone();
+    rotten[gone + 40] ^= 1;
+    for damaged in [&bytes[..gone], &bytes[..gone + 50], &zeroed, &rotten] {
+        let mut reader = reader_of::<All>(damaged);
+        let (found, end) = read_notes(&mut reader);
+        assert_eq!(found, [0, 1]);
+        assert!(end.is_clean() || end.is_torn(), "{end}");
+        let mut reader = reader_of::<All>(damaged);
+        reader.expect_durable(durable);
+        let (found, end) = read_notes(&mut reader);
+        assert_eq!(found, [0, 1]);
+        assert!(
+            matches!(end, End::Corrupt { offset, .. } if offset == spans[2].start),
+            "{end}"
+        );
+    }
+    let mut reader = reader_of::<All>(&bytes);
+    reader.expect_durable(durable);
+    assert!(read_notes(&mut reader).1.is_clean());
 }
 
 // Spec: JRNL-13

@@ -8,7 +8,9 @@ use coldframe_wal::journal::kinds::{
     ClockRead, ConsoleInput, CoreEntries, Deleted, InterruptMark, Leased, MemoryRegion, MemoryZero,
     Pinned, PortInput, Published, Renamed, SnapshotMark, Trigger,
 };
-use coldframe_wal::journal::{Entry, JournalReader, JournalWriter, Next, Source};
+use coldframe_wal::journal::{
+    Entry, JournalReader, JournalWriter, Next, Printer, Source, Style, copy,
+};
 
 use super::sample::options;
 
@@ -16,9 +18,22 @@ use super::sample::options;
 fn payloads() -> Vec<u8> {
     let storage = Arc::new(MemStorage::new());
     let mut writer = JournalWriter::<CoreEntries>::create_in(storage.clone(), options()).unwrap();
+    write_inputs(&mut writer);
+    write_lineage(&mut writer);
+    writer.flush().unwrap();
+    let mut reader = JournalReader::<CoreEntries>::from_storage(storage).unwrap();
+    let mut bytes = Vec::new();
+    while let Next::Entry(entry) = Source::read(&mut reader).unwrap() {
+        bytes.extend(entry.type_id().raw().to_le_bytes());
+        bytes.extend((entry.payload().len() as u16).to_le_bytes());
+        bytes.extend(entry.payload());
+    }
+    bytes
+}
+
+fn write_lineage(writer: &mut JournalWriter<CoreEntries>) {
     let (snapshot, progress) = ([0x11; 16], 7);
     let name = || "first".to_owned();
-    write_inputs(&mut writer);
     let trigger = Trigger::Timer;
     let unix_ns = 0x0102_0304_0506_0708;
     writer
@@ -57,15 +72,6 @@ fn payloads() -> Vec<u8> {
     };
     writer.append(&leased).unwrap();
     writer.append(&Deleted { snapshot }).unwrap();
-    writer.flush().unwrap();
-    let mut reader = JournalReader::<CoreEntries>::from_storage(storage).unwrap();
-    let mut bytes = Vec::new();
-    while let Next::Entry(entry) = Source::read(&mut reader).unwrap() {
-        bytes.extend(entry.type_id().raw().to_le_bytes());
-        bytes.extend((entry.payload().len() as u16).to_le_bytes());
-        bytes.extend(entry.payload());
-    }
-    bytes
 }
 
 fn write_inputs(writer: &mut JournalWriter<CoreEntries>) {
@@ -122,6 +128,59 @@ fn write_inputs(writer: &mut JournalWriter<CoreEntries>) {
 #[test]
 fn payloads_of_every_kind_are_the_golden_bytes() {
     assert_golden("tests/golden/v1/journal_kinds.bin", &payloads());
+}
+
+#[test]
+fn every_kind_of_the_goldens_is_printed_with_its_fields() {
+    let bytes = golden("tests/golden/v1/journal.bin");
+    let mut reader = JournalReader::<CoreEntries>::from_bytes(bytes.into());
+    let text = printed(&mut reader);
+    let input = "61206c6f6e676572206c696e65206f6620696e7075740a";
+    assert_eq!(
+        text,
+        [
+            format!("console_input progress=7 console=2 bytes={input}"),
+            "port_input progress=7 vcpu=1 address=1016 width=1 value=65".to_owned(),
+            "clock_read progress=7 vcpu=1 clock=3 nanoseconds=5".to_owned(),
+            "interrupt progress=7 vcpu=1 line=4".to_owned(),
+            "memory ram_offset=4096 len=3".to_owned(),
+            "memory_zero ram_offset=8192 len=4096".to_owned(),
+        ]
+    );
+    let storage = Arc::new(MemStorage::new());
+    let mut writer = JournalWriter::<CoreEntries>::create_in(storage.clone(), options()).unwrap();
+    write_lineage(&mut writer);
+    let text = printed(&mut JournalReader::<CoreEntries>::from_storage(storage).unwrap());
+    let of = |rest: &str| {
+        format!("snapshot={} {rest}", "11".repeat(16))
+            .trim_end()
+            .to_owned()
+    };
+    let (parent, root) = ("22".repeat(16), "33".repeat(32));
+    let unix_ns = 0x0102_0304_0506_0708_u64;
+    let published = format!("parent={parent} root={root} unix_ns={unix_ns} name=\"first\"");
+    let mark = format!("progress=7 unix_ns={unix_ns} trigger=\"timer\"");
+    let leased = format!("until_unix_ns={unix_ns} holder=\"first\"");
+    assert_eq!(
+        text,
+        [
+            format!("snapshot_mark {}", of(&mark)),
+            format!("published {}", of(&published)),
+            format!("renamed {}", of("name=\"first\"")),
+            format!("pinned {}", of("pinned=true")),
+            format!("leased {}", of(&leased)),
+            format!("deleted {}", of("")),
+        ]
+    );
+}
+
+/// The printed lines, without their offsets.
+fn printed(reader: &mut JournalReader<CoreEntries>) -> Vec<String> {
+    let mut printer = Printer::<CoreEntries, _>::new(Vec::new(), Style::Text);
+    copy(reader, &mut printer).unwrap();
+    let text = String::from_utf8(printer.into_inner()).unwrap();
+    let line = |line: &str| line.split_once(' ').unwrap().1.to_owned();
+    text.lines().map(line).collect()
 }
 
 // Spec: JRNL-19, JRNL-3

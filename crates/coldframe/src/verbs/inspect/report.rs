@@ -207,7 +207,7 @@ impl FileReport {
             file_len: source.len().get(),
             ..Self::default()
         };
-        match logs::kind(&source) {
+        match crate::logs::kind(&source) {
             Some(kind) => logs::read(&mut report, path, kind)?,
             None => report.read(&source),
         }
