@@ -32,6 +32,12 @@ impl BlockRow {
         self.whole.then(|| ChunkId::from_bytes(self.hash))
     }
 
+    /// The id of the chunk that the hashed bytes are, whether they are all of the block or part.
+    #[must_use]
+    pub const fn stored_id(&self) -> ChunkId {
+        ChunkId::from_bytes(self.hash)
+    }
+
     /// Whether `data`, which lies at [`BlockPlan::data`], is what was hashed when the file was
     /// written.
     ///

@@ -169,6 +169,12 @@ impl<'a> MemFile<'a> {
         ByteLen::new(self.sections.data.len)
     }
 
+    /// Where the data ends, and what stands behind it begins: it reaches to the end of the file.
+    #[must_use]
+    pub fn tail_offset(&self) -> FileOffset {
+        FileOffset::new(self.sections.data.end())
+    }
+
     /// The length of the whole file.
     #[must_use]
     pub const fn file_len(&self) -> ByteLen {

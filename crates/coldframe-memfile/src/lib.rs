@@ -47,6 +47,7 @@ mod extents;
 mod layout;
 mod plan;
 mod sections;
+mod skeleton;
 
 pub use blocks::{BlockRow, Blocks};
 pub use decode::{MemFile, table_range, tail_range};

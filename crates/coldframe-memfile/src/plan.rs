@@ -77,6 +77,16 @@ impl BlockPlan {
         ByteLen::new(sum)
     }
 
+    /// Bytes that are hashed: those of the block's chunk; at most 64 KiB.
+    #[must_use]
+    pub fn hashed_len(&self) -> ByteLen {
+        let sum = self.pieces.iter().fold(0, |sum: u64, piece| {
+            let (Piece::Data { len, .. } | Piece::Zeros { len }) = piece;
+            sum.saturating_add(len.get())
+        });
+        ByteLen::new(sum)
+    }
+
     /// The block's hash; `data` is what lies at [`BlockPlan::data`], one after the other.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod model;
 mod open;
 mod reencode;
 mod sample;
+mod skeleton;
 mod support;
 mod tables;
 

@@ -4,7 +4,7 @@
 //! data. The fuzz target includes this file, so it uses the formats' crates and nothing else.
 
 use coldframe_envelope::{Container, ContainerBuilder, Format, Limits, Producer, SectionKind};
-use coldframe_memfile::{BuildError, Encoded, MemFile, MemFileBuilder, table_range, tail_range};
+use coldframe_memfile::{BuildError, Encoded, MemFile, MemFileBuilder};
 
 /// Small, so that a hostile file cannot make the check slow.
 const LIMITS: Limits = Limits {
@@ -15,11 +15,7 @@ const LIMITS: Limits = Limits {
 
 /// Opens header and tail that stand one behind the other; `None` if anything is refused.
 pub fn open(bytes: &[u8]) -> Option<MemFile<'_>> {
-    let (_, table_len) = table_range(bytes, LIMITS).ok()?;
-    let table_len = usize::try_from(table_len.get()).ok()?;
-    let table = bytes.get(bytes.len().checked_sub(table_len)?..)?;
-    let (tail_offset, _) = tail_range(bytes, table, LIMITS).ok()?;
-    MemFile::from_parts(bytes, bytes.get(160..)?, tail_offset, LIMITS).ok()
+    MemFile::open_skeleton(bytes, LIMITS).ok()
 }
 
 /// The same file out of its own tables: what a reader understood, written again.
