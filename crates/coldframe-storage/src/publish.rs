@@ -195,6 +195,34 @@ impl PendingDir {
         })
     }
 
+    /// As [`PendingDir::create`], but goes on with what [`PendingDir::leave`], or a process that
+    /// died, left under a temporary name of `dest`: says whether there was such a directory. What
+    /// is in it is to be checked: it may have lost what was not synced.
+    ///
+    /// # Errors
+    /// As [`PendingDir::create`].
+    pub fn resume(dest: &Path) -> Result<(Self, bool), StorageError> {
+        // A new one first: what is taken over must be as much ours as that.
+        let fresh = Self::create(dest)?;
+        let adopted = temporary::adopt_dir(&fresh.dest, &fresh.parent, &fresh.directory)?;
+        let Some((path, directory)) = adopted else {
+            return Ok((fresh, false));
+        };
+        let pending = Self {
+            temporary: Some(path.clone()),
+            directory,
+            path,
+            dest: fresh.dest.clone(),
+            parent: fresh.parent.clone(),
+        };
+        Ok((pending, true))
+    }
+
+    /// Leaves it under its temporary name, for a later [`PendingDir::resume`].
+    pub fn leave(mut self) {
+        self.temporary = None;
+    }
+
     /// The final name, as an absolute path.
     #[must_use]
     pub fn dest(&self) -> &Path {
@@ -223,6 +251,26 @@ impl PendingDir {
                 path: PathBuf::from(name),
             }),
         }
+    }
+
+    /// Opens a file that is in it already, to go on writing; makes an empty one if there is none.
+    ///
+    /// # Errors
+    /// As [`PendingDir::file`]; [`StorageError::NotRegular`], [`StorageError::Open`].
+    pub fn reopen(&self, name: &str) -> Result<FileStorage, StorageError> {
+        match self.file(name) {
+            Err(error) if error.is_exists() => {}
+            made => return made,
+        }
+        let path = self.path.join(name);
+        let file = open_no_follow(&path, libc::O_NONBLOCK)?;
+        if !file.metadata().at(Operation::Open, &path)?.is_file() {
+            return Err(StorageError::NotRegular { path });
+        }
+        // It may have been sealed by a process that died before it could publish.
+        file.set_permissions(Permissions::from_mode(0o600))
+            .at(Operation::SetMode, &path)?;
+        FileStorage::open(&path)
     }
 
     /// Syncs every file in it and makes it read-only (mode 0400), syncs the directory, gives it

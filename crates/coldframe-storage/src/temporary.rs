@@ -133,6 +133,47 @@ pub fn sweep_stale(parent: &Path) -> Result<Vec<PathBuf>, StorageError> {
     Ok(swept)
 }
 
+/// A directory under a temporary name of `dest` that nobody holds, now held by us. One of another
+/// owner than `like`, or open to others, is passed over: it may have been planted.
+pub(crate) fn adopt_dir(
+    dest: &Path,
+    parent: &Path,
+    like: &File,
+) -> Result<Option<(PathBuf, File)>, StorageError> {
+    let name = dest.file_name().unwrap_or_default().as_bytes();
+    let front = [b".", &name[..name.len().min(NAME_BYTES_MAX)], b"."].concat();
+    let owner = like.metadata().at(Operation::Open, parent)?.uid();
+    for entry in fs::read_dir(parent).at(Operation::Open, parent)? {
+        let entry = entry.at(Operation::Open, parent)?;
+        let (file_name, path) = (entry.file_name(), entry.path());
+        let is_its = is_temporary(&file_name)
+            && file_name
+                .as_bytes()
+                .strip_prefix(&front[..])
+                .is_some_and(|rest| rest.iter().filter(|byte| **byte == b'.').count() == 1);
+        if !is_its {
+            continue;
+        }
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_DIRECTORY)
+            .open(&path);
+        let Ok(directory) = opened else { continue };
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::Error(error)) => return Err(error).at(Operation::Lock, &path),
+        }
+        let metadata = directory.metadata().at(Operation::Open, &path)?;
+        let is_ours = metadata.uid() == owner && metadata.mode() & 0o077 == 0;
+        if is_ours && is_still_at(&directory, &path)? {
+            tracing::info!(path = %path.display(), "temporary taken over");
+            return Ok(Some((path, directory)));
+        }
+    }
+    Ok(None)
+}
+
 /// Removes what is at `path` unless it is alive, gone, or not ours; says whether it did.
 fn remove_orphan(path: &Path) -> Result<bool, StorageError> {
     let opened = OpenOptions::new()

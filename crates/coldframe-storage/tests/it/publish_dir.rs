@@ -1,6 +1,7 @@
 //! A directory appears with all its files, or not at all.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use coldframe_storage::{MappedFile, PendingDir, Storage, StorageError};
 use coldframe_units::FileOffset;
@@ -97,4 +98,61 @@ fn what_is_no_file_is_not_published() {
     let error = pending.publish().unwrap_err();
     assert!(matches!(error, StorageError::NotRegular { .. }), "{error}");
     assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn what_was_left_is_gone_on_with_and_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snap");
+    let (pending, is_resumed) = PendingDir::resume(&path).unwrap();
+    assert!(!is_resumed);
+    let file = pending.reopen("memory").unwrap();
+    file.write_at(FileOffset::ZERO, b"half").unwrap();
+    pending.leave();
+    assert_eq!(names(dir.path()).len(), 1);
+    assert!(!path.exists());
+    let (pending, is_resumed) = PendingDir::resume(&path).unwrap();
+    assert!(is_resumed);
+    let file = pending.reopen("memory").unwrap();
+    file.write_at(FileOffset::new(4), b" and half").unwrap();
+    drop(file);
+    pending.publish().unwrap();
+    assert_eq!(names(dir.path()), ["snap"]);
+    assert_eq!(fs::read(path.join("memory")).unwrap(), b"half and half");
+    assert_eq!(mode(&path.join("memory")), 0o400);
+}
+
+#[test]
+fn a_file_that_was_sealed_before_its_owner_died_is_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snap");
+    let (pending, _) = PendingDir::resume(&path).unwrap();
+    let sealed = pending.reopen("memory").unwrap().path().to_path_buf();
+    fs::set_permissions(&sealed, fs::Permissions::from_mode(0o400)).unwrap();
+    pending.leave();
+    let (pending, _) = PendingDir::resume(&path).unwrap();
+    let file = pending.reopen("memory").unwrap();
+    assert_eq!(mode(&sealed), 0o600);
+    file.write_at(FileOffset::ZERO, b"x").unwrap();
+}
+
+#[test]
+fn what_is_held_or_belongs_to_another_name_or_may_be_planted_is_not_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snap");
+    let (held, _) = PendingDir::resume(&path).unwrap();
+    let (second, is_resumed) = PendingDir::resume(&path).unwrap();
+    assert!(!is_resumed && held.path() != second.path());
+    drop((held, second));
+    let (other, _) = PendingDir::resume(&dir.path().join("snap.1")).unwrap();
+    other.leave();
+    let (open, _) = PendingDir::resume(&path).unwrap();
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    open.leave();
+    let (fresh, is_resumed) = PendingDir::resume(&path).unwrap();
+    assert!(!is_resumed);
+    assert!(matches!(
+        fresh.reopen("../x"),
+        Err(StorageError::BadName { .. })
+    ));
 }
