@@ -24,6 +24,7 @@
 //! | another place for files | [`PackStore`] over your [`Backend`] |
 //! | another store, or a cache before it | your [`ChunkStore`], [`DiskCache`], [`Layers`] |
 //! | many chunks, an index, a tag | [`Push`] |
+//! | a file of a format of yours | [`Push::keep`], [`PackStore::kept`], your [`Tracer`] |
 //! | a disk or RAM image to read | [`Image`] |
 //!
 //! What it does not do: no encryption, no block device, no network of its own. Specs:
@@ -45,6 +46,7 @@ mod directory;
 mod disk_cache;
 mod error;
 mod image;
+mod keep;
 mod layers;
 mod ledger;
 mod publisher;

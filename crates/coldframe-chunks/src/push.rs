@@ -21,7 +21,7 @@ use crate::error::{build, storage};
 use crate::ledger::Condemned;
 use crate::publisher::{Finished, Publisher};
 use crate::store::Inner;
-use crate::{FileId, StoreError};
+use crate::{FileId, Reference, StoreError};
 
 /// A chunk to store, as it is in the caller's memory.
 #[derive(Clone, Copy, Debug)]
@@ -183,11 +183,24 @@ impl<B: Backend> Push<B> {
         };
         let root = check_file(file)?;
         self.flush()?;
+        if self.has_root(root) {
+            self.check_lease()?;
+            return Ok(root);
+        }
+        self.check_references(file)?;
+        self.create_root(root, parts)
+    }
+
+    /// Writes a file under its root unless it is there to stay.
+    pub(crate) fn create_root(
+        &self,
+        root: RootHash,
+        parts: &[&[u8]],
+    ) -> Result<RootHash, StoreError> {
         self.check_lease()?;
         if self.has_root(root) {
             return Ok(root);
         }
-        self.check_references(file)?;
         loop {
             let file = crate::publisher::random_id(&self.inner.backend)?;
             let key = Key::Root(root, file);
@@ -255,21 +268,28 @@ impl<B: Backend> Push<B> {
         }
         let index = Index::open(file, INDEX_LIMITS).map_err(bad)?;
         index.verify_rows(file).map_err(bad)?;
-        if let IndexOrigin::Parent { root, .. } = index.origin()
-            && !self.has_root(root)
-        {
-            return Err(StoreError::MissingRoot { root });
+        if let IndexOrigin::Parent { root, .. } = index.origin() {
+            self.check_need(Reference::Root(root))?;
         }
         for page in index.pages() {
             let start = page.offset.get() as usize;
             let bytes = &file[start..start + page.len.get() as usize];
             for row in index.decode_page(&page, bytes).map_err(bad)?.rows() {
-                if let Some(id) = row.chunk.filter(|id| !self.is_kept(*id)) {
-                    return Err(StoreError::MissingChunk { id });
+                if let Some(id) = row.chunk {
+                    self.check_need(Reference::Chunk(id, 0))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether something that a file names is there to stay.
+    pub(crate) fn check_need(&self, need: Reference) -> Result<(), StoreError> {
+        match need {
+            Reference::Chunk(id, _) if !self.is_kept(id) => Err(StoreError::MissingChunk { id }),
+            Reference::Root(root) if !self.has_root(root) => Err(StoreError::MissingRoot { root }),
+            _ => Ok(()),
+        }
     }
 
     fn check_lease(&self) -> Result<(), StoreError> {

@@ -109,7 +109,7 @@ impl<B: Backend> PackStore<B> {
     }
 
     /// Tries each copy of a file until one is sound, looking for new copies once.
-    fn with_copy<T>(
+    pub(crate) fn with_copy<T>(
         &self,
         root: RootHash,
         read: impl Fn(&Key) -> Result<T, StoreError>,

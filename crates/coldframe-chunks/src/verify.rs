@@ -82,11 +82,34 @@ impl<B: Backend> PackStore<B> {
         Ok(verified)
     }
 
+    /// As [`PackStore::verify`], without reading a chunk or writing down what is damaged: the
+    /// tables of all packs, the files that tags need, and whether each chunk is somewhere.
+    ///
+    /// # Errors
+    /// As [`PackStore::verify`].
+    pub fn verify_tables(&self, tracers: &[&dyn Tracer<B>]) -> Result<Verified, StoreError> {
+        self.refresh()?;
+        let mut verified = Verified::default();
+        self.verify_packs(&mut verified);
+        self.verify_tags(tracers, &mut verified)?;
+        Ok(verified)
+    }
+
+    fn verify_packs(&self, verified: &mut Verified) {
+        let bad = self.inner().catalog().bad_packs.clone();
+        for pack in bad {
+            if let Err(error) = self.inner().load_pack(pack) {
+                verified.findings.push(Finding::Pack { pack, error });
+            }
+        }
+    }
+
     fn verify_tags(
         &self,
         tracers: &[&dyn Tracer<B>],
         verified: &mut Verified,
     ) -> Result<(), StoreError> {
+        let mut missing = BTreeSet::new();
         for file in self.backend().list(Folder::Tags).map_err(storage)? {
             let Key::Tag(name) = file.key else { continue };
             let tag = match self.tag(&name) {
@@ -105,9 +128,11 @@ impl<B: Backend> PackStore<B> {
                     let hurt = chunks
                         .iter()
                         .filter(|id| catalog.kept(**id, &none).is_none());
-                    let hurt = hurt.count() as u64;
-                    if hurt > 0 {
-                        verified.hurt_tags.insert(name, hurt);
+                    let hurt: Vec<ChunkId> = hurt.copied().collect();
+                    let lost = hurt.iter().filter(|id| catalog.places(**id).is_empty());
+                    missing.extend(lost.copied());
+                    if !hurt.is_empty() {
+                        verified.hurt_tags.insert(name, hurt.len() as u64);
                     }
                 }
                 Err(error @ StoreError::Storage { .. }) => return Err(error),
@@ -118,19 +143,17 @@ impl<B: Backend> PackStore<B> {
                 }
             }
         }
+        // A damaged one was found when it was read; of a lost one nobody has read anything.
+        for id in missing {
+            let error = StoreError::MissingChunk { id };
+            verified.findings.push(Finding::Chunk { id, error });
+        }
         Ok(())
     }
 
     fn verify_chunks(&self, verified: &mut Verified) -> Result<(), StoreError> {
-        let (ids, bad): (Vec<ChunkId>, BTreeSet<FileId>) = {
-            let catalog = self.inner().catalog();
-            (catalog.ids(), catalog.bad_packs.clone())
-        };
-        for pack in bad {
-            if let Err(error) = self.inner().load_pack(pack) {
-                verified.findings.push(Finding::Pack { pack, error });
-            }
-        }
+        self.verify_packs(verified);
+        let ids = self.inner().catalog().ids();
         for id in ids {
             // Every copy is looked at: of two, the sound one may be the one that is deleted later.
             if self.inner().has_sound(id, &BTreeSet::new(), true)? {

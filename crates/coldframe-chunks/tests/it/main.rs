@@ -9,6 +9,7 @@ mod damage;
 mod directory;
 mod faults;
 mod image;
+mod keep;
 mod layers;
 mod model;
 mod races;
