@@ -46,6 +46,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Feature `store`: whole chains to and from a chunk store, in module `store`.
+//!
 //! [`catalog`] keeps a directory of snapshots; [`verify`] checks snapshots and goes on after a
 //! damage; [`mod@derive`] makes snapshots of snapshots; [`import`] and [`export`] exchange guest
 //! memory with other programs.
@@ -68,6 +70,8 @@ mod freeze;
 pub mod import;
 mod publication;
 mod snapshot;
+#[cfg(feature = "store")]
+pub mod store;
 mod tracker;
 pub mod verify;
 

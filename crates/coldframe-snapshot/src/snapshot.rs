@@ -189,6 +189,13 @@ impl SavedState {
         self.file_knowing(&own)
     }
 
+    /// Checks the bytes of a state file: header, table, sections.
+    #[cfg(feature = "store")]
+    pub(crate) fn check(bytes: &[u8]) -> Result<(), coldframe_envelope::DecodeError> {
+        let own = convert::vmm_kinds(bytes);
+        StateFile::decode(bytes, &own, Limits::SMALL_FILE).map(drop)
+    }
+
     /// Its sections, for a VMM that understands just these kinds of its own.
     ///
     /// # Errors

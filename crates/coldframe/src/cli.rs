@@ -1,6 +1,7 @@
 //! The command line as data: every verb, its options, an example each.
 
 mod journal;
+pub mod store;
 mod wal;
 
 use std::path::PathBuf;
@@ -50,6 +51,14 @@ pub enum Verb {
     Merge(Merge),
     Ls(Ls),
     Rm(Rm),
+    Push(store::Push),
+    Pull(store::Pull),
+    /// Chunk stores: make, list, count, check, collect garbage.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  coldframe store stat --store chunks"
+    )]
+    Store(store::Store),
     Replay(Replay),
     /// Look into a ring WAL: its state, its records, what is wrong with it.
     #[command(subcommand, after_help = "Example:\n  coldframe wal check disk.wal")]

@@ -11,6 +11,8 @@ mod logs;
 mod output;
 mod progress;
 mod search;
+mod shuru;
+mod store;
 mod verbs;
 
 use std::process::ExitCode;

@@ -10,8 +10,11 @@ mod inspect;
 pub mod journal;
 mod ls;
 mod made;
+mod pull;
+mod push;
 mod replay;
 mod rm;
+mod store;
 mod thaw;
 mod verify;
 pub mod wal;
@@ -33,6 +36,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Merge(args) => derive::merge(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Rm(args) => rm::run(&args),
+        Verb::Push(args) => push::run(&args),
+        Verb::Pull(args) => pull::run(&args),
+        Verb::Store(verb) => store::run(&verb),
         Verb::Replay(args) => replay::run(&args),
         Verb::Wal(args) => wal::run(&args),
         Verb::Journal(args) => journal::run(&args),

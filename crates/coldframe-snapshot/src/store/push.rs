@@ -1,0 +1,280 @@
+//! Snapshots into a store: a chain's chunks first, then the files that name them, then the tag.
+
+use coldframe_chunkfile::{Tag, TagKind};
+use coldframe_chunks::{Backend, Block, PackStore, PutCount, Reference, StoreError, TagName};
+use coldframe_envelope::{DecodeError, HEADER_LEN, Limits};
+use coldframe_memfile::{BlockPlan, MemFile, Piece};
+use coldframe_storage::{FileStorage, IoContext, MappedFile, Operation, Storage, StorageError};
+use coldframe_units::{ChunkId, RootHash};
+
+use super::error::{storage, store as failed};
+use super::{Progress, TransferError};
+use crate::files::{self, MANIFEST, MEMORY};
+use crate::{Chain, Snapshot, SnapshotError};
+
+/// Blocks that are read, hashed and compressed at once: 16 MiB.
+const BATCH: usize = 256;
+
+/// Where a tag that is there already may be moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// To a snapshot that is built on the one it stands for.
+    Forward,
+    /// To any: what only the tag named is garbage then.
+    Anywhere,
+}
+
+/// What a push came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Pushed {
+    /// The root of the youngest snapshot's manifest: what the tag stands for.
+    pub root: RootHash,
+    /// Snapshots in the chain.
+    pub snapshots: u64,
+    /// Blocks, and what of them was sent.
+    pub progress: Progress,
+    /// What became of the chunks that were sent.
+    pub put: PutCount,
+    /// What the tag stood for before, if it was there.
+    pub before: Option<RootHash>,
+}
+
+/// Keeps a whole chain in a store, and makes `tag` stand for its youngest snapshot. Blocks that the
+/// store has are not even read; interrupted, it goes on from the packs that were written.
+///
+/// # Errors
+/// [`TransferError::TagTaken`], [`TransferError::MissingDisk`] before anything is sent;
+/// [`TransferError::DamagedBlock`]; [`TransferError::Snapshot`], [`TransferError::Store`].
+pub fn push<B: Backend>(
+    chain: &Chain,
+    store: &PackStore<B>,
+    tag: &TagName,
+    moving: Move,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Pushed, TransferError> {
+    let span = tracing::info_span!("push", %tag, snapshots = chain.links().len());
+    let _entered = span.enter();
+    let sender = Sender {
+        push: store.push().map_err(failed)?,
+    };
+    let (kind, root) = (TagKind::Snapshot, chain.youngest().root());
+    let new = Tag { kind, root };
+    let before = store.tag(tag).map_err(failed)?;
+    check_move(chain, tag, before, moving)?;
+    sender.check_disks(chain)?;
+    let mut done = Progress::default();
+    for link in chain.links() {
+        done.total_bytes += survey(link)?;
+    }
+    progress(&done);
+    for link in chain.links() {
+        sender.send_blocks(link, &mut done, progress)?;
+    }
+    for link in chain.links() {
+        sender.keep_files(link)?;
+    }
+    if before != Some(new) {
+        sender.push.tag(tag, before, new).map_err(failed)?;
+    }
+    let put = sender.push.finish().map_err(failed)?;
+    tracing::info!(?done, ?put, "pushed");
+    Ok(Pushed {
+        root,
+        snapshots: chain.links().len() as u64,
+        progress: done,
+        put,
+        before: before.map(|tag| tag.root),
+    })
+}
+
+fn check_move(
+    chain: &Chain,
+    name: &TagName,
+    before: Option<Tag>,
+    moving: Move,
+) -> Result<(), TransferError> {
+    let Some(Tag { kind, root }) = before else {
+        return Ok(());
+    };
+    let name = name.clone();
+    if kind != TagKind::Snapshot {
+        return Err(TransferError::NotASnapshot { name });
+    }
+    let is_ancestor = chain.links().iter().any(|link| link.root() == root);
+    if is_ancestor || moving == Move::Anywhere {
+        return Ok(());
+    }
+    Err(TransferError::TagTaken { name, root })
+}
+
+/// The bytes of all blocks of a snapshot that have data; all its tables are checked.
+fn survey(link: &Snapshot) -> Result<u64, TransferError> {
+    let file = link.memory_file().map_err(TransferError::Snapshot)?;
+    let refused = |source| refused(link, source);
+    let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
+    view.verify_tables().map_err(refused)?;
+    let plans = view.extents().map_err(refused)?.block_plans();
+    Ok(plans.map(|plan| plan.hashed_len().get()).sum())
+}
+
+fn refused(link: &Snapshot, source: DecodeError) -> TransferError {
+    let path = link.path().join(MEMORY);
+    TransferError::Snapshot(SnapshotError::Decode { path, source })
+}
+
+struct Sender<B: Backend> {
+    push: coldframe_chunks::Push<B>,
+}
+
+/// A block to send.
+struct Wanted {
+    id: ChunkId,
+    plan: BlockPlan,
+}
+
+impl<B: Backend> Sender<B> {
+    fn check_disks(&self, chain: &Chain) -> Result<(), TransferError> {
+        for manifest in chain.links().iter().map(Snapshot::manifest) {
+            let mut disks = manifest.disks.iter();
+            if let Some(disk) = disks.find(|disk| !self.push.has_root(disk.index)) {
+                return Err(TransferError::MissingDisk {
+                    snapshot: manifest.id,
+                    disk: disk.name.clone(),
+                    source: Box::new(StoreError::MissingRoot { root: disk.index }),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the blocks that the store does not have.
+    fn send_blocks(
+        &self,
+        link: &Snapshot,
+        done: &mut Progress,
+        progress: &mut dyn FnMut(&Progress),
+    ) -> Result<(), TransferError> {
+        let file = link.memory_file().map_err(TransferError::Snapshot)?;
+        let storage = reader(&file, link).map_err(storage)?;
+        let refused = |source| refused(link, source);
+        let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
+        let blocks = view.blocks().map_err(refused)?;
+        let plans = view.extents().map_err(refused)?.block_plans();
+        let mut batch = Vec::with_capacity(BATCH);
+        for (number, (plan, row)) in plans.zip(blocks.iter_verified()).enumerate() {
+            let id = row.map_err(refused)?.stored_id();
+            if self.push.has(id).map_err(failed)? {
+                done.count(plan.hashed_len().get(), false);
+            } else {
+                batch.push(Wanted { id, plan });
+            }
+            if batch.len() == BATCH {
+                self.send(&batch, &storage, done)?;
+                batch.clear();
+            }
+            if number.is_multiple_of(BATCH) {
+                progress(done);
+            }
+        }
+        self.send(&batch, &storage, done)?;
+        progress(done);
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        batch: &[Wanted],
+        file: &FileStorage,
+        done: &mut Progress,
+    ) -> Result<(), TransferError> {
+        let read = |wanted: &Wanted| read_block(file, &wanted.plan);
+        let bytes: Vec<Vec<u8>> = batch
+            .iter()
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map_err(storage)?;
+        let blocks = batch.iter().zip(&bytes).map(|(wanted, bytes)| Block {
+            bytes,
+            expected: Some(wanted.id),
+        });
+        let sent = self.push.put_blocks(&blocks.collect::<Vec<_>>());
+        sent.map_err(|error| match error {
+            StoreError::WrongBytes { id, .. } => TransferError::DamagedBlock {
+                path: file.path().to_path_buf(),
+                block: batch
+                    .iter()
+                    .find(|wanted| wanted.id == id)
+                    .map_or(0, |wanted| wanted.plan.block()),
+                expected: id,
+            },
+            other => failed(other),
+        })?;
+        for wanted in batch {
+            done.count(wanted.plan.hashed_len().get(), true);
+        }
+        Ok(())
+    }
+
+    /// Keeps state, memory without pages, and manifest; all chunks are sent.
+    fn keep_files(&self, link: &Snapshot) -> Result<(), TransferError> {
+        let manifest = link.manifest();
+        if manifest.state.is_some() {
+            let state = link.state().map_err(TransferError::Snapshot)?;
+            self.push.put_root(&[state.bytes()]).map_err(failed)?;
+        }
+        let file = link.memory_file().map_err(TransferError::Snapshot)?;
+        let refused = |source| refused(link, source);
+        let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
+        let blocks = view.blocks().map_err(refused)?;
+        let plans = view.extents().map_err(refused)?.block_plans();
+        let needs = plans.zip(blocks.iter_verified()).map(|(plan, row)| {
+            row.map(|row| Reference::Chunk(row.stored_id(), plan.hashed_len().get()))
+        });
+        let needs: Vec<Reference> = needs.collect::<Result<_, _>>().map_err(refused)?;
+        let bytes = file.as_slice();
+        let (header, tail) = (HEADER_LEN as usize, view.tail_offset().get() as usize);
+        let parts = [&bytes[..header], &bytes[tail..]];
+        self.push.keep(&parts, needs).map_err(failed)?;
+        let path = link.path().join(MANIFEST);
+        let bytes = files::read_small(&path).map_err(TransferError::Snapshot)?;
+        let files = [Some(manifest.memory), manifest.state];
+        let files = files.into_iter().flatten().map(|file| file.root);
+        let parent = manifest.parent().map(|parent| parent.root);
+        let disks = manifest.disks.iter().map(|disk| disk.index);
+        let needs = files.chain(parent).chain(disks).map(Reference::Root);
+        let found = self.push.keep(&[&bytes], needs).map_err(failed)?;
+        if found == link.root() {
+            return Ok(());
+        }
+        let expected = link.root();
+        Err(TransferError::Snapshot(SnapshotError::FileRoot {
+            path,
+            expected,
+            found,
+        }))
+    }
+}
+
+/// The file as something to read from: a mapping would end in SIGBUS where the disk fails.
+pub(crate) fn reader(file: &MappedFile, link: &Snapshot) -> Result<FileStorage, StorageError> {
+    let path = link.path().join(MEMORY);
+    let cloned = file.file().try_clone().at(Operation::Open, &path)?;
+    Ok(FileStorage::from_file(cloned, &path))
+}
+
+/// The bytes that are hashed for a block.
+fn read_block(file: &FileStorage, plan: &BlockPlan) -> Result<Vec<u8>, StorageError> {
+    let mut bytes = vec![0; plan.hashed_len().get() as usize];
+    let mut at = 0;
+    for piece in plan.pieces() {
+        match *piece {
+            Piece::Zeros { len } => at += len.get() as usize,
+            Piece::Data { file_offset, len } => {
+                let end = at + len.get() as usize;
+                file.read_at(file_offset, &mut bytes[at..end])?;
+                at = end;
+            }
+        }
+    }
+    Ok(bytes)
+}

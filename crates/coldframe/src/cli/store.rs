@@ -1,0 +1,185 @@
+//! Verbs around a chunk store: `push`, `pull`, `store ...`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use coldframe_chunks::TagName;
+
+/// Where a store is.
+#[derive(Clone, Debug, Args)]
+pub struct At {
+    /// The store: a directory, or a file:// URL.
+    #[arg(long = "store", value_name = "URL")]
+    pub url: String,
+}
+
+/// Keep a snapshot and all that it is built on in a chunk store; what is there is not sent again.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  coldframe push snapshots/diff-3 --store chunks --name nightly")]
+pub struct Push {
+    /// The snapshot.
+    pub snapshot: PathBuf,
+    #[command(flatten)]
+    pub at: At,
+    /// The tag to make, or to move on; without it the snapshot's id.
+    #[arg(long, value_name = "TAG")]
+    pub name: Option<TagName>,
+    /// Move the tag even if it stands for something that this snapshot is not built on.
+    #[arg(long)]
+    pub replace: bool,
+    /// Look for parents here too.
+    #[arg(long, value_name = "DIR")]
+    pub search: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Lay a snapshot and all that it is built on under a directory, one directory each.
+///
+/// What is there already, or in a snapshot nearby, is not fetched; interrupted, it goes on.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  coldframe pull nightly --store chunks -o snapshots")]
+pub struct Pull {
+    /// A tag, or the id of a snapshot under any tag.
+    #[arg(value_name = "TAG|ID")]
+    pub name: String,
+    #[command(flatten)]
+    pub at: At,
+    /// The directory that will hold the snapshot directories.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Take blocks from snapshots in this directory too.
+    #[arg(long, value_name = "DIR")]
+    pub search: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is done with a store.
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    Init(Init),
+    Ls(List),
+    Stat(Stat),
+    Verify(Verify),
+    Gc(Gc),
+    ImportShuru(ImportShuru),
+}
+
+/// Make a store; one that is there stays as it is.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  coldframe store init --store chunks")]
+pub struct Init {
+    #[command(flatten)]
+    pub at: At,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// List the tags of a store.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  coldframe store ls --store chunks")]
+pub struct List {
+    #[command(flatten)]
+    pub at: At,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Say how much a store holds, for whom, and what keeping it once saves.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  coldframe store stat --store chunks")]
+pub struct Stat {
+    #[command(flatten)]
+    pub at: At,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Check a store; one line for each damage, and for each tag that is hurt.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  coldframe store verify --deep --store chunks")]
+pub struct Verify {
+    #[command(flatten)]
+    pub at: At,
+    /// Read every chunk, not tables and tags alone; the next push heals what is found damaged.
+    #[arg(long)]
+    pub deep: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Delete what no tag needs; safe beside pushes.
+///
+/// What becomes garbage is condemned by one run, and deleted when every push that was under way has
+/// ended: by the same run if there was none, else by a later one.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  coldframe store gc --store chunks --grace 6h --dry-run")]
+pub struct Gc {
+    #[command(flatten)]
+    pub at: At,
+    /// Keep what is younger: seconds, or 30m, 6h, 7d.
+    #[arg(long, value_name = "T", default_value = "24h", value_parser = parse_time)]
+    pub grace: Duration,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Take over a disk from a shuru-store directory: every chunk is checked; lost ones are named.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  coldframe store import-shuru cas --index cas/d.idx --store chunks --name d"
+)]
+pub struct ImportShuru {
+    /// The directory that holds `chunks`.
+    pub dir: PathBuf,
+    /// The index of the disk; without it the only one right in DIR.
+    #[arg(long, value_name = "FILE")]
+    pub index: Option<PathBuf>,
+    /// Follow the paths that indexes name (parents, the flat image) out of DIR too.
+    #[arg(long)]
+    pub trust_paths: bool,
+    #[command(flatten)]
+    pub at: At,
+    /// The tag to make.
+    #[arg(long, value_name = "TAG")]
+    pub name: TagName,
+    /// Move the tag if it stands for something else.
+    #[arg(long)]
+    pub replace: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads `90`, `90s`, `30m`, `6h`, `7d`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86_400),
+        _ => None,
+    };
+    let number = number.parse::<u64>().ok();
+    let time = number
+        .zip(seconds)
+        .and_then(|(number, unit)| number.checked_mul(unit));
+    time.map(Duration::from_secs)
+        .ok_or_else(|| format!("'{text}' is no time: write 90s, 30m, 6h, 7d or plain seconds"))
+}

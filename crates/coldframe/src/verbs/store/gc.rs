@@ -1,0 +1,89 @@
+//! `coldframe store gc`: deletes what no tag needs.
+
+use coldframe_chunks::{CollectOptions, Collected};
+use coldframe_snapshot::store::SnapshotTracer;
+use serde::Serialize;
+
+use crate::cli::store::Gc;
+use crate::exit::Failure;
+use crate::human::size;
+use crate::store::failure;
+use crate::{output, store};
+
+#[derive(Serialize)]
+struct Report {
+    dry_run: bool,
+    live_chunks: u64,
+    condemned_packs: u64,
+    compacted_packs: u64,
+    condemned_files: u64,
+    deleted_packs: u64,
+    deleted_files: u64,
+    deleted_bytes: u64,
+    acquitted: u64,
+    waiting: u64,
+    temporaries: u64,
+}
+
+/// Collects; prints what was done, or would be.
+pub fn run(args: &Gc) -> Result<(), Failure> {
+    let url = &args.at.url;
+    let chunks = store::open(url)?;
+    let options = CollectOptions {
+        grace: args.grace,
+        dry_run: args.dry_run,
+        ..CollectOptions::USUAL
+    };
+    let done = chunks
+        .collect(options, &[&SnapshotTracer])
+        .map_err(|error| failure(format!("cannot collect garbage in {url}"), &error))?;
+    let report = report(args.dry_run, done);
+    if args.json {
+        return output::json(&report);
+    }
+    print(&report);
+    Ok(())
+}
+
+fn report(dry_run: bool, done: Collected) -> Report {
+    Report {
+        dry_run,
+        live_chunks: done.live_chunks,
+        condemned_packs: done.condemned_packs,
+        compacted_packs: done.compacted_packs,
+        condemned_files: done.condemned_roots,
+        deleted_packs: done.deleted_packs,
+        deleted_files: done.deleted_roots,
+        deleted_bytes: done.deleted_bytes,
+        acquitted: done.acquitted,
+        waiting: done.waiting,
+        temporaries: done.temporaries,
+    }
+}
+
+fn print(report: &Report) {
+    let verb = if report.dry_run {
+        "would be condemned"
+    } else {
+        "condemned"
+    };
+    output::say(format_args!(
+        "{} chunks are needed; {} packs and {} files {verb}",
+        report.live_chunks, report.condemned_packs, report.condemned_files
+    ));
+    if report.dry_run {
+        return;
+    }
+    output::say(format_args!(
+        "{} packs and {} files deleted, {} freed",
+        report.deleted_packs,
+        report.deleted_files,
+        size(report.deleted_bytes)
+    ));
+    if report.waiting > 0 {
+        let waiting = report.waiting;
+        output::say(format_args!(
+            "{waiting} wait for a push to end: run it again later"
+        ));
+    }
+}

@@ -1,0 +1,107 @@
+//! `coldframe store ls`: the tags, and what they stand for.
+
+use coldframe_chunkfile::TagKind;
+use coldframe_chunks::{StoreError, TagName};
+use coldframe_snapshot::store::{Tagged, tagged};
+use serde::Serialize;
+
+use crate::cli::store::List;
+use crate::exit::Failure;
+use crate::human::size;
+use crate::store::failure;
+use crate::{output, store};
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    store: &'a str,
+    tags: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    name: String,
+    kind: &'static str,
+    root: String,
+    /// Bytes of guest memory, or of the disk.
+    bytes: Option<u64>,
+    /// The snapshot's.
+    id: Option<String>,
+    created_unix_seconds: Option<u64>,
+    /// Why nothing more is known.
+    error: Option<String>,
+}
+
+/// Prints the tags; one whose file is lost is listed all the same.
+pub fn run(args: &List) -> Result<(), Failure> {
+    let url = &args.at.url;
+    let chunks = store::open(url)?;
+    let cannot = format!("cannot list {url}");
+    let failed = |error: StoreError| failure(&cannot, &error);
+    let mut tags = Vec::new();
+    for (name, tag) in chunks.tags().map_err(failed)? {
+        let (kind, root) = (tag.kind, tag.root);
+        let line = match tagged(&chunks, tag) {
+            Ok(found) => describe(&name, root.to_string(), &found),
+            Err(error @ StoreError::Storage { .. }) => return Err(failed(error)),
+            Err(error) => Line {
+                name: name.to_string(),
+                kind: match kind {
+                    TagKind::Index => "disk",
+                    TagKind::Snapshot => "snapshot",
+                },
+                root: root.to_string(),
+                bytes: None,
+                id: None,
+                created_unix_seconds: None,
+                error: Some(error.to_string()),
+            },
+        };
+        tags.push(line);
+    }
+    let listing = Listing { store: url, tags };
+    if args.json {
+        return output::json(&listing);
+    }
+    print(&listing);
+    Ok(())
+}
+
+fn describe(name: &TagName, root: String, found: &Tagged) -> Line {
+    let mut line = Line {
+        name: name.to_string(),
+        kind: "disk",
+        root,
+        bytes: None,
+        id: None,
+        created_unix_seconds: None,
+        error: None,
+    };
+    match found {
+        Tagged::Snapshot(manifest) => {
+            line.kind = "snapshot";
+            line.bytes = Some(manifest.ram.total().get());
+            line.id = Some(manifest.id.to_string());
+            line.created_unix_seconds = Some(manifest.created.seconds);
+        }
+        Tagged::Disk { size } => line.bytes = Some(size.get()),
+    }
+    line
+}
+
+fn print(listing: &Listing<'_>) {
+    let heading = ["name", "kind", "size", "id or root"];
+    let mut rows = vec![heading.map(String::from).to_vec()];
+    for line in &listing.tags {
+        rows.push(vec![
+            line.name.clone(),
+            line.kind.to_string(),
+            line.bytes.map(size).unwrap_or_default(),
+            match (&line.error, &line.id) {
+                (Some(error), _) => error.clone(),
+                (None, Some(id)) => id.clone(),
+                (None, None) => line.root.clone(),
+            },
+        ]);
+    }
+    output::table(&rows);
+}
