@@ -247,6 +247,21 @@ impl StoreError {
         }
     }
 
+    /// What is stored is at fault, not the place: missing, damaged, foreign, or newer than this
+    /// reader.
+    #[must_use]
+    pub const fn is_wanting(&self) -> bool {
+        let is_refused = matches!(
+            self,
+            Self::DamagedRoot { .. }
+                | Self::DamagedPack { .. }
+                | Self::DamagedTag { .. }
+                | Self::DamagedLedger { .. }
+                | Self::BadStore { .. }
+        );
+        is_refused || self.is_missing() || self.is_corrupt()
+    }
+
     /// The disk, or a quota on it, is full; nothing that was there is lost.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {

@@ -5,10 +5,10 @@
 //! index is; whether it was told all is the caller's to know, and its tracer's to follow.
 
 use bytes::Bytes;
-use coldframe_envelope::{HEADER_LEN, Header};
+use coldframe_envelope::{DecodeError, HEADER_LEN, Header};
 use coldframe_units::{ByteLen, RootHash};
 
-use crate::backend::{Backend, Key};
+use crate::backend::Backend;
 use crate::error::storage;
 use crate::store::PackStore;
 use crate::{Push, Reference, StoreError};
@@ -33,29 +33,39 @@ impl<B: Backend> Push<B> {
         for need in needs {
             self.check_need(need)?;
         }
-        self.create_root(header.root(), parts)
+        let root = header.root();
+        self.check_lease()?;
+        if self.has_sound_root(root, parts)? {
+            return Ok(root);
+        }
+        self.create_root(root, parts)
     }
 }
 
 impl<B: Backend> PackStore<B> {
     /// The bytes that are kept for a root, all of them, at most `limit`; the header that they begin
-    /// with is checked against the root, the rest is for readers of the format.
+    /// with is checked against the root, the rest by `check`. Of several copies a sound one is
+    /// found.
     ///
     /// # Errors
-    /// As [`PackStore::root_range`].
-    pub fn kept(&self, root: RootHash, limit: ByteLen) -> Result<Bytes, StoreError> {
-        self.with_copy(root, |key| self.kept_copy(root, key, limit))
-    }
-
-    fn kept_copy(&self, root: RootHash, key: &Key, limit: ByteLen) -> Result<Bytes, StoreError> {
-        let bytes = self.backend().read(key, limit).map_err(storage)?;
-        let bytes = bytes.ok_or(StoreError::MissingRoot { root })?;
-        let head = bytes.len().min(HEADER_LEN as usize);
-        let header = Header::peek(&bytes[..head])
-            .map_err(|source| StoreError::DamagedRoot { root, source })?;
-        match header.root() {
-            found if found == root => Ok(bytes),
-            found => Err(StoreError::WrongRoot { root, found }),
-        }
+    /// As [`PackStore::root_range`]; [`StoreError::DamagedRoot`] with what `check` said.
+    pub fn kept(
+        &self,
+        root: RootHash,
+        limit: ByteLen,
+        check: impl Fn(&[u8]) -> Result<(), DecodeError>,
+    ) -> Result<Bytes, StoreError> {
+        let damaged = |source| StoreError::DamagedRoot { root, source };
+        self.with_copy(root, |key| {
+            let bytes = self.backend().read(key, limit).map_err(storage)?;
+            let bytes = bytes.ok_or(StoreError::MissingRoot { root })?;
+            let head = bytes.len().min(HEADER_LEN as usize);
+            let found = Header::peek(&bytes[..head]).map_err(damaged)?.root();
+            if found != root {
+                return Err(StoreError::WrongRoot { root, found });
+            }
+            check(&bytes).map_err(damaged)?;
+            Ok(bytes)
+        })
     }
 }

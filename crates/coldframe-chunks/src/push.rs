@@ -11,7 +11,8 @@ use coldframe_chunkfile::{
     Compression, INDEX_FORMAT, INDEX_LIMITS, Index, IndexOrigin, PackBuilder, Tag,
 };
 use coldframe_envelope::{Container, Header, Limits};
-use coldframe_units::{ChunkId, RootHash};
+use coldframe_storage::StorageError;
+use coldframe_units::{ByteLen, ChunkId, RootHash};
 
 use crate::backend::{Backend, Key, Lease, TagName};
 use crate::catalog::IdSet;
@@ -183,24 +184,55 @@ impl<B: Backend> Push<B> {
         };
         let root = check_file(file)?;
         self.flush()?;
-        if self.has_root(root) {
-            self.check_lease()?;
+        self.check_lease()?;
+        if self.has_sound_root(root, parts)? {
             return Ok(root);
         }
         self.check_references(file)?;
         self.create_root(root, parts)
     }
 
-    /// Writes a file under its root unless it is there to stay.
+    /// Whether a file is there to stay with these very bytes: one that is damaged is written anew.
+    pub(crate) fn has_sound_root(
+        &self,
+        root: RootHash,
+        parts: &[&[u8]],
+    ) -> Result<bool, StoreError> {
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        let copies: Vec<FileId> = {
+            let catalog = self.inner.catalog();
+            let copies = catalog.roots.get(&root).into_iter().flatten().copied();
+            let is_kept = |file: &FileId| !self.condemned.roots.contains(&(root, *file));
+            copies.filter(is_kept).collect()
+        };
+        for file in copies {
+            let key = Key::Root(root, file);
+            let bytes = match self.inner.backend.read(&key, ByteLen::new(len)) {
+                Ok(Some(bytes)) if bytes.len() as u64 == len => bytes,
+                // Another length is no sound copy.
+                Ok(_) | Err(StorageError::OutOfBounds { .. }) => continue,
+                Err(source) => return Err(storage(source)),
+            };
+            let mut rest = &bytes[..];
+            let is_equal = parts.iter().all(|part| {
+                let (now, later) = rest.split_at(part.len());
+                rest = later;
+                now == *part
+            });
+            if is_equal {
+                return Ok(true);
+            }
+            tracing::warn!(%root, %file, "damaged file");
+        }
+        Ok(false)
+    }
+
+    /// Writes a new file under its root.
     pub(crate) fn create_root(
         &self,
         root: RootHash,
         parts: &[&[u8]],
     ) -> Result<RootHash, StoreError> {
-        self.check_lease()?;
-        if self.has_root(root) {
-            return Ok(root);
-        }
         loop {
             let file = crate::publisher::random_id(&self.inner.backend)?;
             let key = Key::Root(root, file);
@@ -292,7 +324,7 @@ impl<B: Backend> Push<B> {
         }
     }
 
-    fn check_lease(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_lease(&self) -> Result<(), StoreError> {
         if self.lease.is_held() {
             Ok(())
         } else {

@@ -118,8 +118,8 @@ impl<B: Backend> PackStore<B> {
         for is_last in [false, true] {
             for file in self.copies(root) {
                 match read(&Key::Root(root, file)) {
-                    Err(error) if error.is_corrupt() => found = error,
                     Err(StoreError::MissingRoot { .. }) => {}
+                    Err(error) if error.is_wanting() => found = error,
                     done => return done,
                 }
             }

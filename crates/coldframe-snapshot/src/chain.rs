@@ -116,8 +116,10 @@ impl Finder<'_> {
 }
 
 /// Every sound snapshot right under `directory`, in order of name; none if it cannot be listed.
+/// What has no final name yet is none, whatever is in it already.
 pub fn snapshots_in(directory: &Path) -> Vec<Snapshot> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = entries.filter(|entry| !coldframe_storage::is_temporary(&entry.file_name()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
     paths

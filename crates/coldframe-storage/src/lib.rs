@@ -54,4 +54,4 @@ pub use raw::RawPart;
 pub use retract::retract;
 pub use source::{ByteSource, PreadSource};
 pub use storage::Storage;
-pub use temporary::sweep_stale;
+pub use temporary::{is_temporary, sweep_stale};

@@ -49,8 +49,9 @@ pub(crate) fn invent(dest: &Path) -> Result<PathBuf, StorageError> {
     Ok(dest.with_file_name(temporary))
 }
 
-/// Whether `name` is one that [`invent`] makes.
-fn is_temporary(name: &OsStr) -> bool {
+/// Whether a file or directory of this name is not published yet, or never will be.
+#[must_use]
+pub fn is_temporary(name: &OsStr) -> bool {
     let Some(name) = name.as_bytes().strip_prefix(b".") else {
         return false;
     };

@@ -43,7 +43,7 @@ fn directory(url: &str) -> Result<PathBuf, Failure> {
 
 /// What is lost or damaged in the store is exit 1, everything else exit 3.
 pub fn failure(what: impl std::fmt::Display, error: &StoreError) -> Failure {
-    if error.is_missing() || error.is_corrupt() {
+    if error.is_wanting() {
         Failure::wanting(what, error)
     } else {
         Failure::environment(what, error)

@@ -1,7 +1,9 @@
 //! Files of formats that the store does not know.
 
-use coldframe_chunks::{Reference, StoreError};
-use coldframe_envelope::{ContainerBuilder, Format, Producer, SectionKind};
+use coldframe_chunks::{Folder, Reference, StoreError};
+use coldframe_envelope::{
+    ContainerBuilder, DecodeError, DecodeErrorKind, Format, Producer, SectionKind,
+};
 use coldframe_units::{ByteLen, RootHash};
 
 use crate::support::{AT_ONCE, id, mem, push_image, put, reopened, untag};
@@ -30,11 +32,16 @@ fn a_part_of_a_file_is_kept_by_the_root_of_the_whole() {
     let other = reopened(&backend);
     assert_eq!(other.roots().unwrap(), [root]);
     assert_eq!(
-        other.kept(root, LIMIT).unwrap(),
+        other.kept(root, LIMIT, |_| Ok(())).unwrap(),
         [&head[..], b"tail"].concat()
     );
     let none = RootHash::from_bytes([9; 32]);
-    assert!(other.kept(none, LIMIT).unwrap_err().is_missing());
+    assert!(
+        other
+            .kept(none, LIMIT, |_| Ok(()))
+            .unwrap_err()
+            .is_missing()
+    );
 }
 
 // Spec: STORE-19
@@ -56,6 +63,37 @@ fn what_names_something_that_is_not_there_is_not_kept() {
         Err(StoreError::BadFile { .. })
     ));
     assert!(store.roots().unwrap().is_empty());
+}
+
+// Spec: STORE-19
+#[test]
+fn a_damaged_file_that_is_put_again_heals_and_its_sound_copy_is_found() {
+    let (store, backend) = mem();
+    let head = head(b"x");
+    let check = |bytes: &[u8]| match bytes.ends_with(b"tail") {
+        true => Ok(()),
+        false => Err(DecodeError::new(DecodeErrorKind::BodyHash, 160)),
+    };
+    let keep = || {
+        let push = store.push().unwrap();
+        let root = push.keep(&[&head, b"tail"], []).unwrap();
+        push.finish().unwrap();
+        root
+    };
+    let root = keep();
+    let files = |count: usize| assert_eq!(backend.keys(Folder::Roots).len(), count);
+    for (count, at) in [(1, 0), (2, 161)] {
+        files(count);
+        for key in backend.keys(Folder::Roots) {
+            backend.rot(&key, |bytes| bytes[at] = 0xee);
+        }
+        let error = store.kept(root, LIMIT, check).unwrap_err();
+        assert!(error.is_wanting(), "{error:?}");
+        keep();
+        assert!(store.kept(root, LIMIT, check).unwrap().ends_with(b"tail"));
+    }
+    keep();
+    files(3);
 }
 
 // Spec: STORE-19, STORE-11

@@ -125,18 +125,17 @@ impl TransferError {
     /// Something is damaged, missing, or not what it belongs to: no fault of the place or the host.
     #[must_use]
     pub fn is_wanting(&self) -> bool {
-        let is_lost = |error: &StoreError| error.is_missing() || error.is_corrupt();
         match self {
             Self::Snapshot(error) => {
                 error.is_corrupt()
                     || error.is_unsupported_version()
                     || matches!(error, SnapshotError::MissingParent { .. })
             }
-            Self::Store(source) => is_lost(source),
+            Self::Store(source) => source.is_wanting(),
             Self::Block { source, .. }
             | Self::File { source, .. }
             | Self::Manifest { source, .. }
-            | Self::MissingDisk { source, .. } => is_lost(source),
+            | Self::MissingDisk { source, .. } => source.is_wanting(),
             Self::Misfit { .. }
             | Self::Disagree { .. }
             | Self::DamagedBlock { .. }

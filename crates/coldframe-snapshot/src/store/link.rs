@@ -1,7 +1,7 @@
 //! One snapshot in a store: its manifest, and the checks that tie its other files to it.
 
 use coldframe_chunks::{Backend, PackStore, StoreError};
-use coldframe_envelope::Limits;
+use coldframe_envelope::{DecodeError, Limits};
 use coldframe_manifest::Manifest;
 use coldframe_memfile::{Kind, MemFile};
 use coldframe_units::{ByteLen, RootHash};
@@ -18,6 +18,11 @@ pub(crate) const STATE_MAX: ByteLen = ByteLen::new(Limits::SMALL_FILE.file_bytes
 /// The longest skeleton: its tables may have as many bytes as any memory file's.
 pub(crate) const SKELETON_MAX: ByteLen = ByteLen::new(Limits::MEMORY_FILE.section_bytes_max);
 
+/// Checks a skeleton, down to its last table.
+pub(crate) fn check_skeleton(bytes: &[u8]) -> Result<(), DecodeError> {
+    MemFile::open_skeleton(bytes, Limits::MEMORY_FILE)?.verify_tables()
+}
+
 /// A manifest that was read from a store and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -29,7 +34,8 @@ pub(crate) struct Link {
 impl Link {
     /// The manifest of this root.
     pub fn read<B: Backend>(store: &PackStore<B>, root: RootHash) -> Result<Self, StoreError> {
-        let bytes = store.kept(root, MANIFEST_MAX)?;
+        let check = |bytes: &[u8]| Manifest::decode(bytes).map(drop);
+        let bytes = store.kept(root, MANIFEST_MAX, check)?;
         let (manifest, _) =
             Manifest::decode(&bytes).map_err(|source| StoreError::DamagedRoot { root, source })?;
         Ok(Self {

@@ -14,7 +14,7 @@ use coldframe_storage::{FileStorage, IoContext, Operation, PendingDir, Storage, 
 use coldframe_units::{ByteLen, ChunkId, FileOffset, RootHash};
 
 use super::error::storage;
-use super::link::{Link, SKELETON_MAX, STATE_MAX};
+use super::link::{Link, SKELETON_MAX, STATE_MAX, check_skeleton};
 use super::nearby::Nearby;
 use super::{Progress, TransferError};
 use crate::files::{MANIFEST, MEMORY, STATE};
@@ -132,14 +132,14 @@ struct Wanted {
 impl<B: Backend> Puller<'_, B> {
     fn fetch(&mut self, link: &Link) -> Result<PulledLink, TransferError> {
         let manifest = &link.manifest;
-        let memory = self.file(link, "memory", manifest.memory.root, SKELETON_MAX)?;
-        let damaged = |source| {
-            let root = manifest.memory.root;
+        let root = manifest.memory.root;
+        let kept = self.store.kept(root, SKELETON_MAX, check_skeleton);
+        let memory = kept.map_err(|source| file_error(link, "memory", source))?;
+        let view = MemFile::open_skeleton(&memory, Limits::MEMORY_FILE);
+        let view = view.map_err(|source| {
             file_error(link, "memory", StoreError::DamagedRoot { root, source })
-        };
-        let view = MemFile::open_skeleton(&memory, Limits::MEMORY_FILE).map_err(damaged)?;
+        })?;
         link.check_memory(&view)?;
-        view.verify_tables().map_err(damaged)?;
         let state = self.state(link)?;
         let dest = self.dir.join(manifest.id.to_string());
         let (pending, is_resumed) = match PendingDir::resume(&dest) {
@@ -166,37 +166,20 @@ impl<B: Backend> Puller<'_, B> {
         }
     }
 
-    fn file(
-        &self,
-        link: &Link,
-        what: &'static str,
-        root: RootHash,
-        limit: ByteLen,
-    ) -> Result<bytes::Bytes, TransferError> {
-        let kept = self.store.kept(root, limit);
-        kept.map_err(|source| file_error(link, what, source))
-    }
-
     /// The state file, checked.
     fn state(&self, link: &Link) -> Result<Option<bytes::Bytes>, TransferError> {
         let Some(expected) = link.manifest.state else {
             return Ok(None);
         };
-        let bytes = self.file(link, "state", expected.root, STATE_MAX)?;
+        let kept = self.store.kept(expected.root, STATE_MAX, SavedState::check);
+        let bytes = kept.map_err(|source| file_error(link, "state", source))?;
         if bytes.len() as u64 != expected.len.get() {
             return Err(TransferError::Disagree {
                 snapshot: link.manifest.id,
                 what: "length of the state",
             });
         }
-        match SavedState::check(&bytes) {
-            Ok(()) => Ok(Some(bytes)),
-            Err(source) => {
-                let root = expected.root;
-                let source = StoreError::DamagedRoot { root, source };
-                Err(file_error(link, "state", source))
-            }
-        }
+        Ok(Some(bytes))
     }
 
     /// Fills in the memory file: header and tables, then the pages.

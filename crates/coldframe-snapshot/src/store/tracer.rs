@@ -5,7 +5,8 @@ use coldframe_envelope::{DecodeError, Limits, SectionKind};
 use coldframe_memfile::MemFile;
 use coldframe_units::RootHash;
 
-use super::link::{Link, SKELETON_MAX};
+use super::link::{Link, SKELETON_MAX, STATE_MAX, check_skeleton};
+use crate::SavedState;
 
 /// Follows manifests to parents, files and disks, and memory files to their chunks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,11 +23,13 @@ impl<B: Backend> Tracer<B> for SnapshotTracer {
         if format == coldframe_manifest::FORMAT.id() {
             trace_manifest(store, root, each)?;
         } else if format == coldframe_memfile::FORMAT.id() {
-            let skeleton = store.kept(root, SKELETON_MAX)?;
+            let skeleton = store.kept(root, SKELETON_MAX, check_skeleton)?;
             needs(&skeleton, each).map_err(|source| StoreError::DamagedRoot { root, source })?;
+        } else if format == coldframe_statefile::FORMAT.id() {
+            // It needs nothing, but must hold.
+            store.kept(root, STATE_MAX, SavedState::check)?;
         } else {
-            // A state file needs nothing.
-            return Ok(format == coldframe_statefile::FORMAT.id());
+            return Ok(false);
         }
         Ok(true)
     }
@@ -50,10 +53,9 @@ fn trace_manifest<B: Backend>(
     Ok(())
 }
 
-/// The chunks of a skeleton.
+/// The chunks of a skeleton whose tables were checked.
 fn needs(skeleton: &[u8], each: &mut dyn FnMut(Reference)) -> Result<(), DecodeError> {
     let view = MemFile::open_skeleton(skeleton, Limits::MEMORY_FILE)?;
-    view.verify_tables()?;
     let blocks = view.blocks()?;
     // The tables agree: there is a row for each plan.
     for (plan, row) in view.extents()?.block_plans().zip(blocks.iter_verified()) {

@@ -232,3 +232,15 @@ fn a_manifest_that_disagrees_with_its_memory_is_refused() {
         assert!(error.is_corrupt());
     }
 }
+
+#[test]
+fn what_has_no_final_name_is_no_parent() {
+    let home = Home::new();
+    let mut vm = Vm::new(16);
+    let full = vm.full(&home.at("full"));
+    vm.diff(&home.at("diff"), &full);
+    let hidden = home.at(".full.17-0123456789abcdef.tmp");
+    std::fs::rename(home.at("full"), hidden).unwrap();
+    let opened = open_chain(&home.at("diff"));
+    assert!(matches!(opened, Err(SnapshotError::MissingParent { .. })));
+}

@@ -11,6 +11,8 @@ mod import;
 mod kill;
 mod portability;
 mod state;
+#[cfg(feature = "store")]
+mod store;
 mod support;
 mod text;
 mod verify;
