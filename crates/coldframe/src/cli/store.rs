@@ -139,7 +139,7 @@ pub struct Gc {
 /// Take over a disk from a shuru-store directory: every chunk is checked; lost ones are named.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  coldframe store import-shuru cas --index cas/d.idx --store chunks --name d"
+    after_help = "Example:\n  coldframe store import-shuru cas --index d.idx --store s --name d"
 )]
 pub struct ImportShuru {
     /// The directory that holds `chunks`.
