@@ -92,6 +92,7 @@ mod control;
 mod create;
 mod cursor;
 mod error;
+mod gather;
 mod grow;
 mod lock;
 mod log;

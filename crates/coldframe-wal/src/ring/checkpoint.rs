@@ -1,6 +1,7 @@
 //! Giving records up, and closing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use coldframe_storage::Storage;
 use coldframe_walframe::ring::{Control, RECORD_HEADER_LEN};
@@ -95,8 +96,7 @@ impl<S: Storage> RingWal<S> {
                 Some(head) => mark_end(&self.storage, self.region, &next, head),
                 None => Ok(()),
             });
-        let state = self.finish(batch, true, result);
-        state.refuse_after_failure()?;
+        self.finish(batch, Some(Duration::ZERO), result)?;
         *held = next;
         Ok(())
     }

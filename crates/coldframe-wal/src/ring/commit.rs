@@ -2,10 +2,11 @@
 //!
 //! Whoever finds no leader becomes the leader, takes all that is staged and does the I/O without
 //! the lock. The others wait; when a batch is done its threads are woken, and one of the next
-//! batch, to lead it. Syncs never overlap: of two at once, the host tells only one of an error
-//! (fsync(2)).
+//! batch, to lead it once those that are expected back have come (see `gather`). Syncs never
+//! overlap: of two at once, the host tells only one of an error (fsync(2)).
 
 use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use coldframe_storage::{Storage, StorageError};
 
@@ -36,6 +37,9 @@ impl<S: Storage> RingWal<S> {
         sequence: u64,
         level: Level,
     ) -> Result<(), RingError> {
+        if level == Level::Durable {
+            state.gather.came();
+        }
         loop {
             let reached = match level {
                 Level::Written => state.written,
@@ -48,9 +52,13 @@ impl<S: Storage> RingWal<S> {
             if state.leading {
                 state.sync_wanted |= level == Level::Durable && sequence > state.written;
                 state = self.wait_for(state, sequence);
+            } else if level == Level::Durable
+                && let Some(left) = state.gather.left()
+            {
+                state = self.wait_for_company(state, sequence, left);
             } else {
                 let sync = level == Level::Durable || std::mem::take(&mut state.sync_wanted);
-                state = self.lead(state, sync);
+                return self.lead(state, sync);
             }
         }
     }
@@ -69,41 +77,74 @@ impl<S: Storage> RingWal<S> {
         state
     }
 
-    fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>, sync: bool) -> MutexGuard<'a, State> {
+    /// Sleeps until something happened, but no longer than `left`: one of those that sleep watches
+    /// the clock for all.
+    fn wait_for_company<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        sequence: u64,
+        left: Duration,
+    ) -> MutexGuard<'a, State> {
+        let batch = state.batch_of(sequence);
+        if state.gather.watched == Some(batch) {
+            return self.wait_for(state, sequence);
+        }
+        let turn = (batch % 2) as usize;
+        state.gather.watched = Some(batch);
+        state.waiting[turn] += 1;
+        let woken = self.turns[turn].wait_timeout(state, left);
+        let (mut state, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        state.waiting[turn] -= 1;
+        if state.gather.watched == Some(batch) {
+            state.gather.watched = None;
+        }
+        state
+    }
+
+    /// Does the work of a batch, which brings the caller's record to where it must come.
+    fn lead(&self, mut state: MutexGuard<'_, State>, sync: bool) -> Result<(), RingError> {
         let batch = state.take_batch();
         drop(state);
         let written = self.write_batch(&batch);
-        let result = written.and_then(|()| {
-            if sync {
-                self.storage.sync_data()
-            } else {
-                Ok(())
-            }
-        });
-        self.finish(batch, sync, result)
+        if !sync {
+            return self.finish(batch, None, written);
+        }
+        let start = Instant::now();
+        let result = written.and_then(|()| self.storage.sync_data());
+        self.finish(batch, Some(start.elapsed()), result)
     }
 
-    /// Gives the leadership back, with the result of the work.
+    /// Gives the leadership back, with the result of the work, and how long the sync took if one
+    /// was part of it.
     pub(crate) fn finish(
         &self,
         batch: Batch,
-        synced: bool,
+        synced: Option<Duration>,
         result: Result<(), StorageError>,
-    ) -> MutexGuard<'_, State> {
-        let mut state = self.state();
+    ) -> Result<(), RingError> {
         let done = (batch.number % 2) as usize;
-        state.settle(batch, synced, result);
-        if state.waiting[done] > 0 {
-            self.turns[done].notify_all();
+        let mut state = self.state();
+        state.settle(batch, synced.is_some(), result);
+        let outcome = state.refuse_after_failure();
+        let waiting = state.waiting;
+        if let Some(took) = synced {
+            state.gather.served(waiting[done] + 1, took);
         }
-        if state.waiting[1 - done] > 0 {
-            // One is enough to lead the next batch; after a failure nobody does.
-            match state.failure {
-                None => self.turns[1 - done].notify_one(),
-                Some(_) => self.turns[1 - done].notify_all(),
+        // Who is woken needs the lock at once, so it is free by then; whoever else takes it first
+        // may lead as well.
+        drop(state);
+        if waiting[1 - done] > 0 {
+            // First, so that the disk does not wait. One is enough to lead the next batch; after a
+            // failure nobody does.
+            match outcome {
+                Ok(()) => self.turns[1 - done].notify_one(),
+                Err(_) => self.turns[1 - done].notify_all(),
             }
         }
-        state
+        if waiting[done] > 0 {
+            self.turns[done].notify_all();
+        }
+        outcome
     }
 
     /// One write, or two where the ring ends.

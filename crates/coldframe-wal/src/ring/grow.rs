@@ -4,6 +4,8 @@
 //! block. Until that block is on the disk nothing of the old ring is touched: what lies before
 //! the seam is copied behind the old end first.
 
+use std::time::Duration;
+
 use coldframe_storage::{Storage, StorageError};
 use coldframe_units::ByteLen;
 use coldframe_walframe::ring::{Control, RING_START};
@@ -52,10 +54,8 @@ impl<S: Storage> RingWal<S> {
         // Where the head is now, old bytes may lie; they were in use until the block was durable.
         let published = control::publish(&self.storage, region, &next)
             .and_then(|()| mark_end(&self.storage, region, &next, tail + live));
-        let mut state = self.finish(batch, true, published);
-        state.refuse_after_failure()?;
-        state.ring_len = next.ring_len;
-        drop(state);
+        self.finish(batch, Some(Duration::ZERO), published)?;
+        self.state().ring_len = next.ring_len;
         *self.control() = next;
         self.geometry = next.geometry();
         self.region = region;

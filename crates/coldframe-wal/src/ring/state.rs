@@ -11,6 +11,7 @@ use coldframe_storage::StorageError;
 use coldframe_units::ByteLen;
 use coldframe_walframe::ring::{RECORD_HEADER_LEN, RecordHeader, RecordKey, record_extent};
 
+use crate::ring::gather::Gather;
 use crate::ring::{RingError, Sequence};
 
 /// A buffer that grew over this is not kept.
@@ -58,6 +59,7 @@ pub(crate) struct State {
     batch: u64,
     /// How many threads wait for batches of even and of odd number.
     pub waiting: [u32; 2],
+    pub gather: Gather,
     stage: Vec<u8>,
     spare: Vec<u8>,
     pub since_checkpoint: u64,
@@ -99,6 +101,7 @@ impl State {
             sync_wanted: false,
             batch: 0,
             waiting: [0; 2],
+            gather: Gather::default(),
             stage: Vec::new(),
             spare: Vec::new(),
             since_checkpoint,
@@ -189,6 +192,7 @@ impl State {
     pub fn take_batch(&mut self) -> Batch {
         debug_assert!(!self.leading, "one leader at a time");
         self.leading = true;
+        self.gather.over();
         let mut bytes = std::mem::replace(&mut self.stage, std::mem::take(&mut self.spare));
         let position = self.head.position - bytes.len() as u64;
         if !bytes.is_empty() {

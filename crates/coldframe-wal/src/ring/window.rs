@@ -38,16 +38,26 @@ impl<S: Storage> Window<S> {
         (end <= self.filled).then_some(start..end)
     }
 
+    /// Reads on from `position`. What of it is in memory already is moved down instead of read
+    /// again: a record that lies over the window's end is read once.
     fn fill(&mut self, position: u64, len: u64) -> Result<(), StorageError> {
-        let want = len.max(READ_AHEAD.min(self.geometry.ring_len()));
+        let want = len.max(READ_AHEAD.min(self.geometry.ring_len())) as usize;
+        let kept = match position.checked_sub(self.start) {
+            Some(from) if from < self.filled as u64 => {
+                self.bytes.copy_within(from as usize..self.filled, 0);
+                (self.filled - from as usize).min(want)
+            }
+            _ => 0,
+        };
         self.filled = 0;
         // Grown once: what is read over needs no zeros.
-        let size = want as usize;
-        if self.bytes.len() < size {
-            self.bytes.resize(size, 0);
+        if self.bytes.len() < want {
+            self.bytes.resize(want, 0);
         }
-        let (first, rest) = self.geometry.parts(position, want);
-        let (head, tail) = self.bytes[..size].split_at_mut(first.len as usize);
+        let missing = &mut self.bytes[kept..want];
+        let from = position.wrapping_add(kept as u64);
+        let (first, rest) = self.geometry.parts(from, missing.len() as u64);
+        let (head, tail) = missing.split_at_mut(first.len as usize);
         self.storage
             .read_at(self.region.ring_offset(first.offset), head)?;
         if rest.len > 0 {
@@ -55,7 +65,7 @@ impl<S: Storage> Window<S> {
                 .read_at(self.region.ring_offset(rest.offset), tail)?;
         }
         self.start = position;
-        self.filled = size;
+        self.filled = want;
         Ok(())
     }
 }

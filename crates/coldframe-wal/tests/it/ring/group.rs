@@ -1,9 +1,12 @@
 //! Many threads at one log.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use coldframe_storage::{FileStorage, MemStorage};
+use coldframe_storage::{FileStorage, MemStorage, Storage, StorageError};
+use coldframe_units::{ByteLen, FileOffset};
 use coldframe_wal::{RingOptions, RingWal, Sequence};
 
 use super::sample::{records, region};
@@ -56,6 +59,60 @@ fn one_sync_serves_many() {
     assert_eq!(stats.appended, 320);
     assert!(stats.syncs < 200, "{stats:?}");
     assert_eq!(stats.durable.get(), 320);
+}
+
+/// Memory with syncs so slow that threads which are served have time to come back.
+#[derive(Debug)]
+struct Slow(MemStorage);
+
+impl Slow {
+    const SYNC: Duration = Duration::from_millis(50);
+}
+
+impl Storage for Slow {
+    fn read_at(&self, offset: FileOffset, buf: &mut [u8]) -> Result<(), StorageError> {
+        self.0.read_at(offset, buf)
+    }
+
+    fn write_at(&self, offset: FileOffset, bytes: &[u8]) -> Result<(), StorageError> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn len(&self) -> Result<ByteLen, StorageError> {
+        self.0.len()
+    }
+
+    fn set_len(&self, len: ByteLen) -> Result<(), StorageError> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), StorageError> {
+        std::thread::sleep(Self::SYNC);
+        self.0.sync_data()
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+// Spec: RING-37
+#[test]
+fn threads_that_come_back_share_the_next_sync() {
+    let options = RingOptions::SYNC_EACH;
+    let log = RingWal::create(Slow(MemStorage::new()), region(1 << 20), options).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..8 {
+                    log.append(b"again").unwrap();
+                }
+            });
+        }
+    });
+    // One for the first to come, one for the others, then one a round; two a round without waiting.
+    let syncs = log.stats().syncs;
+    assert!(syncs <= 12, "{syncs} syncs");
 }
 
 // Spec: RING-40, RING-37
