@@ -26,6 +26,9 @@ pub struct Row {
     pub limit: Option<f64>,
     /// Limit against value.
     pub ratio_to_limit: Option<f64>,
+    /// The quartiles of the ratio to the limit, round by round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spread: Option<[f64; 2]>,
     /// Each peer against value.
     pub peers: BTreeMap<&'static str, f64>,
     /// What is compared with what, and what is in the timed part.
@@ -51,6 +54,7 @@ impl Row {
             unit: "ms",
             limit: limit.map(|limit| times.median_ms(limit)),
             ratio_to_limit: limit.map(|limit| times.ratio(limit, 0)),
+            spread: limit.map(|limit| times.spread(limit, 0)),
             peers: peers.collect(),
             note,
         }
@@ -70,6 +74,7 @@ impl Row {
             unit,
             limit: Some(limit),
             ratio_to_limit: Some(limit / value),
+            spread: None,
             peers: BTreeMap::new(),
             note,
         }
@@ -79,6 +84,16 @@ impl Row {
     pub fn bounded(mut self, limit: f64) -> Self {
         self.limit = Some(limit);
         self.ratio_to_limit = Some(limit / self.value);
+        self.spread = None;
+        self
+    }
+
+    /// The same in microseconds, of one of `count` equal pieces of work.
+    pub fn each(mut self, count: usize) -> Self {
+        let micros = |ms: f64| ms * 1e3 / count as f64;
+        self.value = micros(self.value);
+        self.limit = self.limit.map(micros);
+        self.unit = "us";
         self
     }
 }
@@ -107,9 +122,29 @@ impl Times {
         Self(times)
     }
 
-    /// How many times as long as `to` did `of` take?
+    /// How many times as long as `to` did `of` take? Round by round, in the middle: what else the
+    /// machine does meets both of a round.
     fn ratio(&self, of: usize, to: usize) -> f64 {
-        self.median_ms(of) / self.median_ms(to)
+        median(self.ratios(of, to))
+    }
+
+    fn ratios(&self, of: usize, to: usize) -> Vec<f64> {
+        let rounds = self.0[of].iter().zip(&self.0[to]);
+        rounds.map(|(of, to)| of / to).collect()
+    }
+
+    /// The quartiles of the same.
+    fn spread(&self, of: usize, to: usize) -> [f64; 2] {
+        let mut ratios = self.ratios(of, to);
+        ratios.sort_unstable_by(f64::total_cmp);
+        let last = ratios.len() - 1;
+        [ratios[last / 4], ratios[last - last / 4]]
+    }
+
+    /// How much longer than `of` contestant 0 took, round by round, in the middle; in seconds.
+    pub fn excess(&self, of: usize) -> f64 {
+        let rounds = self.0[0].iter().zip(&self.0[of]);
+        median(rounds.map(|(ours, other)| ours - other).collect())
     }
 }
 
@@ -157,8 +192,8 @@ pub fn print(group: &str, rows: &[Row]) {
             note = row.note;
             println!("\n# {note}");
             println!(
-                "{:<44} {:>14} {:>14} {:>8}  peers (ratio)",
-                "name", "value", "limit", "ratio"
+                "{:<44} {:>14} {:>14} {:>8} {:>11}  peers (ratio)",
+                "name", "value", "limit", "ratio", "quartiles"
             );
         }
         let number = |value: f64| format!("{value:.3} {}", row.unit);
@@ -166,13 +201,16 @@ pub fn print(group: &str, rows: &[Row]) {
         let ratio = row
             .ratio_to_limit
             .map_or("-".into(), |ratio| format!("{ratio:.2}"));
+        let spread = row
+            .spread
+            .map_or("-".into(), |[low, high]| format!("{low:.2}-{high:.2}"));
         let peers = row
             .peers
             .iter()
             .map(|(name, ratio)| format!("{name} {ratio:.2}"));
         let peers = peers.collect::<Vec<_>>().join(", ");
         println!(
-            "{:<44} {:>14} {limit:>14} {ratio:>8}  {peers}",
+            "{:<44} {:>14} {limit:>14} {ratio:>8} {spread:>11}  {peers}",
             row.name,
             number(row.value)
         );

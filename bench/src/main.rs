@@ -17,21 +17,25 @@ mod dirty;
 mod firecracker;
 mod guest;
 mod harness;
+mod journal;
 mod machine;
 mod peers;
 mod place;
 mod resident;
 mod restore;
+mod wal;
 
 /// A group of measurements, in the order in which they are run.
 type Group = (&'static str, fn(&Place) -> Result<Vec<Row>>);
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 7] = [
     ("capture", capture::run),
     ("restore", restore::run),
     ("diff", diff::run),
     ("dirty", dirty::run),
     ("demo", demo::run),
+    ("wal", wal::run),
+    ("journal", journal::run),
 ];
 
 fn main() -> ExitCode {

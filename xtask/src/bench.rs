@@ -6,8 +6,17 @@ use anyhow::Result;
 use crate::exec;
 use crate::tree::Tree;
 
+/// Benchmarks that are held against other logs, whose building takes minutes.
+const WITH_LOGS: [&str; 2] = ["wal", "journal"];
+
 /// Builds and runs it, with these arguments.
 pub fn run(tree: &Tree, args: &[String]) -> Result<bool> {
-    let build = "run --release --manifest-path bench/Cargo.toml --target-dir target/bench --";
-    exec::shown(exec::cargo(tree, build).args(args))
+    let build = "run --release --manifest-path bench/Cargo.toml --target-dir target/bench";
+    let mut cargo = exec::cargo(tree, build);
+    let mut names = args.iter().filter(|arg| !arg.starts_with('-')).peekable();
+    let all = names.peek().is_none();
+    if all || names.any(|name| WITH_LOGS.contains(&name.as_str())) {
+        cargo.args(["--features", "wal-peers"]);
+    }
+    exec::shown(cargo.arg("--").args(args))
 }
