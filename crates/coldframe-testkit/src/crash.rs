@@ -2,11 +2,18 @@
 //!
 //! The model: bytes written before a sync that returned are there, whole; of each write after it
 //! any of its sectors may be there or not, in any combination, and an absent one shows what was
-//! there before, zeros, or rubbish. Bytes that no unsynced write covers are never harmed: a sector
-//! is rewritten whole or not at all. Lengths are lost like writes.
+//! there before, zeros, or rubbish; one may end in the middle. Bytes that no unsynced write covers
+//! are never harmed: a sector is rewritten whole or not at all. Lengths are lost like writes.
+//! Normative text: `specs/crash.md`.
 
+mod cuts;
 mod dir;
+mod explore;
+mod fates;
 mod states;
+mod violation;
+
+use std::fmt;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,8 +21,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use coldframe_storage::{MemStorage, Storage, StorageError};
 use coldframe_units::{ByteLen, FileOffset};
 
+pub use cuts::Cuts;
 pub use dir::CrashDir;
+pub use explore::{Explored, ITERS, SEED, World, explore, find, planted, setting};
 pub use states::CrashStates;
+pub use violation::{PowerCut, Violation};
 
 /// The sector of most disks, in bytes.
 pub const SECTOR_512: usize = 512;
@@ -36,6 +46,18 @@ pub enum Op {
     SetLen(u64),
     /// [`Storage::sync_data`].
     Sync,
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { offset, bytes } => {
+                write!(f, "write {} bytes at {offset:#x}", bytes.len())
+            }
+            Self::SetLen(len) => write!(f, "set length {len}"),
+            Self::Sync => f.write_str("sync"),
+        }
+    }
 }
 
 /// A file that remembers all that was done to it, and what of that a power cut may leave.

@@ -26,5 +26,6 @@ pub mod golden;
 pub mod hostile;
 pub mod hv;
 pub mod hvf;
+pub mod report;
 pub mod require;
 pub mod rng;

@@ -1,20 +1,8 @@
-//! Enumeration of the images that a power cut may leave.
+//! Enumeration of the images that a power cut may leave of one file.
 
 use crate::crash::Op;
+use crate::crash::fates::{Fate, Fates, Kind};
 use crate::rng::Rng;
-
-/// Up to this many unsynced sectors all combinations are tried.
-const EXHAUSTIVE_PIECES: u32 = 12;
-
-/// What an unsynced sector that did not get to the disk shows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fill {
-    Old,
-    Zeros,
-    Rubbish,
-}
-
-const FILLS: [Fill; 3] = [Fill::Old, Fill::Zeros, Fill::Rubbish];
 
 #[derive(Clone, Debug)]
 enum Piece {
@@ -27,10 +15,9 @@ enum Piece {
 pub struct CrashStates {
     durable: Vec<u8>,
     pieces: Vec<Piece>,
-    rng: Rng,
-    next: usize,
-    budget: usize,
-    exhaustive: bool,
+    // The operation that each piece is of.
+    owners: Vec<usize>,
+    fates: Fates,
 }
 
 impl CrashStates {
@@ -42,49 +29,82 @@ impl CrashStates {
         budget: usize,
     ) -> Self {
         let synced = past.iter().rposition(|op| *op == Op::Sync);
-        let (kept, pending) = past.split_at(synced.map_or(0, |last| last + 1));
+        let first = synced.map_or(0, |last| last + 1);
+        let (kept, pending) = past.split_at(first);
         let mut durable = initial;
         for piece in kept.iter().flat_map(|op| pieces(op, usize::MAX)) {
             apply(&mut durable, &piece);
         }
-        let pieces: Vec<Piece> = pending.iter().flat_map(|op| pieces(op, sector)).collect();
-        let few = pieces.len() <= EXHAUSTIVE_PIECES as usize;
-        let all = if few { 3 << pieces.len() } else { usize::MAX };
+        let numbered = pending.iter().enumerate();
+        let (owners, pieces): (Vec<usize>, Vec<Piece>) = numbered
+            .flat_map(|(number, op)| {
+                let pieces = pieces(op, sector).into_iter();
+                pieces.map(move |piece| (first + number, piece))
+            })
+            .unzip();
+        let kinds = pieces.iter().map(|piece| match piece {
+            Piece::Write { bytes, .. } => Kind::Data(bytes.len()),
+            Piece::SetLen(_) => Kind::Attribute,
+        });
+        let fates = Fates::new(kinds.collect(), seed, budget);
         Self {
             durable,
             pieces,
-            rng: Rng::new(seed),
-            next: 0,
-            budget: budget.min(all),
-            exhaustive: all <= budget,
+            owners,
+            fates,
         }
     }
 
-    /// Whether every possible image is among them.
+    /// Whether every combination of whole sectors is among them.
     #[must_use]
     pub const fn is_exhaustive(&self) -> bool {
-        self.exhaustive
+        self.fates.is_exhaustive()
     }
 
-    /// Which pieces got to the disk in image number `index`.
-    fn choice(&mut self, index: usize) -> Vec<bool> {
-        let count = self.pieces.len();
-        if self.exhaustive {
-            let mask = index / FILLS.len();
-            return (0..count).map(|piece| mask >> piece & 1 == 1).collect();
+    /// The fates of the unsynced pieces in the next image.
+    pub(crate) fn next_fates(&mut self) -> Option<Vec<Fate>> {
+        self.fates.next()
+    }
+
+    /// The image that these fates leave.
+    pub(crate) fn image(&self, fates: &[Fate]) -> Vec<u8> {
+        let mut image = self.durable.clone();
+        for (piece, fate) in self.pieces.iter().zip(fates) {
+            match piece {
+                Piece::SetLen(_) if *fate == Fate::Written => apply(&mut image, piece),
+                Piece::SetLen(_) => {}
+                Piece::Write { offset, bytes } => {
+                    // Beyond the end there is nothing yet to show.
+                    let room = image.len().saturating_sub(*offset);
+                    let left = left_by(*fate, bytes, room);
+                    let offset = *offset;
+                    apply(
+                        &mut image,
+                        &Piece::Write {
+                            offset,
+                            bytes: left,
+                        },
+                    );
+                }
+            }
         }
-        let last = count.saturating_sub(1);
-        (0..count)
-            .map(|piece| match index / FILLS.len() {
-                0 => false,
-                1 => true,
-                2 => piece == last,
-                3 => piece != last,
-                4 => piece != 0,
-                5 => piece == 0,
-                _ => self.rng.below(2) == 1,
-            })
-            .collect()
+        image
+    }
+
+    /// What got lost, a line for each piece.
+    pub(crate) fn losses(&self, fates: &[Fate]) -> Vec<String> {
+        let mut losses = Vec::new();
+        for ((piece, owner), fate) in self.pieces.iter().zip(&self.owners).zip(fates) {
+            if *fate == Fate::Written {
+                continue;
+            }
+            let what = match piece {
+                Piece::Write { offset, bytes } => format!("{} bytes at {offset:#x}", bytes.len()),
+                Piece::SetLen(len) => format!("length {len}"),
+            };
+            losses.push(format!("of operation {owner}: {what}: {fate:?}"));
+        }
+        losses
     }
 }
 
@@ -92,32 +112,22 @@ impl Iterator for CrashStates {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        if self.next >= self.budget {
-            return None;
-        }
-        let fill = FILLS[self.next % FILLS.len()];
-        let choice = self.choice(self.next);
-        self.next += 1;
-        let mut image = self.durable.clone();
-        for (piece, written) in self.pieces.iter().zip(choice) {
-            match (piece, written, fill) {
-                (_, true, _) => apply(&mut image, piece),
-                (Piece::SetLen(_), false, _) | (_, false, Fill::Old) => {}
-                (Piece::Write { offset, bytes }, false, fill) => {
-                    let mut bytes = vec![0; bytes.len()];
-                    if fill == Fill::Rubbish {
-                        self.rng.fill(&mut bytes);
-                    }
-                    // Beyond the end there is nothing yet to show.
-                    let room = image.len().saturating_sub(*offset);
-                    bytes.truncate(room);
-                    let offset = *offset;
-                    apply(&mut image, &Piece::Write { offset, bytes });
-                }
-            }
-        }
-        Some(image)
+        let fates = self.fates.next()?;
+        Some(self.image(&fates))
     }
+}
+
+/// What stands where `bytes` were written, with `room` bytes to the end of the file.
+pub(crate) fn left_by(fate: Fate, bytes: &[u8], room: usize) -> Vec<u8> {
+    let mut left = match fate {
+        Fate::Written => return bytes.to_vec(),
+        Fate::Short(len) => return bytes[..len].to_vec(),
+        Fate::Old => Vec::new(),
+        Fate::Zeros => vec![0; bytes.len()],
+        Fate::Rubbish(seed) => Rng::new(seed).bytes(bytes.len()),
+    };
+    left.truncate(room);
+    left
 }
 
 /// An operation cut where sectors meet.
@@ -126,20 +136,29 @@ fn pieces(op: &Op, sector: usize) -> Vec<Piece> {
         Op::Sync => Vec::new(),
         Op::SetLen(len) => vec![Piece::SetLen(usize::try_from(*len).unwrap_or(usize::MAX))],
         Op::Write { offset, bytes } => {
-            let mut offset = usize::try_from(*offset).unwrap_or(usize::MAX);
-            let mut rest = bytes.as_slice();
-            let mut pieces = Vec::new();
-            while !rest.is_empty() {
-                let room = (sector - offset % sector).min(rest.len());
-                let (piece, behind) = rest.split_at(room);
-                let bytes = piece.to_vec();
-                pieces.push(Piece::Write { offset, bytes });
-                offset += room;
-                rest = behind;
-            }
-            pieces
+            let offset = usize::try_from(*offset).unwrap_or(usize::MAX);
+            let cut = by_sector(offset, bytes, sector);
+            let piece = |(offset, bytes): (usize, &[u8])| Piece::Write {
+                offset,
+                bytes: bytes.to_vec(),
+            };
+            cut.into_iter().map(piece).collect()
         }
     }
+}
+
+/// Bytes at an offset, cut where sectors meet.
+pub(crate) fn by_sector(mut offset: usize, bytes: &[u8], sector: usize) -> Vec<(usize, &[u8])> {
+    let mut rest = bytes;
+    let mut cut = Vec::new();
+    while !rest.is_empty() {
+        let room = (sector - offset % sector).min(rest.len());
+        let (piece, behind) = rest.split_at(room);
+        cut.push((offset, piece));
+        offset += room;
+        rest = behind;
+    }
+    cut
 }
 
 fn apply(image: &mut Vec<u8>, piece: &Piece) {

@@ -72,7 +72,8 @@ fn few_sectors_are_tried_in_all_ways_and_many_within_the_budget() {
     write(&storage, 0, &[1; 2048]);
     let few = storage.crash_states(SECTOR_512, 1, 1000);
     assert!(few.is_exhaustive());
-    assert_eq!(few.count(), 3 * 16);
+    // All combinations with three fills, and some that end in the middle of a sector.
+    assert_eq!(few.count(), 3 * 16 + 8);
     write(&storage, 2048, &[1; 60 * 512]);
     let many = storage.crash_states(SECTOR_512, 1, 1000);
     assert!(!many.is_exhaustive());

@@ -1,0 +1,124 @@
+//! The power cuts of one run of a workload.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::crash::fates::Fate;
+use crate::crash::violation::{PowerCut, attempt, message_of};
+use crate::crash::{CrashStorage, SECTOR_4K, SECTOR_512};
+
+/// Cuts the power, counts the states, and stops at the first that is wrong.
+#[derive(Debug)]
+pub struct Cuts {
+    seed: u64,
+    per_moment: usize,
+    left: u64,
+    states: u64,
+}
+
+/// Something wrong, on its way to who asked.
+pub(crate) struct Found {
+    pub cut: Option<PowerCut>,
+    pub message: String,
+}
+
+impl Cuts {
+    pub(crate) const fn new(seed: u64, per_moment: usize, left: u64) -> Self {
+        Self {
+            seed,
+            per_moment,
+            left,
+            states: 0,
+        }
+    }
+
+    /// How many states were checked so far.
+    #[must_use]
+    pub const fn states(&self) -> u64 {
+        self.states
+    }
+
+    /// A seed for what the workload itself needs.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Cuts the power after the first `moment` operations on `storage`, and has each image that may
+    /// be left checked, once.
+    pub fn file(
+        &mut self,
+        storage: &CrashStorage,
+        moment: usize,
+        check: &mut dyn FnMut(Vec<u8>),
+    ) {
+        let history = storage.history();
+        let operations = &history[..moment.min(history.len())];
+        let mut seen = HashSet::new();
+        for sector in [SECTOR_512, SECTOR_4K] {
+            let seed = self.seed ^ (moment as u64) << 1 ^ u64::from(sector == SECTOR_4K);
+            let mut states = storage.crash_states_at(moment, sector, seed, self.per_moment);
+            while let Some(fates) = states.next_fates() {
+                let image = states.image(&fates);
+                if !seen.insert(hash(&image)) {
+                    continue;
+                }
+                if !self.take() {
+                    return;
+                }
+                let wrong = |fates: &[Fate]| attempt(|| check(states.image(fates))).err();
+                judge(fates, wrong, |fates| PowerCut {
+                    operations: operations.iter().map(ToString::to_string).collect(),
+                    losses: states.losses(fates),
+                });
+            }
+        }
+    }
+
+    /// One state more, unless there were enough.
+    fn take(&mut self) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        self.states += 1;
+        true
+    }
+}
+
+fn hash(image: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    image.hash(&mut hasher);
+    hasher.finish()
+}
+
+type Panic = Box<dyn std::any::Any + Send>;
+
+/// Goes on if nothing is wrong; else finds out which losses it takes, and unwinds.
+fn judge(
+    mut fates: Vec<Fate>,
+    mut wrong: impl FnMut(&[Fate]) -> Option<Panic>,
+    cut: impl FnOnce(&[Fate]) -> PowerCut,
+) {
+    let Some(mut panic) = wrong(&fates) else {
+        return;
+    };
+    let mut message = message_of(&*panic);
+    for piece in 0..fates.len() {
+        for kinder in [Fate::Written, Fate::Old] {
+            let was = fates[piece];
+            if was == Fate::Written || was == kinder {
+                break;
+            }
+            fates[piece] = kinder;
+            if let Some(again) = wrong(&fates) {
+                panic = again;
+                message = message_of(&*panic);
+            } else {
+                fates[piece] = was;
+            }
+        }
+    }
+    let cut = Some(cut(&fates));
+    std::panic::resume_unwind(Box::new(Found { cut, message }))
+}
