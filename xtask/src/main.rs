@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod compat;
+mod crash;
 mod exec;
 mod findings;
 mod fuzz;
@@ -88,6 +89,18 @@ enum Command {
         #[arg(long, requires = "target")]
         repro: Option<std::path::PathBuf>,
     },
+    /// Cut the power everywhere in every crash scenario; kill writers if asked to.
+    Crash {
+        /// Where the workloads are drawn from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// States to check in each scenario.
+        #[arg(long, default_value_t = 10_000)]
+        iters: u64,
+        /// Kill each writer so often, on real files.
+        #[arg(long)]
+        kills: Option<u64>,
+    },
     /// List unsafe code by file, and compare with xtask/unsafe.snapshot.
     Unsafe {
         /// Accept what is printed: a second reader must agree.
@@ -138,6 +151,9 @@ fn run(command: Command) -> Result<bool> {
             secs,
             repro,
         } => fuzz::run(&tree, target.as_deref(), secs, repro.as_deref()),
+        Command::Crash { seed, iters, kills } => {
+            crash::run(&tree, &crash::Extent { seed, iters, kills })
+        }
         Command::Unsafe { bless: true } => unsafe_code::bless(&tree),
         Command::Unsafe { bless: false } => {
             print!("{}", unsafe_code::render(&tree)?);

@@ -5,7 +5,7 @@ use crate::exec::Done;
 use crate::findings::Findings;
 use crate::source::Source;
 use crate::tree::Tree;
-use crate::{layers, layout, markdown, spec, tidy, toolchain, unsafe_code, verdict};
+use crate::{crash, layers, layout, markdown, spec, tidy, toolchain, unsafe_code, verdict};
 
 #[track_caller]
 fn holds(check: fn(&Tree) -> anyhow::Result<Findings>) {
@@ -112,4 +112,20 @@ fn tables_keep_their_lines() {
         tables[0].rows,
         [(5, vec!["0".to_owned(), "`c`".to_owned()])]
     );
+}
+
+#[test]
+fn a_violation_and_a_missed_bug_are_no_clean_summary() {
+    let sound = "CRASH\ta\tok\t100\t2\t1500\nPLANTED\tb\tfound\t3\t20\n";
+    let clean = crash::summarise(sound);
+    assert!(clean.is_clean, "{}", clean.text);
+    assert!(clean.text.contains("100 states, 0 violations"));
+    for bad in [
+        "CRASH\tc\tviolation\t0\t0\t9\tseed 1\\nthen\n",
+        "PLANTED\td\tmissed\t0\t5\n",
+        "nonsense\n",
+    ] {
+        assert!(!crash::summarise(&format!("{sound}{bad}")).is_clean, "{bad}");
+    }
+    assert!(!crash::summarise("").is_clean);
 }

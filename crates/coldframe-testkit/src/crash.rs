@@ -6,11 +6,19 @@
 //! are never harmed: a sector is rewritten whole or not at all. Lengths are lost like writes.
 //! Normative text: `specs/crash.md`.
 
+mod content;
 mod cuts;
 mod dir;
 mod explore;
 mod fates;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod hooks;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod recording;
 mod states;
+mod timeline;
+mod trace;
+mod trees;
 mod violation;
 
 use std::fmt;
@@ -24,7 +32,11 @@ use coldframe_units::{ByteLen, FileOffset};
 pub use cuts::Cuts;
 pub use dir::CrashDir;
 pub use explore::{Explored, ITERS, SEED, World, explore, find, planted, setting};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub use recording::{HostCall, HostFault, Recording};
 pub use states::CrashStates;
+pub use timeline::Timeline;
+pub use trace::{HostOp, NodeId, Trace, Tree};
 pub use violation::{PowerCut, Violation};
 
 /// The sector of most disks, in bytes.
@@ -60,12 +72,16 @@ impl fmt::Display for Op {
     }
 }
 
+/// Whether a sync after these operations is said to be done and is not: a planted bug.
+pub type Drops = fn(&[Op]) -> bool;
+
 /// A file that remembers all that was done to it, and what of that a power cut may leave.
 #[derive(Debug)]
 pub struct CrashStorage {
     initial: Vec<u8>,
     now: MemStorage,
     ops: Mutex<Vec<Op>>,
+    drops: Option<Drops>,
 }
 
 impl CrashStorage {
@@ -76,6 +92,16 @@ impl CrashStorage {
             now: MemStorage::from_vec(initial.clone()),
             initial,
             ops: Mutex::new(Vec::new()),
+            drops: None,
+        }
+    }
+
+    /// The same, with syncs that are no syncs.
+    #[must_use]
+    pub fn lying(initial: Vec<u8>, drops: Option<Drops>) -> Self {
+        Self {
+            drops,
+            ..Self::new(initial)
         }
     }
 
@@ -153,7 +179,10 @@ impl Storage for CrashStorage {
     }
 
     fn sync_data(&self) -> Result<(), StorageError> {
-        self.ops().push(Op::Sync);
+        let mut ops = self.ops();
+        if !self.drops.is_some_and(|drops| drops(&ops)) {
+            ops.push(Op::Sync);
+        }
         Ok(())
     }
 

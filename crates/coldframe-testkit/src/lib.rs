@@ -26,6 +26,8 @@ pub mod golden;
 pub mod hostile;
 pub mod hv;
 pub mod hvf;
+pub mod kills;
 pub mod report;
 pub mod require;
 pub mod rng;
+pub mod scratch;

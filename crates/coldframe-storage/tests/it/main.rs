@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+mod crash;
 mod error;
+mod interrupted;
 mod model;
 mod publish;
 mod publish_dir;

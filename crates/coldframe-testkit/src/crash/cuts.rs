@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 
 use crate::crash::fates::Fate;
 use crate::crash::violation::{PowerCut, attempt, message_of};
-use crate::crash::{CrashStorage, SECTOR_4K, SECTOR_512};
+use crate::crash::trees::TreeStates;
+use crate::crash::{CrashStorage, SECTOR_4K, SECTOR_512, Trace, Tree};
+use crate::scratch;
 
 /// Cuts the power, counts the states, and stops at the first that is wrong.
 #[derive(Debug)]
@@ -75,6 +78,34 @@ impl Cuts {
         }
     }
 
+    /// Cuts the power after the first `moment` calls of `trace`, and has each directory that may be
+    /// left checked, once; `check` may do with it what it likes.
+    ///
+    /// # Panics
+    /// If there is no room for the directory.
+    pub fn tree(&mut self, trace: &Trace, moment: usize, check: &mut dyn FnMut(&Path)) {
+        let operations = &trace.ops[..moment.min(trace.ops.len())];
+        let mut seen = HashSet::new();
+        for sector in [SECTOR_512, SECTOR_4K] {
+            let seed = self.seed ^ (moment as u64) << 1 ^ u64::from(sector == SECTOR_4K);
+            let mut states = TreeStates::new(trace, moment, sector, seed, self.per_moment);
+            while let Some(fates) = states.next_fates() {
+                let tree = states.tree(&fates);
+                if !seen.insert(hash(&tree)) {
+                    continue;
+                }
+                if !self.take() {
+                    return;
+                }
+                let wrong = |fates: &[Fate]| attempt(|| lay_out(&states.tree(fates), check)).err();
+                judge(fates, wrong, |fates| PowerCut {
+                    operations: operations.iter().map(|op| trace.describe(op)).collect(),
+                    losses: states.losses(fates),
+                });
+            }
+        }
+    }
+
     /// One state more, unless there were enough.
     fn take(&mut self) -> bool {
         if self.left == 0 {
@@ -90,6 +121,13 @@ fn hash(image: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     image.hash(&mut hasher);
     hasher.finish()
+}
+
+fn lay_out(tree: &Tree, check: &mut dyn FnMut(&Path)) {
+    let root = scratch::dir();
+    let made = tree.lay_out(root.path());
+    made.expect("there is room for the directory");
+    check(root.path());
 }
 
 type Panic = Box<dyn std::any::Any + Send>;

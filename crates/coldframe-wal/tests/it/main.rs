@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod journal;
+mod kill;
 mod ring;
 
 #[global_allocator]

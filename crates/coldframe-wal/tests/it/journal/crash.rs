@@ -2,125 +2,39 @@
 
 use std::sync::Arc;
 
-use coldframe_testkit::crash::{CrashStorage, SECTOR_4K, SECTOR_512};
-use coldframe_testkit::rng::Rng;
+use coldframe_testkit::crash::{CrashStorage, HostOp, Op, SECTOR_512, Trace, explore, planted};
 use coldframe_units::ByteLen;
-use coldframe_wal::journal::{Batch, Durability, JournalOptions};
+use coldframe_wal::journal::Durability;
 
-use super::sample::{Blob, Note, Writer, note, notes_in, options, reopen};
-
-/// What was durable at a moment: operations so far, and notes flushed by then.
-struct Moment {
-    operations: usize,
-    flushed: u64,
-}
-
-fn run(seed: u64, options: JournalOptions) -> (Arc<CrashStorage>, Vec<Moment>, Vec<Vec<u64>>) {
-    let storage = Arc::new(CrashStorage::new(Vec::new()));
-    let mut writer = Writer::create_in(storage.clone(), options).unwrap();
-    let (mut rng, mut next) = (Rng::new(seed), 0);
-    let mut moments = Vec::new();
-    let mut batches = Vec::new();
-    for _ in 0..12 {
-        match rng.below(4) {
-            0 => {
-                let mut batch = Batch::new();
-                let count = rng.below(4) + 2;
-                for _ in 0..count {
-                    batch.push(&note(next)).unwrap();
-                    next += 1;
-                }
-                batches.push((next - count..next).collect());
-                writer.commit(&batch).unwrap();
-            }
-            1 => {
-                let bytes = rng.bytes(700);
-                writer.append(&Blob { bytes }).unwrap();
-            }
-            _ => {
-                writer.append(&note(next)).unwrap();
-                next += 1;
-            }
-        }
-        let mut flushed = moments.last().map_or(0, |moment: &Moment| moment.flushed);
-        moments.push(Moment {
-            operations: storage.operations() - 1,
-            flushed,
-        });
-        if options.durability == Durability::Each || rng.below(3) == 0 {
-            writer.flush().unwrap();
-            flushed = next;
-        }
-        moments.push(Moment {
-            operations: storage.operations(),
-            flushed,
-        });
-    }
-    (storage, moments, batches)
-}
-
-fn check(seed: u64, options: JournalOptions) {
-    let (storage, moments, batches) = run(seed, options);
-    for moment in &moments {
-        for sector in [SECTOR_512, SECTOR_4K] {
-            for image in storage.crash_states_at(moment.operations, sector, seed, 24) {
-                check_image(&image, moment.flushed, &batches);
-            }
-        }
-    }
-}
-
-fn check_image(image: &[u8], flushed: u64, batches: &[Vec<u64>]) {
-    let (found, end) = notes_in(image);
-    let count = found.len() as u64;
-    assert_eq!(found, (0..count).collect::<Vec<_>>(), "not a prefix");
-    assert!(
-        count >= flushed,
-        "{flushed} were flushed, {count} are there: {end}"
-    );
-    assert!(end.is_clean() || end.is_torn(), "{end}");
-    for batch in batches {
-        let there = batch.iter().filter(|at| **at < count).count();
-        assert!(there == 0 || there == batch.len(), "half a batch");
-    }
-    // Recovery is repeatable, and what is appended after it is visible.
-    let (again, mut writer, _) = reopen(image).unwrap();
-    writer.append(&note(count)).unwrap();
-    writer.flush().unwrap();
-    let (found, end) = notes_in(&again.to_vec());
-    assert_eq!(found.len() as u64, count + 1);
-    assert!(end.is_clean(), "{end}");
-    assert_eq!(
-        writer.entries(),
-        reopen(&again.to_vec()).unwrap().1.entries()
-    );
-}
+use super::sample::{Note, Writer, note, notes, notes_in, options};
+use super::world::{Journal, JournalFile};
 
 // Spec: JRNL-5, JRNL-16
 #[test]
 fn power_cut_leaves_what_was_flushed() {
-    for seed in 0..12 {
-        check(seed, options());
-    }
+    explore("journal, flush", 4000, &Journal::new(None));
 }
 
 // Spec: JRNL-15, JRNL-16
 #[test]
 fn power_cut_leaves_what_was_flushed_into_zeros_written_ahead() {
-    let mut options = options();
-    options.preallocate = ByteLen::new(2048);
-    for seed in 20..28 {
-        check(seed, options);
-    }
-    options.durability = Durability::Each;
-    check(40, options);
+    let mut world = Journal::new(None);
+    world.options.preallocate = ByteLen::new(2048);
+    explore("journal, zeros ahead", 4000, &world);
+    world.options.durability = Durability::Each;
+    explore("journal, zeros ahead, sync each", 2000, &world);
+}
+
+// Spec: JRNL-17
+#[test]
+fn power_cut_leaves_the_file_before_a_compaction_or_behind_it() {
+    explore("journal, file and compaction", 2000, &JournalFile { plant: |_| () });
 }
 
 // Spec: JRNL-5
 #[test]
 fn power_cut_during_recovery_is_recovered_from() {
-    let (storage, _, _) = run(3, options());
-    let bytes = storage.image();
+    let bytes = notes(9, false).0;
     for cut in (bytes.len() - 300)..bytes.len() {
         let torn = Arc::new(CrashStorage::new(bytes[..cut].to_vec()));
         let before = notes_in(&bytes[..cut]).0;
@@ -139,4 +53,25 @@ fn power_cut_during_recovery_is_recovered_from() {
 #[test]
 fn notes_of_the_sample_differ() {
     assert_ne!(note(1), Note { at: 1, ..note(2) });
+}
+
+#[test]
+fn planted_a_flush_that_is_none_is_found() {
+    planted("journal: flush without a sync", 20_000, &Journal::new(Some(|_| true)));
+}
+
+#[test]
+fn planted_records_behind_a_header_that_is_not_durable_are_found() {
+    // The first sync of all is that of the header.
+    let lie: fn(&[Op]) -> bool = |ops| ops.len() == 1;
+    let world = Journal::new(Some(lie));
+    planted("journal: records before the header is durable", 50_000, &world);
+}
+
+#[test]
+fn planted_a_compaction_that_is_renamed_before_it_is_synced_is_found() {
+    let plant = |trace: &mut Trace| {
+        trace.leave_out(|_, op| matches!(op, HostOp::Sync { node, .. } if *node != 0));
+    };
+    planted("journal: no sync before the rename", 20_000, &JournalFile { plant });
 }

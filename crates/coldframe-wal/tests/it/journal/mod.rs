@@ -12,4 +12,5 @@ mod fuzz;
 mod golden;
 mod memory;
 mod model;
-mod sample;
+pub mod sample;
+mod world;

@@ -11,5 +11,6 @@ mod fuzz;
 mod group;
 mod model;
 mod predecessor;
-mod sample;
+pub mod sample;
 mod tail;
+mod world;

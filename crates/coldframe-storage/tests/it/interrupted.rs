@@ -1,0 +1,79 @@
+//! Calls of the host that are interrupted, or do less than they were asked to.
+
+use coldframe_storage::{FileStorage, RawPart, Storage};
+use coldframe_testkit::crash::{HostCall, HostFault, Recording};
+use coldframe_testkit::rng::Rng;
+use coldframe_testkit::scratch;
+use coldframe_units::FileOffset;
+
+const EINTR: i32 = 4;
+const EIO: i32 = 5;
+
+/// Orders faults for the next calls of a kind, one after the other.
+fn order(recording: &Recording, call: HostCall, faults: &[HostFault]) {
+    let next = recording.calls(call);
+    for (nth, fault) in (next..).zip(faults) {
+        recording.inject(call, nth, *fault);
+    }
+}
+
+const ROUGH: [HostFault; 6] = [
+    HostFault::Errno(EINTR),
+    HostFault::Short(1),
+    HostFault::Errno(EINTR),
+    HostFault::Errno(EINTR),
+    HostFault::Short(300),
+    HostFault::Short(7),
+];
+
+#[test]
+fn short_and_interrupted_calls_are_continued() {
+    let dir = scratch::dir();
+    let recording = Recording::start(dir.path());
+    let file = FileStorage::create(&dir.path().join("file")).unwrap();
+    let bytes = Rng::new(1).bytes(1000);
+    let at = FileOffset::new(3);
+
+    order(&recording, HostCall::Write, &ROUGH);
+    file.write_at(at, &bytes).unwrap();
+    assert_eq!(recording.calls(HostCall::Write), ROUGH.len() as u64 + 1);
+
+    order(&recording, HostCall::Read, &ROUGH);
+    let before = recording.calls(HostCall::Read);
+    let mut found = vec![0; 1000];
+    file.read_at(at, &mut found).unwrap();
+    assert_eq!(recording.calls(HostCall::Read) - before, ROUGH.len() as u64 + 1);
+    assert_eq!(found, bytes);
+
+    order(&recording, HostCall::Write, &ROUGH);
+    let turned: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+    let parts = [RawPart::from(&turned[..400]), RawPart::from(&turned[400..])];
+    file.write_raw_at(at, &parts).unwrap();
+    file.read_at(at, &mut found).unwrap();
+    assert_eq!(found, turned);
+    // What was seen of all this is what is there.
+    assert!(recording.trace().operations() > 10);
+}
+
+#[test]
+fn an_error_of_the_host_is_told_and_a_sync_that_failed_is_none() {
+    let dir = scratch::dir();
+    let recording = Recording::start(dir.path());
+    let file = FileStorage::create(&dir.path().join("file")).unwrap();
+    let before = recording.operations();
+    for call in [HostCall::Read, HostCall::Write, HostCall::Sync] {
+        order(&recording, call, &[HostFault::Errno(EIO)]);
+        let error = match call {
+            HostCall::Read => file.read_at(FileOffset::ZERO, &mut [0; 4]),
+            HostCall::Write => file.write_at(FileOffset::ZERO, b"abcd"),
+            HostCall::Sync => file.sync_data(),
+        };
+        let error = error.unwrap_err();
+        let source = std::error::Error::source(&error).unwrap();
+        let source: &std::io::Error = source.downcast_ref().unwrap();
+        assert_eq!(source.raw_os_error(), Some(EIO), "{call:?}");
+    }
+    assert_eq!(recording.operations(), before, "nothing of it happened");
+    order(&recording, HostCall::Sync, &[HostFault::Errno(EINTR)]);
+    file.sync_data().unwrap();
+}

@@ -1,0 +1,99 @@
+//! Loops that kill a process at random moments, and look at what it left.
+//!
+//! The process is the test binary itself, which runs one test with a variable in its environment
+//! that makes it work until it is killed. It says on stdout what it has begun and what was
+//! acknowledged, a line each; a line that was cut off does not count.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::crash::setting;
+use crate::report;
+use crate::rng::Rng;
+
+/// The variable with the number of kills.
+pub const KILLS: &str = "COLDFRAME_KILLS";
+/// The variable that tells the process where to work.
+const INNER: &str = "COLDFRAME_KILLED_IN";
+
+/// Where to work, if this process is the one to be killed.
+#[must_use]
+pub fn work_place() -> Option<PathBuf> {
+    std::env::var_os(INNER).map(PathBuf::from)
+}
+
+/// Says a line at once.
+///
+/// # Panics
+/// If nobody listens any more.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let said = writeln!(out, "kill: {line}").and_then(|()| out.flush());
+    said.expect("someone listens");
+}
+
+/// Kills a process `kills` times, or as often as [`KILLS`] says, within `longest` of its first
+/// word; after each, `check` gets the number of the round and what was said.
+///
+/// # Panics
+/// If `check` does, or the process dies of something else.
+pub fn rounds(
+    name: &str,
+    test: &str,
+    place: &Path,
+    kills: u64,
+    longest: Duration,
+    mut check: impl FnMut(u64, &[String]),
+) {
+    let kills = setting(KILLS, kills);
+    let started = Instant::now();
+    let mut rng = Rng::new(9);
+    for round in 0..kills {
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        let said = run_and_kill(test, place.as_os_str(), Duration::from_micros(rng.below(micros)));
+        check(round, &said);
+    }
+    let millis = started.elapsed().as_millis();
+    report::line(&format!("KILLS\t{name}\tok\t{kills}\t{millis}"));
+}
+
+fn start(test: &str, place: &OsStr) -> Child {
+    let program = std::env::current_exe().expect("this program has a path");
+    Command::new(program)
+        .args(["--exact", "--nocapture", test])
+        .env(INNER, place)
+        .env_remove(report::REPORT)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("this program can be started")
+}
+
+fn run_and_kill(test: &str, place: &OsStr, time: Duration) -> Vec<String> {
+    let mut child = start(test, place);
+    let stdout = child.stdout.take().expect("it is piped");
+    // Read all the time: a full pipe would stop the process at the same place always.
+    let reader = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let mut lines = BufReader::new(stdout);
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+            if let (Some((_, text)), true) = (line.split_once("kill: "), line.ends_with('\n')) {
+                said.push(text.trim_end().to_owned());
+            }
+            line.clear();
+        }
+        said
+    });
+    std::thread::sleep(time);
+    // Whoever is done before that has failed: it was to work until it is killed.
+    let is_alive = child.try_wait().expect("it can be asked").is_none();
+    child.kill().expect("it can be killed");
+    child.wait().expect("it is ours");
+    let said = reader.join().expect("reading does not panic");
+    assert!(is_alive, "the process ended by itself after saying {said:?}");
+    said
+}

@@ -1,0 +1,173 @@
+//! Writers that die at any moment, on real files: what they acknowledged is there, in order, and
+//! nothing was made up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use coldframe_storage::FileStorage;
+use coldframe_testkit::kills;
+use coldframe_testkit::rng::Rng;
+use coldframe_wal::journal::{Batch, JournalOptions};
+use coldframe_wal::ring::{RingError, RingWal};
+use coldframe_wal::{RingOptions, Sequence};
+
+use crate::journal::sample::{Writer, note, notes_in};
+use crate::ring::sample::{payload, records, region};
+
+/// Cheap enough for every run of the tests; `cargo xtask crash --kills 500` does them all.
+const KILLS: u64 = 25;
+/// The longest that a writer lives, its start included.
+const LIFE: Duration = Duration::from_millis(60);
+
+const RING: u64 = 16 * 1024;
+
+fn len_of(sequence: u64) -> usize {
+    Rng::new(sequence).below(700) as usize
+}
+
+fn open_ring(path: &Path) -> RingWal<FileStorage> {
+    let options = RingOptions::SYNC_EACH;
+    if path.exists() {
+        RingWal::open(FileStorage::open(path).unwrap(), region(RING), options).unwrap()
+    } else {
+        RingWal::create(FileStorage::create(path).unwrap(), region(RING), options).unwrap()
+    }
+}
+
+/// Appends for ever; a record says its number, and so does what it is made of.
+fn write_ring(path: &Path) -> ! {
+    let log = open_ring(path);
+    let mut rng = Rng::new(log.last_sequence().get());
+    loop {
+        let next = log.last_sequence().get() + 1;
+        let count = if rng.below(4) == 0 { 1 + rng.below(4) } else { 1 };
+        let batch: Vec<_> = (next..next + count).map(|n| payload(n, len_of(n))).collect();
+        kills::say(&format!("begun {}", next + count - 1));
+        match log.append_batch(&batch) {
+            Ok(_) => kills::say(&format!("done {}", next + count - 1)),
+            Err(RingError::Full { .. }) => {
+                let up_to = next - 1 - rng.below(3).min(log.pending() - 1);
+                kills::say(&format!("released {up_to}"));
+                log.checkpoint(Sequence::new(up_to)).unwrap();
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+/// The last number behind this word, or what it was before.
+fn last(said: &[String], word: &str, before: u64) -> u64 {
+    let numbers = said.iter().filter_map(|line| {
+        let (found, number) = line.split_once(' ')?;
+        (found == word).then(|| number.parse::<u64>().unwrap())
+    });
+    numbers.last().unwrap_or(before)
+}
+
+// Spec: RING-20, RING-36
+#[test]
+fn a_ring_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
+    if let Some(path) = kills::work_place() {
+        write_ring(&path);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    // Made here, so that a kill hits the log at work and not its creation each time.
+    open_ring(&path).close().unwrap();
+    let (mut done, mut released, mut alive) = (0, 0, 0);
+    let test = "kill::a_ring_keeps_what_it_acknowledged_whenever_its_writer_is_killed";
+    kills::rounds("ring", test, &path, KILLS, LIFE, |round, said| {
+        let begun = last(said, "begun", done);
+        released = last(said, "released", released);
+        done = last(said, "done", done);
+        alive += u64::from(!said.is_empty());
+        let log = open_ring(&path);
+        let found = records(&log);
+        let tail = log.stats().checkpointed.get();
+        let newest = tail + found.len() as u64;
+        assert!(tail <= released, "round {round}: {tail} was never released");
+        assert!(newest >= done, "round {round}: {done} were done, {newest} there");
+        assert!(newest <= begun.max(done), "round {round}: {newest} invented");
+        for ((number, bytes), expected) in found.iter().zip(tail + 1..) {
+            assert_eq!(*number, expected, "round {round}");
+            assert!(*bytes == payload(expected, len_of(expected)), "round {round}");
+        }
+        // What is there now is durable: the next writer goes on behind it.
+        done = newest;
+        log.close().unwrap();
+    });
+    assert!(alive > 0, "no writer lived long enough to write");
+    assert!(done > 0);
+}
+
+fn open_journal(path: &Path) -> Writer {
+    let options = JournalOptions::new().unwrap();
+    if path.exists() {
+        Writer::open(path, options).unwrap().0
+    } else {
+        Writer::create(path, options).unwrap()
+    }
+}
+
+/// Appends and flushes for ever, and compacts now and then.
+fn write_journal(path: &Path) -> ! {
+    use coldframe_wal::journal::Scope;
+
+    let mut writer = open_journal(path);
+    let mut next = writer.entries();
+    let mut rng = Rng::new(next);
+    loop {
+        let count = 1 + rng.below(3);
+        kills::say(&format!("begun {}", next + count));
+        let mut batch = Batch::new();
+        for at in next..next + count {
+            batch.push(&note(at)).unwrap();
+        }
+        writer.commit(&batch).unwrap();
+        next += count;
+        if rng.below(2) == 0 {
+            writer.flush().unwrap();
+            kills::say(&format!("done {next}"));
+        }
+        if rng.below(50) == 0 {
+            let rewritten = writer.begin_compaction().unwrap().run(|_| Scope::Keep);
+            writer.adopt(rewritten.unwrap()).unwrap();
+            kills::say(&format!("done {next}"));
+        }
+    }
+}
+
+// Spec: JRNL-5, JRNL-16, JRNL-17
+#[test]
+fn a_journal_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
+    if let Some(path) = kills::work_place() {
+        write_journal(&path);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    drop(open_journal(&path));
+    let (mut done, mut alive, mut most) = (0, 0, 0);
+    let test = "kill::a_journal_keeps_what_it_acknowledged_whenever_its_writer_is_killed";
+    kills::rounds("journal", test, &path, KILLS, LIFE, |round, said| {
+        let begun = last(said, "begun", done);
+        done = last(said, "done", done);
+        alive += u64::from(!said.is_empty());
+        coldframe_storage::sweep_stale(dir.path()).unwrap();
+        let (found, end) = notes_in(&std::fs::read(&path).unwrap());
+        let count = found.len() as u64;
+        assert!(end.is_clean() || end.is_torn(), "round {round}: {end}");
+        assert!(found.iter().copied().eq(0..count), "round {round}");
+        assert!(count >= done, "round {round}: {done} were done, {count} there");
+        assert!(count <= begun.max(done), "round {round}: {count} invented");
+        most = most.max(count);
+        done = count;
+        // Now and then from the start: reading it all again takes longer each time.
+        if count > 5000 {
+            std::fs::remove_file(&path).unwrap();
+            drop(open_journal(&path));
+            done = 0;
+        }
+    });
+    assert!(alive > 0, "no writer lived long enough to write");
+    assert!(most > 0);
+}
