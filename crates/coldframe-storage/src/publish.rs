@@ -77,12 +77,31 @@ impl PendingFile {
     /// # Errors
     /// [`StorageError::Exists`] if the name was taken meanwhile and is to stay; else the step that
     /// failed. Only after [`StorageError::SyncDirectory`] is the final name there.
-    pub fn publish(mut self) -> Result<PublishedFile, StorageError> {
+    pub fn publish(self) -> Result<PublishedFile, StorageError> {
+        let path = self.finish(seal)?;
+        Ok(PublishedFile { path })
+    }
+
+    /// The same for a file that goes on being written to, such as a log: it keeps its mode 0600,
+    /// so that at no moment a power cut leaves one that its owner may not continue. Returns the
+    /// final name.
+    ///
+    /// # Errors
+    /// As [`PendingFile::publish`].
+    pub fn publish_in_use(self) -> Result<PathBuf, StorageError> {
+        self.finish(sync_all)
+    }
+
+    /// Makes the file durable by `settle`, then its final name.
+    fn finish(
+        mut self,
+        settle: fn(&File, &Path) -> Result<(), StorageError>,
+    ) -> Result<PathBuf, StorageError> {
         let span = tracing::info_span!("publish", path = %self.dest.display());
         let _entered = span.enter();
         let started = Instant::now();
         let bytes = self.file.len()?.get();
-        seal(self.file.file(), self.file.path())?;
+        settle(self.file.file(), self.file.path())?;
         if let Some(temporary) = &self.temporary {
             match self.overwrite {
                 Overwrite::Refuse => rename::new_file(temporary, &self.dest),
@@ -93,9 +112,7 @@ impl PendingFile {
         self.temporary = None;
         sync_directory(&self.parent)?;
         tracing::info!(bytes, duration_us = micros(started), "file published");
-        Ok(PublishedFile {
-            path: self.dest.clone(),
-        })
+        Ok(self.dest.clone())
     }
 }
 
@@ -335,6 +352,10 @@ fn refuse_taken(dest: &Path) -> Result<(), StorageError> {
 fn seal(file: &File, path: &Path) -> Result<(), StorageError> {
     file.set_permissions(Permissions::from_mode(PUBLISHED_MODE))
         .at(Operation::SetMode, path)?;
+    sync_all(file, path)
+}
+
+fn sync_all(file: &File, path: &Path) -> Result<(), StorageError> {
     file.sync_all().at(Operation::Sync, path)
 }
 

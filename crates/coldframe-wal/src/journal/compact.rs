@@ -4,10 +4,8 @@
 //! was appended meanwhile is carried over before the rename; the rule is worked out from the
 //! journal itself each time, so that compacting twice is compacting once.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use coldframe_storage::{
@@ -200,14 +198,8 @@ impl<E: EntrySet> Rewritten<E> {
         let Copied { end, .. } = copy_where(&mut self.source, &mut self.sink, |_| Pick::Take)?;
         refuse_unclean(end)?;
         self.sink.flush()?;
-        let dest = PathBuf::from(self.pending.dest());
-        let file = self.pending.as_fd().try_clone_to_owned();
-        let file = File::from(file.at(Operation::Open, &dest)?);
-        self.pending.publish()?;
-        // Published files are read-only; this one is going to be written to.
-        file.set_permissions(Permissions::from_mode(0o600))
-            .and_then(|()| file.sync_all())
-            .at(Operation::SetMode, &dest)?;
+        // Not read-only for a moment: whoever opens it after a power cut must be able to go on.
+        self.pending.publish_in_use()?;
         self.sink.compacted();
         Ok(self.sink)
     }
@@ -218,7 +210,7 @@ pub(crate) const fn is_before_rename(error: &JournalError) -> bool {
     !matches!(
         error,
         JournalError::Storage {
-            source: StorageError::SyncDirectory { .. } | StorageError::SetMode { .. }
+            source: StorageError::SyncDirectory { .. }
         }
     )
 }
