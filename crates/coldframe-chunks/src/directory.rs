@@ -54,6 +54,8 @@ impl Directory {
     /// [`StorageError::Create`], [`StorageError::SyncDirectory`].
     pub fn prepare(&self) -> Result<(), StorageError> {
         let folders = Folder::ALL.map(|folder| self.path.join(folder.name()));
+        let is_new = |path: &&Path| !path.exists();
+        let new = self.path.ancestors().take_while(is_new).count();
         for path in [self.path.clone(), self.leases_path()]
             .iter()
             .chain(&folders)
@@ -61,8 +63,12 @@ impl Directory {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.at(Operation::Create, path)?;
         }
-        let opened = File::open(&self.path).and_then(|directory| directory.sync_all());
-        opened.at(Operation::SyncDirectory, &self.path)
+        // Its own name too, and those of the directories above that were made with it.
+        for path in self.path.ancestors().take(new.max(1) + 1) {
+            let opened = File::open(path).and_then(|directory| directory.sync_all());
+            opened.at(Operation::SyncDirectory, path)?;
+        }
+        Ok(())
     }
 
     fn file(&self, key: &Key) -> PathBuf {

@@ -1,5 +1,7 @@
 //! Power cuts: after every change of the place, and in the middle of every file that is written.
 
+mod directory;
+
 use std::collections::HashMap;
 
 use coldframe_chunks::{ChunkStore, Key, PackStore};
