@@ -4,6 +4,7 @@
 mod catalog;
 mod chain;
 mod concurrent;
+mod crash;
 mod derive;
 mod failure;
 mod freeze;
