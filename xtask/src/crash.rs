@@ -1,8 +1,9 @@
 //! The crash proofs, further than the tests go by default.
 //!
-//! A scenario is a test in a module called `crash` that calls `coldframe_testkit::crash::explore`,
-//! a kill loop one in a module called `kill` that calls `kills::rounds`: a crate adds one by writing
-//! it. They run here as they are, in release mode, and say in lines of fields what they did.
+//! A scenario is a test in a module called `crash` that calls
+//! `coldframe_testkit::crash::explore`, a kill loop one in a module called `kill` that calls
+//! `kills::rounds`: a crate adds one by writing it. They run here as they are, in release mode, and
+//! say in lines of fields what they did.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -41,7 +42,13 @@ pub fn run(tree: &Tree, extent: &Extent) -> Result<bool> {
     Ok(ok && summary.is_clean)
 }
 
-fn run_tests(tree: &Tree, module: &str, call: &str, report: &Path, extent: &Extent) -> Result<bool> {
+fn run_tests(
+    tree: &Tree,
+    module: &str,
+    call: &str,
+    report: &Path,
+    extent: &Extent,
+) -> Result<bool> {
     let crates = crates_with(tree, module, call)?;
     let mut command = exec::cargo(tree, "test --release --locked --no-fail-fast --test it");
     for name in &crates {
@@ -68,7 +75,8 @@ fn crates_with(tree: &Tree, module: &str, call: &str) -> Result<Vec<String>> {
     let mut crates = Vec::new();
     let file = format!("/{module}.rs");
     for path in tree.rust_files().filter(|path| {
-        path.contains("/tests/it/") && (path.ends_with(&file) || path.contains(&format!("/{module}/")))
+        path.contains("/tests/it/")
+            && (path.ends_with(&file) || path.contains(&format!("/{module}/")))
     }) {
         let name = crate_of(path).context("a test outside of crates/")?;
         if tree.read(path)?.contains(call) {
@@ -89,9 +97,15 @@ pub struct Summary {
 
 /// Adds the lines up.
 pub fn summarise(lines: &str) -> Summary {
-    let mut rows: Vec<Vec<&str>> = lines.lines().map(|line| line.split('\t').collect()).collect();
+    let mut rows: Vec<Vec<&str>> = lines
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
     rows.sort();
-    let mut text = format!("{:<36} {:>10} {:>10} {:>9}\n", "scenario", "states", "workloads", "time");
+    let mut text = format!(
+        "{:<36} {:>10} {:>10} {:>9}\n",
+        "scenario", "states", "workloads", "time"
+    );
     let (mut states, mut violations, mut found, mut missed) = (0, 0, 0, 0);
     let mut wrong = String::new();
     for row in &rows {
@@ -117,7 +131,10 @@ pub fn summarise(lines: &str) -> Summary {
             }
             ["KILLS", name, _, count, millis] => {
                 let time = seconds(millis);
-                let _ = writeln!(text, "killed: {name}: {count} times in {time} s, nothing lost");
+                let _ = writeln!(
+                    text,
+                    "killed: {name}: {count} times in {time} s, nothing lost"
+                );
             }
             _ => {
                 violations += 1;

@@ -125,7 +125,10 @@ fn a_violation_and_a_missed_bug_are_no_clean_summary() {
         "PLANTED\td\tmissed\t0\t5\n",
         "nonsense\n",
     ] {
-        assert!(!crash::summarise(&format!("{sound}{bad}")).is_clean, "{bad}");
+        assert!(
+            !crash::summarise(&format!("{sound}{bad}")).is_clean,
+            "{bad}"
+        );
     }
     assert!(!crash::summarise("").is_clean);
 }

@@ -53,7 +53,11 @@ pub fn rounds(
     let mut rng = Rng::new(9);
     for round in 0..kills {
         let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-        let said = run_and_kill(test, place.as_os_str(), Duration::from_micros(rng.below(micros)));
+        let said = run_and_kill(
+            test,
+            place.as_os_str(),
+            Duration::from_micros(rng.below(micros)),
+        );
         check(round, &said);
     }
     let millis = started.elapsed().as_millis();
@@ -94,6 +98,9 @@ fn run_and_kill(test: &str, place: &OsStr, time: Duration) -> Vec<String> {
     child.kill().expect("it can be killed");
     child.wait().expect("it is ours");
     let said = reader.join().expect("reading does not panic");
-    assert!(is_alive, "the process ended by itself after saying {said:?}");
+    assert!(
+        is_alive,
+        "the process ended by itself after saying {said:?}"
+    );
     said
 }

@@ -6,9 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use coldframe_storage::{Overwrite, PendingDir, PendingFile, Storage, retract, sweep_stale};
-use coldframe_testkit::crash::{
-    Cuts, HostOp, Recording, Timeline, Trace, World, explore, planted,
-};
+use coldframe_testkit::crash::{Cuts, HostOp, Recording, Timeline, Trace, World, explore, planted};
 use coldframe_testkit::rng::Rng;
 use coldframe_testkit::scratch;
 use coldframe_units::FileOffset;
@@ -17,12 +15,25 @@ use coldframe_units::FileOffset;
 #[derive(Clone, Debug)]
 enum Step {
     /// A file with so many bytes, in two writes.
-    File { name: u8, len: usize, replace: bool },
+    File {
+        name: u8,
+        len: usize,
+        replace: bool,
+    },
     /// A directory with so many files.
-    Dir { name: u8, files: u8, len: usize },
-    Retract { name: u8 },
+    Dir {
+        name: u8,
+        files: u8,
+        len: usize,
+    },
+    Retract {
+        name: u8,
+    },
     /// Written, and never published.
-    Abandon { name: u8, len: usize },
+    Abandon {
+        name: u8,
+        len: usize,
+    },
 }
 
 /// What is under each name: files of a directory, or one file without a name.
@@ -105,7 +116,9 @@ fn outcome(before: &Names, step: &Step, fresh: u64) -> Names {
     match step {
         Step::File { name, len, replace } => {
             let name = name_of(*name);
-            let is_dir = before.get(&name).is_some_and(|files| !files.contains_key(""));
+            let is_dir = before
+                .get(&name)
+                .is_some_and(|files| !files.contains_key(""));
             if !is_dir && (*replace || !before.contains_key(&name)) {
                 let file = (String::new(), content(fresh, *len));
                 after.insert(name, BTreeMap::from([file]));
@@ -184,7 +197,8 @@ fn check(dir: &Path, allowed: &[Names]) {
     }
     let names = |names: &Names| -> Vec<String> {
         let all = names.iter();
-        all.map(|(name, files)| format!("{name}: {} files", files.len())).collect()
+        all.map(|(name, files)| format!("{name}: {} files", files.len()))
+            .collect()
     };
     assert!(
         allowed.contains(&found),
@@ -207,17 +221,23 @@ fn is_parent(op: &HostOp) -> bool {
 #[test]
 fn planted_no_sync_before_the_rename_is_found() {
     let plant = |trace: &mut Trace| {
-        trace.leave_out(|_, op| {
-            matches!(op, HostOp::Sync { .. }) && !is_parent(op)
-        });
+        trace.leave_out(|_, op| matches!(op, HostOp::Sync { .. }) && !is_parent(op));
     };
-    planted("publish: no sync before the rename", 20_000, &Publish { plant });
+    planted(
+        "publish: no sync before the rename",
+        20_000,
+        &Publish { plant },
+    );
 }
 
 #[test]
 fn planted_no_sync_of_the_directory_is_found() {
     let plant = |trace: &mut Trace| trace.leave_out(|_, op| is_parent(op));
-    planted("publish: no sync of the directory", 20_000, &Publish { plant });
+    planted(
+        "publish: no sync of the directory",
+        20_000,
+        &Publish { plant },
+    );
 }
 
 #[test]
@@ -231,7 +251,11 @@ fn planted_a_rename_before_the_sync_is_found() {
             }
         }
     };
-    planted("publish: renamed before the sync", 20_000, &Publish { plant });
+    planted(
+        "publish: renamed before the sync",
+        20_000,
+        &Publish { plant },
+    );
 }
 
 #[test]
@@ -242,7 +266,11 @@ fn planted_names_of_a_directory_that_are_not_synced_are_found() {
             _ => false,
         });
     };
-    planted("publish: names in a directory not synced", 20_000, &Publish { plant });
+    planted(
+        "publish: names in a directory not synced",
+        20_000,
+        &Publish { plant },
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use crate::crash::fates::Fate;
-use crate::crash::violation::{PowerCut, attempt, message_of};
 use crate::crash::trees::TreeStates;
+use crate::crash::violation::{PowerCut, attempt, message_of};
 use crate::crash::{CrashStorage, SECTOR_4K, SECTOR_512, Trace, Tree};
 use crate::scratch;
 
@@ -49,12 +49,7 @@ impl Cuts {
 
     /// Cuts the power after the first `moment` operations on `storage`, and has each image that may
     /// be left checked, once.
-    pub fn file(
-        &mut self,
-        storage: &CrashStorage,
-        moment: usize,
-        check: &mut dyn FnMut(Vec<u8>),
-    ) {
+    pub fn file(&mut self, storage: &CrashStorage, moment: usize, check: &mut dyn FnMut(Vec<u8>)) {
         let history = storage.history();
         let operations = &history[..moment.min(history.len())];
         let mut seen = HashSet::new();

@@ -56,10 +56,7 @@ pub(crate) fn is_running() -> bool {
 }
 
 /// Calls `body` with the recording that knows this file or directory, if one does.
-pub(crate) fn with_owner<T>(
-    of: Identity,
-    body: impl FnOnce(&mut State, NodeId) -> T,
-) -> Option<T> {
+pub(crate) fn with_owner<T>(of: Identity, body: impl FnOnce(&mut State, NodeId) -> T) -> Option<T> {
     let all = lock(&RECORDINGS).clone();
     for recording in all {
         let mut state = lock(&recording);

@@ -145,10 +145,20 @@ impl Trace {
         match op {
             HostOp::Name { dir: at, name, .. } => format!("create {}/{name}", dir(*at)),
             HostOp::Rename { from, to, .. } => {
-                format!("rename {}/{} to {}/{}", dir(from.0), from.1, dir(to.0), to.1)
+                format!(
+                    "rename {}/{} to {}/{}",
+                    dir(from.0),
+                    from.1,
+                    dir(to.0),
+                    to.1
+                )
             }
             HostOp::Remove { dir: at, name, .. } => format!("remove {}/{name}", dir(*at)),
-            HostOp::Write { node, offset, bytes } => {
+            HostOp::Write {
+                node,
+                offset,
+                bytes,
+            } => {
                 let len = bytes.len();
                 format!("write {len} bytes at {offset:#x} of {}", self.label(*node))
             }

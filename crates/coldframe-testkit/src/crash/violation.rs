@@ -1,7 +1,6 @@
 //! What the simulator found: the operations, the cut, and what was wrong after it.
 
 use std::any::Any;
-use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -36,7 +35,11 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (steps, before) = &self.steps;
         writeln!(f, "seed {}", self.seed)?;
-        writeln!(f, "smallest list of operations, {} of {before}:", steps.len())?;
+        writeln!(
+            f,
+            "smallest list of operations, {} of {before}:",
+            steps.len()
+        )?;
         for step in steps {
             writeln!(f, "  {step}")?;
         }
@@ -69,8 +72,7 @@ pub(crate) fn attempt<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Se
         std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
             if IS_QUIET.get() {
                 let place = info.location().map(ToString::to_string);
-                let trace = Backtrace::capture();
-                PLACE.replace(format!("{} {trace}", place.unwrap_or_default()));
+                PLACE.replace(place.unwrap_or_default());
             } else {
                 loud(info);
             }
@@ -89,6 +91,5 @@ pub(crate) fn message_of(panic: &(dyn Any + Send)) -> String {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("(no message)");
-    let place = PLACE.with_borrow(|place| place.replace(" disabled backtrace", ""));
-    format!("{message} ({place})")
+    PLACE.with_borrow(|place| format!("{message} ({place})"))
 }

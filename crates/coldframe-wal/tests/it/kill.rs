@@ -40,8 +40,14 @@ fn write_ring(path: &Path) -> ! {
     let mut rng = Rng::new(log.last_sequence().get());
     loop {
         let next = log.last_sequence().get() + 1;
-        let count = if rng.below(4) == 0 { 1 + rng.below(4) } else { 1 };
-        let batch: Vec<_> = (next..next + count).map(|n| payload(n, len_of(n))).collect();
+        let count = if rng.below(4) == 0 {
+            1 + rng.below(4)
+        } else {
+            1
+        };
+        let batch: Vec<_> = (next..next + count)
+            .map(|n| payload(n, len_of(n)))
+            .collect();
         kills::say(&format!("begun {}", next + count - 1));
         match log.append_batch(&batch) {
             Ok(_) => kills::say(&format!("done {}", next + count - 1)),
@@ -86,11 +92,20 @@ fn a_ring_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
         let tail = log.stats().checkpointed.get();
         let newest = tail + found.len() as u64;
         assert!(tail <= released, "round {round}: {tail} was never released");
-        assert!(newest >= done, "round {round}: {done} were done, {newest} there");
-        assert!(newest <= begun.max(done), "round {round}: {newest} invented");
+        assert!(
+            newest >= done,
+            "round {round}: {done} were done, {newest} there"
+        );
+        assert!(
+            newest <= begun.max(done),
+            "round {round}: {newest} invented"
+        );
         for ((number, bytes), expected) in found.iter().zip(tail + 1..) {
             assert_eq!(*number, expected, "round {round}");
-            assert!(*bytes == payload(expected, len_of(expected)), "round {round}");
+            assert!(
+                *bytes == payload(expected, len_of(expected)),
+                "round {round}"
+            );
         }
         // What is there now is durable: the next writer goes on behind it.
         done = newest;
@@ -157,7 +172,10 @@ fn a_journal_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
         let count = found.len() as u64;
         assert!(end.is_clean() || end.is_torn(), "round {round}: {end}");
         assert!(found.iter().copied().eq(0..count), "round {round}");
-        assert!(count >= done, "round {round}: {done} were done, {count} there");
+        assert!(
+            count >= done,
+            "round {round}: {done} were done, {count} there"
+        );
         assert!(count <= begun.max(done), "round {round}: {count} invented");
         most = most.max(count);
         done = count;

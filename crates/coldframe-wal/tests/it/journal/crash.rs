@@ -28,7 +28,11 @@ fn power_cut_leaves_what_was_flushed_into_zeros_written_ahead() {
 // Spec: JRNL-17
 #[test]
 fn power_cut_leaves_the_file_before_a_compaction_or_behind_it() {
-    explore("journal, file and compaction", 2000, &JournalFile { plant: |_| () });
+    explore(
+        "journal, file and compaction",
+        2000,
+        &JournalFile { plant: |_| () },
+    );
 }
 
 // Spec: JRNL-5
@@ -57,7 +61,11 @@ fn notes_of_the_sample_differ() {
 
 #[test]
 fn planted_a_flush_that_is_none_is_found() {
-    planted("journal: flush without a sync", 20_000, &Journal::new(Some(|_| true)));
+    planted(
+        "journal: flush without a sync",
+        20_000,
+        &Journal::new(Some(|_| true)),
+    );
 }
 
 #[test]
@@ -65,7 +73,11 @@ fn planted_records_behind_a_header_that_is_not_durable_are_found() {
     // The first sync of all is that of the header.
     let lie: fn(&[Op]) -> bool = |ops| ops.len() == 1;
     let world = Journal::new(Some(lie));
-    planted("journal: records before the header is durable", 50_000, &world);
+    planted(
+        "journal: records before the header is durable",
+        50_000,
+        &world,
+    );
 }
 
 #[test]
@@ -73,5 +85,9 @@ fn planted_a_compaction_that_is_renamed_before_it_is_synced_is_found() {
     let plant = |trace: &mut Trace| {
         trace.leave_out(|_, op| matches!(op, HostOp::Sync { node, .. } if *node != 0));
     };
-    planted("journal: no sync before the rename", 20_000, &JournalFile { plant });
+    planted(
+        "journal: no sync before the rename",
+        20_000,
+        &JournalFile { plant },
+    );
 }

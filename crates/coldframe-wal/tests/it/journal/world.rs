@@ -283,6 +283,10 @@ fn check_file(dir: &Path, promised: Option<&Known>, begun: Option<&Known>) {
     assert_eq!(mode & 0o600, 0o600, "it cannot be continued: mode {mode:o}");
     let nothing = Known::default();
     let image = std::fs::read(&path).unwrap();
-    check_image(&image, promised.unwrap_or(&nothing), begun.unwrap_or(&nothing));
+    check_image(
+        &image,
+        promised.unwrap_or(&nothing),
+        begun.unwrap_or(&nothing),
+    );
     drop(Writer::open(&path, options()).unwrap());
 }

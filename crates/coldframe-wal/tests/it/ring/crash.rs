@@ -108,7 +108,11 @@ fn planted_space_that_is_used_before_the_checkpoint_is_durable_is_found() {
         options: RingOptions::SYNC_EACH,
         lie: Some(|ops| last_write(ops).is_some_and(is_control) && ops.len() > 12),
     };
-    planted("ring: tail reused before the checkpoint is durable", 50_000, &world);
+    planted(
+        "ring: tail reused before the checkpoint is durable",
+        50_000,
+        &world,
+    );
 }
 
 #[test]
@@ -125,5 +129,9 @@ fn planted_a_control_block_before_the_data_that_it_speaks_of_is_found() {
 #[test]
 fn planted_a_log_that_is_declared_before_its_region_is_zero_is_found() {
     let lie: Option<fn(&[Op]) -> bool> = Some(|ops| !last_write(ops).is_some_and(is_control));
-    planted("ring: control block before the zeros", 5000, &Creation { lie });
+    planted(
+        "ring: control block before the zeros",
+        5000,
+        &Creation { lie },
+    );
 }
