@@ -9,6 +9,8 @@
 mod content;
 mod cuts;
 mod dir;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod everywhere;
 mod explore;
 mod fates;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -31,6 +33,8 @@ use coldframe_units::{ByteLen, FileOffset};
 
 pub use cuts::Cuts;
 pub use dir::CrashDir;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub use everywhere::{Misbehaved, Work, fail_everywhere};
 pub use explore::{Explored, ITERS, SEED, World, explore, find, planted, setting};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub use recording::{HostCall, HostFault, Recording};

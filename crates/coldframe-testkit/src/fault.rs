@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use coldframe_storage::{IoContext, Operation, Storage, StorageError};
 use coldframe_units::{ByteLen, FileOffset};
 
+/// "Interrupted function call", on every Unix (errno(3)).
+pub const EINTR: i32 = 4;
 /// "Input/output error", on every Unix (errno(3)).
 pub const EIO: i32 = 5;
 /// "No space left on device", on every Unix (errno(3)).

@@ -8,6 +8,7 @@ mod crash;
 mod derive;
 mod failure;
 mod freeze;
+mod hostfault;
 mod import;
 mod kill;
 mod portability;

@@ -1,13 +1,14 @@
 //! Calls of the host that are interrupted, or do less than they were asked to.
 
-use coldframe_storage::{FileStorage, RawPart, Storage};
-use coldframe_testkit::crash::{HostCall, HostFault, Recording};
+use std::fs;
+use std::path::Path;
+
+use coldframe_storage::{FileStorage, Overwrite, PendingDir, PendingFile, RawPart, Storage};
+use coldframe_testkit::crash::{HostCall, HostFault, Recording, Work, fail_everywhere};
+use coldframe_testkit::fault::{EINTR, EIO};
 use coldframe_testkit::rng::Rng;
 use coldframe_testkit::scratch;
 use coldframe_units::FileOffset;
-
-const EINTR: i32 = 4;
-const EIO: i32 = 5;
 
 /// Orders faults for the next calls of a kind, one after the other.
 fn order(recording: &Recording, call: HostCall, faults: &[HostFault]) {
@@ -79,4 +80,83 @@ fn an_error_of_the_host_is_told_and_a_sync_that_failed_is_none() {
     assert_eq!(recording.operations(), before, "nothing of it happened");
     order(&recording, HostCall::Sync, &[HostFault::Errno(EINTR)]);
     file.sync_data().unwrap();
+}
+
+/// The names in a directory, hidden ones too.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Replaces a file.
+struct File;
+
+impl Work for File {
+    type Input = ();
+
+    fn prepare(&mut self, dir: &Path) {
+        fs::write(dir.join("file"), "old").unwrap();
+    }
+
+    fn run(&mut self, dir: &Path, _: &mut ()) -> bool {
+        let published =
+            PendingFile::create(&dir.join("file"), Overwrite::Replace).and_then(|file| {
+                file.write_at(FileOffset::ZERO, b"new")?;
+                file.write_at(FileOffset::new(3), b"er")?;
+                file.publish()
+            });
+        published.is_ok()
+    }
+
+    fn check(&mut self, dir: &Path, (): (), is_done: bool) {
+        assert_eq!(names(dir), ["file"]);
+        let found = fs::read(dir.join("file")).unwrap();
+        // The last sync, that of the directory, fails behind the rename.
+        assert!(found == b"newer" || !is_done && found == b"old");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_published_is_as_it_was_and_nothing_is_left() {
+    let failed = fail_everywhere(&mut File);
+    assert_eq!((failed.writes, failed.syncs), (2, 2));
+}
+
+/// Publishes a directory of two files.
+struct Dir;
+
+impl Work for Dir {
+    type Input = ();
+
+    fn prepare(&mut self, _: &Path) {}
+
+    fn run(&mut self, dir: &Path, _: &mut ()) -> bool {
+        let published = PendingDir::create(&dir.join("dir")).and_then(|pending| {
+            for name in ["a", "b"] {
+                let file = pending.file(name)?;
+                file.write_at(FileOffset::ZERO, name.as_bytes())?;
+            }
+            pending.publish()
+        });
+        published.is_ok()
+    }
+
+    fn check(&mut self, dir: &Path, (): (), is_done: bool) {
+        if names(dir).is_empty() {
+            assert!(!is_done);
+            return;
+        }
+        assert_eq!(names(dir), ["dir"]);
+        assert_eq!(names(&dir.join("dir")), ["a", "b"]);
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_published_is_not_there_and_nothing_is_left() {
+    let failed = fail_everywhere(&mut Dir);
+    assert_eq!((failed.writes, failed.syncs), (2, 4));
 }

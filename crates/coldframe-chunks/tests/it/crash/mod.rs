@@ -1,6 +1,7 @@
 //! Power cuts: after every change of the place, and in the middle of every file that is written.
 
 mod directory;
+mod faults;
 
 use std::collections::HashMap;
 
