@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::exec;
 use crate::tree::{Tree, crate_of};
@@ -50,6 +50,10 @@ fn run_tests(
     extent: &Extent,
 ) -> Result<bool> {
     let crates = crates_with(tree, module, call)?;
+    ensure!(
+        !crates.is_empty(),
+        "no test in a module `{module}` calls `{call}`"
+    );
     let mut command = exec::cargo(tree, "test --release --locked --no-fail-fast --test it");
     for name in &crates {
         command.args(["--package", name]);
@@ -129,11 +133,11 @@ pub fn summarise(lines: &str) -> Summary {
                 missed += 1;
                 let _ = writeln!(text, "planted: {name}: MISSED");
             }
-            ["KILLS", name, _, count, millis] => {
+            ["KILLS", name, _, count, at_work, millis] => {
                 let time = seconds(millis);
                 let _ = writeln!(
                     text,
-                    "killed: {name}: {count} times in {time} s, nothing lost"
+                    "killed: {name}: {count} times in {time} s, {at_work} at work, nothing lost"
                 );
             }
             _ => {

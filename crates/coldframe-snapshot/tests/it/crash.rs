@@ -169,8 +169,8 @@ impl Run {
 
     fn work(&mut self, dir: &Path, step: &Step, before: &All, after: &All) {
         let changed = before.keys().chain(after.keys());
-        let changed = changed.filter(|name| before.get(*name) != after.get(*name));
-        let Some(name) = changed.last() else {
+        let mut changed = changed.filter(|name| before.get(*name) != after.get(*name));
+        let Some(name) = changed.next_back() else {
             match step {
                 Step::Fill { page, byte } => self.vm.fill(*page, *byte),
                 Step::Reopen => self.reopen(dir),

@@ -291,11 +291,11 @@ fn planted_removal_in_place_is_found() {
     // Without the rename first, some files of a directory go before others.
     let plant = |trace: &mut Trace| {
         let ops = trace.ops_mut();
-        for at in 0..ops.len() {
-            let is_retraction = matches!(&ops[at], HostOp::Rename { to, .. }
+        for op in ops {
+            let is_retraction = matches!(op, HostOp::Rename { to, .. }
                 if to.1.starts_with('.'));
             if is_retraction {
-                ops[at] = HostOp::NOTHING;
+                *op = HostOp::NOTHING;
             }
         }
     };

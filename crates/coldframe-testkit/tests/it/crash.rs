@@ -1,5 +1,7 @@
 //! The crash simulator: what it keeps, what it may lose.
 
+mod flaws;
+
 use std::collections::BTreeSet;
 
 use coldframe_storage::Storage;

@@ -16,7 +16,7 @@ use crate::ring::sample::{payload, records, region};
 
 /// Cheap enough for every run of the tests; `cargo xtask crash --kills 500` does them all.
 const KILLS: u64 = 25;
-/// The longest that a writer lives, its start included.
+/// The longest that a writer lives.
 const LIFE: Duration = Duration::from_millis(60);
 
 const RING: u64 = 16 * 1024;
@@ -63,11 +63,11 @@ fn write_ring(path: &Path) -> ! {
 
 /// The last number behind this word, or what it was before.
 fn last(said: &[String], word: &str, before: u64) -> u64 {
-    let numbers = said.iter().filter_map(|line| {
+    let mut numbers = said.iter().filter_map(|line| {
         let (found, number) = line.split_once(' ')?;
         (found == word).then(|| number.parse::<u64>().unwrap())
     });
-    numbers.last().unwrap_or(before)
+    numbers.next_back().unwrap_or(before)
 }
 
 // Spec: RING-20, RING-36
@@ -80,13 +80,12 @@ fn a_ring_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
     let path = dir.path().join("log");
     // Made here, so that a kill hits the log at work and not its creation each time.
     open_ring(&path).close().unwrap();
-    let (mut done, mut released, mut alive) = (0, 0, 0);
+    let (mut done, mut released) = (0, 0);
     let test = "kill::a_ring_keeps_what_it_acknowledged_whenever_its_writer_is_killed";
     kills::rounds("ring", test, &path, KILLS, LIFE, |round, said| {
         let begun = last(said, "begun", done);
         released = last(said, "released", released);
         done = last(said, "done", done);
-        alive += u64::from(!said.is_empty());
         let log = open_ring(&path);
         let found = records(&log);
         let tail = log.stats().checkpointed.get();
@@ -111,7 +110,6 @@ fn a_ring_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
         done = newest;
         log.close().unwrap();
     });
-    assert!(alive > 0, "no writer lived long enough to write");
     assert!(done > 0);
 }
 
@@ -161,12 +159,11 @@ fn a_journal_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     drop(open_journal(&path));
-    let (mut done, mut alive, mut most) = (0, 0, 0);
+    let (mut done, mut most) = (0, 0);
     let test = "kill::a_journal_keeps_what_it_acknowledged_whenever_its_writer_is_killed";
     kills::rounds("journal", test, &path, KILLS, LIFE, |round, said| {
         let begun = last(said, "begun", done);
         done = last(said, "done", done);
-        alive += u64::from(!said.is_empty());
         coldframe_storage::sweep_stale(dir.path()).unwrap();
         let (found, end) = notes_in(&std::fs::read(&path).unwrap());
         let count = found.len() as u64;
@@ -186,6 +183,5 @@ fn a_journal_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
             done = 0;
         }
     });
-    assert!(alive > 0, "no writer lived long enough to write");
     assert!(most > 0);
 }
