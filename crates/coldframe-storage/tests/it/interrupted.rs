@@ -27,6 +27,7 @@ const ROUGH: [HostFault; 6] = [
     HostFault::Short(7),
 ];
 
+// Spec: CRASH-9
 #[test]
 fn short_and_interrupted_calls_are_continued() {
     let dir = scratch::dir();
@@ -120,6 +121,7 @@ impl Work for File {
     }
 }
 
+// Spec: CRASH-9
 #[test]
 fn a_file_that_cannot_be_published_is_as_it_was_and_nothing_is_left() {
     let failed = fail_everywhere(&mut File);
@@ -155,6 +157,7 @@ impl Work for Dir {
     }
 }
 
+// Spec: CRASH-9
 #[test]
 fn a_directory_that_cannot_be_published_is_not_there_and_nothing_is_left() {
     let failed = fail_everywhere(&mut Dir);

@@ -44,7 +44,11 @@ impl Content {
         self.len
     }
 
+    /// Nothing written behind the end leaves the end where it is.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let start = (at % BLOCK) as usize;

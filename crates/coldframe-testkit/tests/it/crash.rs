@@ -1,6 +1,7 @@
 //! The crash simulator: what it keeps, what it may lose.
 
 mod flaws;
+mod host;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,7 @@ fn states(storage: &CrashStorage, sector: usize) -> BTreeSet<Vec<u8>> {
     storage.crash_states(sector, 1, 1 << 14).collect()
 }
 
+// Spec: CRASH-1
 #[test]
 fn synced_bytes_are_in_every_state() {
     let storage = CrashStorage::new(vec![1; 1024]);
@@ -29,6 +31,7 @@ fn synced_bytes_are_in_every_state() {
     }
 }
 
+// Spec: CRASH-2
 #[test]
 fn a_write_tears_where_sectors_meet_and_nowhere_else() {
     let storage = CrashStorage::new(vec![0; 8192]);
@@ -38,6 +41,7 @@ fn a_write_tears_where_sectors_meet_and_nowhere_else() {
     assert!(!states(&storage, SECTOR_4K).contains(&torn));
 }
 
+// Spec: CRASH-2
 #[test]
 fn a_later_write_may_last_without_an_earlier_one() {
     let storage = CrashStorage::new(vec![0; 1024]);
@@ -56,6 +60,7 @@ fn a_later_write_may_last_without_an_earlier_one() {
     );
 }
 
+// Spec: CRASH-4
 #[test]
 fn a_length_is_lost_like_a_write() {
     let storage = CrashStorage::new(Vec::new());
@@ -68,6 +73,7 @@ fn a_length_is_lost_like_a_write() {
     assert_eq!(states(&storage, SECTOR_512), BTreeSet::from([vec![0; 512]]));
 }
 
+// Spec: CRASH-7
 #[test]
 fn few_sectors_are_tried_in_all_ways_and_many_within_the_budget() {
     let storage = CrashStorage::new(vec![0; 64 * 512]);
@@ -99,6 +105,7 @@ fn any_earlier_moment_can_be_cut() {
     assert_eq!(storage.history()[1], Op::Sync);
 }
 
+// Spec: CRASH-5
 #[test]
 fn a_rename_is_lost_without_a_sync_of_the_directory() {
     let dir = CrashDir::new();
