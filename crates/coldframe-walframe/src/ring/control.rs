@@ -169,13 +169,15 @@ impl Control {
         if found.magic != CONTROL_MAGIC {
             return Err(DecodeError::new(Kind::BadMagic, 0));
         }
-        if found.major.get() != MAJOR {
+        // There is no version 0: a write that ended behind the magic left it.
+        let is_torn = found.major.get() == 0;
+        if !is_torn && found.major.get() != MAJOR {
             let version = |major, minor| Version { major, minor };
             let (min, max) = (version(MAJOR, 0), version(MAJOR, MINOR));
             let found = version(found.major.get(), found.minor.get());
             return Err(DecodeError::new(Kind::Unsupported { found, min, max }, 8));
         }
-        if found.digest != digest(&found) {
+        if is_torn || found.digest != digest(&found) {
             return Err(DecodeError::new(Kind::HeaderChecksum, 112));
         }
         if found.reserved != [0; 20] {

@@ -7,6 +7,7 @@ use coldframe_testkit::crash::{CrashStorage, Cuts, Drops, SECTOR_512, Timeline, 
 use coldframe_testkit::rng::Rng;
 use coldframe_wal::ring::{RingError, RingWal};
 use coldframe_wal::{Region, RingOptions, Sequence};
+use coldframe_walframe::ring::RING_START;
 
 use super::sample::{create, payload, records, region};
 
@@ -284,12 +285,14 @@ impl World for Creation {
         let is_made = storage.operations();
         for moment in 0..=is_made {
             cuts.file(&storage, moment, &mut |image| {
-                let opened = RingWal::open(MemStorage::from_vec(image), region(1024), options);
+                let storage = MemStorage::from_vec(image.clone());
+                let opened = RingWal::open(storage, region(1024), options);
                 match opened {
                     Ok(log) => {
                         assert_eq!(log.pending(), 0);
-                        // A block that holds never stands before old bytes.
                         assert_eq!(log.recovery().torn_bytes, 0);
+                        let ring = &image[RING_START as usize..][..1024];
+                        assert!(ring == [0; 1024], "it stands before old bytes");
                     }
                     Err(error) => {
                         assert!(moment < is_made, "it was made: {error:?}");

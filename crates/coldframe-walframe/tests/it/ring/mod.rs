@@ -185,6 +185,23 @@ fn a_newer_major_version_is_unsupported_and_not_corrupt() {
     assert!(choose([&[0; 128], &[0; 128]]).unwrap_err().is_foreign());
 }
 
+// Spec: RING-4
+#[test]
+fn a_block_whose_write_ended_behind_the_magic_is_corrupt() {
+    let mut block = sample().0.encode();
+    block[8..].fill(0);
+    let error = Control::decode(&block).unwrap_err();
+    assert_eq!(error.kind, Kind::HeaderChecksum);
+    assert!(choose([&block, &[0; 128]]).unwrap_err().is_corrupt());
+    // With the rest of it, too: there is no version 0.
+    let mut block = sample().0.encode();
+    block[8] = 0;
+    assert_eq!(
+        Control::decode(&block).unwrap_err().kind,
+        Kind::HeaderChecksum
+    );
+}
+
 // Spec: RING-35
 #[test]
 fn counters_that_are_used_up_say_so() {
