@@ -6,9 +6,11 @@
 //! say in lines of fields what they did.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use cargo_metadata::Message;
 
 use crate::exec;
 use crate::tree::{Tree, crate_of};
@@ -42,6 +44,7 @@ pub fn run(tree: &Tree, extent: &Extent) -> Result<bool> {
     Ok(ok && summary.is_clean)
 }
 
+/// Runs the tests of a module in all crates that have it, the crates beside each other.
 fn run_tests(
     tree: &Tree,
     module: &str,
@@ -54,24 +57,71 @@ fn run_tests(
         !crates.is_empty(),
         "no test in a module `{module}` calls `{call}`"
     );
-    let mut command = exec::cargo(tree, "test --release --locked --no-fail-fast --test it");
-    for name in &crates {
+    println!("{module}: {}", crates.join(" "));
+    let binaries = build(tree, &crates)?;
+    let run = |binary: &Binary| -> Result<bool> {
+        let mut command = Command::new(&binary.path);
+        command
+            .current_dir(&binary.folder)
+            .args([&format!("{module}::"), "--nocapture"])
+            .env("COLDFRAME_REPORT", report)
+            .env("COLDFRAME_CRASH_SEED", extent.seed.to_string())
+            .env("COLDFRAME_CRASH_ITERS", extent.iters.to_string());
+        if let Some(kills) = extent.kills {
+            command.env("COLDFRAME_KILLS", kills.to_string());
+        }
+        let log = format!("{module}-{}", binary.name);
+        let done = exec::logged(tree, &log, &mut command)?;
+        if !done.ok {
+            println!("FAILED: see target/xtask/{log}.log");
+        }
+        Ok(done.ok)
+    };
+    let done: Vec<Result<bool>> = std::thread::scope(|scope| {
+        let run = &run;
+        let start = |binary| scope.spawn(move || run(binary));
+        let threads: Vec<_> = binaries.iter().map(start).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|_| Ok(false))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    done.into_iter().try_fold(true, |ok, one| Ok(one? && ok))
+}
+
+/// The tests of a crate.
+struct Binary {
+    name: String,
+    path: PathBuf,
+    /// Where they expect to run.
+    folder: PathBuf,
+}
+
+/// Builds them all at once: one by one, the features that they share would differ.
+fn build(tree: &Tree, crates: &[String]) -> Result<Vec<Binary>> {
+    let args =
+        "test --release --locked --no-run --test it --message-format json-render-diagnostics";
+    let mut command = exec::cargo(tree, args);
+    for name in crates {
         command.args(["--package", name]);
     }
-    command
-        .args(["--", &format!("{module}::"), "--nocapture"])
-        .env("COLDFRAME_REPORT", report)
-        .env("COLDFRAME_CRASH_SEED", extent.seed.to_string())
-        .env("COLDFRAME_CRASH_ITERS", extent.iters.to_string());
-    if let Some(kills) = extent.kills {
-        command.env("COLDFRAME_KILLS", kills.to_string());
+    let output = command.stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "the tests do not build");
+    let mut binaries = Vec::new();
+    for message in Message::parse_stream(output.stdout.as_slice()) {
+        if let Message::CompilerArtifact(artifact) = message?
+            && let Some(path) = artifact.executable
+        {
+            let folder = artifact.manifest_path.parent().context("a manifest in /")?;
+            binaries.push(Binary {
+                name: folder.file_name().unwrap_or_default().to_owned(),
+                path: path.into(),
+                folder: folder.into(),
+            });
+        }
     }
-    println!("{module}: {}", crates.join(" "));
-    let done = exec::logged(tree, module, &mut command)?;
-    if !done.ok {
-        println!("FAILED: see target/xtask/{module}.log");
-    }
-    Ok(done.ok)
+    ensure!(binaries.len() == crates.len(), "a crate without tests");
+    Ok(binaries)
 }
 
 /// The crates that have a module of this name with such a call in it.
