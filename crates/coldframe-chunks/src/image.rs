@@ -134,6 +134,41 @@ impl<B: Backend> Image<B> {
         Ok(Located::Base)
     }
 
+    /// What a block is, and how many blocks from it on are told to be the same: at least 1, at
+    /// most `count`. Chunks come one by one; the blocks behind a run of zeros may be zero too.
+    ///
+    /// # Errors
+    /// As [`Image::locate`].
+    pub fn locate_run(&self, block: u64, count: u64) -> Result<(Located, u64), StoreError> {
+        let blocks = self.index().block_count();
+        let len = self.index().block_len(block);
+        let len = len.ok_or(StoreError::PastEnd {
+            block,
+            count: blocks,
+        })?;
+        let mut run = count.clamp(1, blocks - block);
+        for (number, index) in self.chain.iter().enumerate() {
+            let Some(page) = index.page_of(block) else {
+                let first = index.page(0).map_or(blocks, |page| page.first_block);
+                run = run.min(first.max(block + 1) - block);
+                continue;
+            };
+            let rows = self.page(number, index, page.number)?;
+            let rows = rows.rows();
+            let after = rows.partition_point(|row| row.block <= block);
+            let row = after.checked_sub(1).and_then(|at| rows.get(at));
+            if let Some(row) = row.filter(|row| block < row.end()) {
+                return Ok(match row.chunk {
+                    Some(id) => (Located::Chunk(id, len), 1),
+                    None => (Located::Zero, run.min(row.end() - block)),
+                });
+            }
+            let next = rows.get(after).map_or(page.end_block, |row| row.block);
+            run = run.min(next.max(block + 1) - block);
+        }
+        Ok((Located::Base, run))
+    }
+
     /// The bytes of a block.
     ///
     /// # Errors

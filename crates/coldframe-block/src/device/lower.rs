@@ -1,0 +1,194 @@
+//! What lies below the active layer: changes on their way into the store, then the image.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use coldframe_chunks::{Backend, Located};
+use coldframe_units::BLOCK_BYTES;
+use coldframe_wal::Sequence;
+
+use crate::image::copy_padded;
+use crate::overlay::{Block, Blocks, ENTRY_BYTES, PAGE, PAGES_PER_BLOCK, PageState, Runs};
+use crate::{BlockError, DiskImage};
+
+/// A layer that does not change any more.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    /// By shard.
+    pub blocks: Vec<Blocks>,
+    pub zeros: Runs,
+    /// The size of the disk when it froze, and the last record that is in it.
+    pub size: u64,
+    pub through: Sequence,
+    pub held: u64,
+}
+
+impl Frozen {
+    pub fn block(&self, block: u64) -> Option<&Block> {
+        self.blocks[shard_of(block, self.blocks.len())].get(block)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.blocks.iter().all(|blocks| blocks.len() == 0) && self.zeros.len() == 0
+    }
+}
+
+/// Blocks of 1 MiB that lie together are in one shard.
+pub(super) const fn shard_of(block: u64, count: usize) -> usize {
+    (block / (crate::record::WRITE_BYTES_MAX / BLOCK_BYTES)) as usize % count
+}
+
+/// Blocks of the flat image that were read, and are in no index yet. They can be read again.
+#[derive(Debug, Default)]
+pub(super) struct Ingested {
+    blocks: Mutex<HashMap<u64, Option<Bytes>>>,
+    held: AtomicU64,
+}
+
+impl Ingested {
+    pub fn blocks(&self) -> MutexGuard<'_, HashMap<u64, Option<Bytes>>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn insert(&self, block: u64, bytes: Option<Bytes>) {
+        let cost = cost(&bytes);
+        if self.blocks().insert(block, bytes).is_none() {
+            self.held.fetch_add(cost, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets blocks that an index has by now.
+    pub fn forget(&self, blocks: impl Iterator<Item = u64>) {
+        let mut held = self.blocks();
+        for block in blocks {
+            if let Some(bytes) = held.remove(&block) {
+                self.held.fetch_sub(cost(&bytes), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn cost(bytes: &Option<Bytes>) -> u64 {
+    ENTRY_BYTES + bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)
+}
+
+/// All that lies below the active layer, at one moment.
+pub(super) struct Lower<B: Backend> {
+    pub frozen: Option<Arc<Frozen>>,
+    pub image: Arc<DiskImage<B>>,
+}
+
+impl<B: Backend> Lower<B> {
+    /// Fills the wanted pages of `buf`, which begins at `from` of the block.
+    pub fn read(
+        &self,
+        ingested: &Ingested,
+        ingest_max: u64,
+        block: u64,
+        from: usize,
+        buf: &mut [u8],
+        wanted: u16,
+    ) -> Result<(), BlockError> {
+        let mut missing = wanted;
+        if let Some(frozen) = &self.frozen {
+            if let Some(entry) = frozen.block(block) {
+                missing = copy_pages(entry, from, buf, missing);
+            }
+            if missing != 0 && frozen.zeros.end_of(block).is_some() {
+                fill_pages(from, buf, missing);
+                missing = 0;
+            }
+        }
+        if missing == 0 {
+            return Ok(());
+        }
+        match content(&self.image, ingested, ingest_max, block)? {
+            None => fill_pages(from, buf, missing),
+            Some(bytes) => {
+                for (start, part) in parts(from, buf, missing) {
+                    copy_padded(&bytes, start, part);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a block of the image; those of the flat image are kept, as far as there is room.
+pub(super) fn content<B: Backend>(
+    image: &DiskImage<B>,
+    ingested: &Ingested,
+    ingest_max: u64,
+    block: u64,
+) -> Result<Option<Bytes>, BlockError> {
+    match image.located(block, 1)?.0 {
+        Located::Zero => Ok(None),
+        Located::Chunk(id, len) => image.chunk(block, id, len).map(Some),
+        Located::Base => {
+            if let Some(bytes) = ingested.blocks().get(&block) {
+                return Ok(bytes.clone());
+            }
+            let bytes = image.base_block(block)?;
+            if ingested.held() < ingest_max {
+                ingested.insert(block, bytes.clone());
+            }
+            Ok(bytes)
+        }
+    }
+}
+
+/// A bit for each page that `len` bytes from `from` of a block on touch; there are some.
+pub(super) fn pages_of(from: usize, len: usize) -> u16 {
+    let (first, last) = (from / PAGE, (from + len - 1) / PAGE);
+    let upto = |page: usize| (1_u32 << page) - 1;
+    let mask = upto(last + 1) & !upto(first);
+    u16::try_from(mask & u32::from(u16::MAX)).expect("a block has 16 pages")
+}
+
+/// The parts of `buf`, which begins at `from` of a block, that lie in these pages, with their
+/// offsets in the block.
+fn parts(from: usize, buf: &mut [u8], wanted: u16) -> Vec<(usize, &mut [u8])> {
+    let mut found = Vec::new();
+    let mut rest = buf;
+    let mut at = from;
+    while !rest.is_empty() {
+        let page = at / PAGE;
+        let len = rest.len().min((page + 1) * PAGE - at);
+        let (part, behind) = rest.split_at_mut(len);
+        if wanted >> page & 1 == 1 {
+            found.push((at, part));
+        }
+        rest = behind;
+        at += len;
+    }
+    found
+}
+
+pub(super) fn fill_pages(from: usize, buf: &mut [u8], wanted: u16) {
+    for (_, part) in parts(from, buf, wanted) {
+        part.fill(0);
+    }
+}
+
+/// Copies the wanted pages that the entry has; returns those that it has not.
+pub(super) fn copy_pages(entry: &Block, from: usize, buf: &mut [u8], wanted: u16) -> u16 {
+    let mut missing = wanted;
+    for (at, part) in parts(from, buf, wanted) {
+        let page = at / PAGE;
+        match entry.page(page) {
+            PageState::Absent => continue,
+            PageState::Zero => part.fill(0),
+            PageState::Data(bytes) => part.copy_from_slice(&bytes[at % PAGE..][..part.len()]),
+        }
+        missing &= !(1 << page);
+    }
+    missing
+}
+
+const _: () = assert!(PAGES_PER_BLOCK == 16);

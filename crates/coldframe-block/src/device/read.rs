@@ -1,0 +1,52 @@
+//! Reading.
+
+use coldframe_chunks::Backend;
+use coldframe_storage::Storage;
+
+use crate::BlockError;
+use crate::device::inner::Inner;
+use crate::device::lower::{copy_pages, fill_pages, pages_of};
+use crate::image::{by_block, check_range};
+
+impl<B: Backend, S: Storage> Inner<B, S> {
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
+        check_range(offset, buf.len() as u64, self.size())?;
+        for (block, from, part) in by_block(offset, buf) {
+            self.read_block(block, from, part)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from `from` of a block on, wherever the disk ends.
+    pub(super) fn read_block(
+        &self,
+        block: u64,
+        from: usize,
+        buf: &mut [u8],
+    ) -> Result<(), BlockError> {
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let mut missing = pages_of(from, buf.len());
+        let lower = {
+            // What is below is looked up under the lock: no layer freezes in between.
+            let pages = self.shard(block).pages();
+            if let Some(entry) = pages.get(block) {
+                missing = copy_pages(entry, from, buf, missing);
+            }
+            if missing != 0 && self.zeros().end_of(block).is_some() {
+                fill_pages(from, buf, missing);
+                missing = 0;
+            }
+            if missing == 0 {
+                return Ok(());
+            }
+            self.lower()
+        };
+        lower.read(&self.ingested, self.ingest_max(), block, from, buf, missing)?;
+        if self.ingested.held() >= self.ingest_max() {
+            self.want_fold();
+        }
+        Ok(())
+    }
+}

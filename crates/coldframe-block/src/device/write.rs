@@ -1,0 +1,138 @@
+//! Writing: whole pages go into the log and into memory; the rest of a page that is written in
+//! part is read first.
+
+use std::cell::RefCell;
+
+use coldframe_chunks::Backend;
+use coldframe_storage::Storage;
+use coldframe_units::BLOCK_BYTES;
+
+use crate::BlockError;
+use crate::device::inner::{Inner, Refused};
+use crate::error::log;
+use crate::image::check_range;
+use crate::overlay::PAGE;
+use crate::record::{PAGE_BYTES, WRITE_BYTES_MAX, begin_write, data_of};
+
+/// How often the log is relieved for one record.
+const TRIES: u32 = 4;
+
+thread_local! {
+    /// The payload of a record; kept, so that a write allocates nothing for it.
+    static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<B: Backend, S: Storage> Inner<B, S> {
+    pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
+        check_range(offset, data.len() as u64, self.size())?;
+        let mut at = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            // A piece lies in one shard, and with its pages in one record.
+            let page = at / PAGE_BYTES * PAGE_BYTES;
+            let shard_end = (at / WRITE_BYTES_MAX + 1) * WRITE_BYTES_MAX;
+            let end = shard_end.min(page + self.piece_bytes);
+            let len = rest.len().min((end - at) as usize);
+            let (piece, behind) = rest.split_at(len);
+            self.write_piece(at, piece)?;
+            at += len as u64;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn write_piece(&self, at: u64, data: &[u8]) -> Result<(), BlockError> {
+        PAYLOAD.with_borrow_mut(|payload| {
+            self.with_room(|| {
+                let _writer = self.shard(at / BLOCK_BYTES).writer();
+                // The disk may have been cut since.
+                check_range(at, data.len() as u64, self.size()).map_err(Pass::Error)?;
+                let page = at / PAGE_BYTES * PAGE_BYTES;
+                self.assemble(payload, page, at, data)
+                    .map_err(Pass::Error)?;
+                self.append(payload)?;
+                let pages = data_of(payload);
+                self.change(page / BLOCK_BYTES, |blocks| blocks.put(page, pages));
+                Ok(())
+            })
+        })
+    }
+
+    /// The payload of a write: whole pages from `page` on, with `data` at `at`.
+    fn assemble(
+        &self,
+        payload: &mut Vec<u8>,
+        page: u64,
+        at: u64,
+        data: &[u8],
+    ) -> Result<(), BlockError> {
+        let end = at + data.len() as u64;
+        let pages_end = end.next_multiple_of(PAGE_BYTES);
+        let pages = begin_write(payload, page, (pages_end - page) as usize);
+        if at > page {
+            self.read_page(page, pages)?;
+        }
+        let last = pages.len() - PAGE;
+        // The first page is read once, if it is the last too.
+        if end < pages_end && (last > 0 || at == page) {
+            self.read_page(pages_end - PAGE_BYTES, &mut pages[last..])?;
+        }
+        pages[(at - page) as usize..][..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    /// A page as it is now; zeros behind the end of the disk.
+    pub(super) fn read_page(&self, at: u64, out: &mut [u8]) -> Result<(), BlockError> {
+        let from = (at % BLOCK_BYTES) as usize;
+        self.read_block(at / BLOCK_BYTES, from, &mut out[..PAGE])?;
+        let have = self.size().saturating_sub(at).min(PAGE_BYTES);
+        out[have as usize..PAGE].fill(0);
+        Ok(())
+    }
+
+    /// Tries something that appends to the log; relieves memory and log in between.
+    pub(super) fn with_room<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Pass>,
+    ) -> Result<T, BlockError> {
+        let mut tries = 0;
+        loop {
+            let folds = self.fold_count();
+            if self.dirty_bytes() >= self.options.dirty_bytes_max {
+                self.fold_since(folds)?;
+            }
+            match attempt() {
+                Ok(done) => {
+                    if self.is_pressed() {
+                        self.want_fold();
+                    }
+                    return Ok(done);
+                }
+                Err(Pass::Error(error)) => return Err(error),
+                Err(Pass::Full { alone: false }) => std::thread::yield_now(),
+                Err(Pass::Full { alone: true }) => {
+                    if tries == TRIES {
+                        return Err(BlockError::LogFull);
+                    }
+                    tries += 1;
+                    self.fold_since(folds)?;
+                }
+            }
+        }
+    }
+}
+
+/// Why an attempt to write came to nothing.
+pub(super) enum Pass {
+    Full { alone: bool },
+    Error(BlockError),
+}
+
+impl From<Refused> for Pass {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full { alone } => Self::Full { alone },
+            Refused::Failed(error) => Self::Error(log(error)),
+        }
+    }
+}

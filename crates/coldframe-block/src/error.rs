@@ -1,0 +1,226 @@
+//! The one error of this crate: which part of a device failed, and what that means for the caller.
+//!
+//! Callers branch on variants and predicates, never on text.
+
+use std::path::PathBuf;
+
+use coldframe_chunkfile::{BaseId, BuildError};
+use coldframe_chunks::{StoreError, TagName};
+use coldframe_envelope::DecodeError;
+use coldframe_storage::StorageError;
+use coldframe_units::RootHash;
+use coldframe_wal::{RingError, Sequence};
+
+/// Why a device, a disk or an image could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// The range reaches past the end; nothing was read or written.
+    #[error("{len} bytes at {offset} reach past the end of a disk of {size} bytes")]
+    PastEnd {
+        /// Where the range begins, in bytes.
+        offset: u64,
+        /// How long it is.
+        len: u64,
+        /// The size of the disk.
+        size: u64,
+    },
+    /// A block cannot be read; others can.
+    #[error("cannot read block {block} of the disk")]
+    Read {
+        /// Its number, from 0: 64 KiB each.
+        block: u64,
+        /// What is missing or damaged.
+        source: StoreError,
+    },
+    /// A block of the base image cannot be read.
+    #[error("cannot read the base image")]
+    BaseRead {
+        /// What failed.
+        source: StorageError,
+    },
+    /// The disk is built on a base image, which was not given.
+    #[error("the disk is built on base image {id}, which was not given")]
+    BaseMissing {
+        /// Its identity.
+        id: BaseId,
+    },
+    /// The base image is not, or not any more, the one that the disk is built on.
+    #[error("{} has changed, or is not the image that the disk is built on", path.display())]
+    BaseChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The store cannot take or give what the operation needs; nothing that was written is lost.
+    #[error("the store failed")]
+    Store {
+        /// What failed.
+        source: StoreError,
+    },
+    /// The log failed: nothing is taken or acknowledged until the device is opened again.
+    #[error("the log of the device failed")]
+    Log {
+        /// What failed.
+        source: RingError,
+    },
+    /// The log is full, and what is in it could not be brought into the store.
+    #[error("the log of the device is full")]
+    LogFull,
+    /// The log is too small for a device.
+    #[error("a log of {have} bytes is too small for a device, which needs {need}")]
+    LogTooSmall {
+        /// Bytes that its ring has.
+        have: u64,
+        /// The least.
+        need: u64,
+    },
+    /// A record of the log is not one of ours.
+    #[error("record {sequence} of the device's log cannot be read")]
+    Record {
+        /// Which.
+        sequence: Sequence,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The log holds writes of another device.
+    #[error("the log holds writes to {found}, not to {head}")]
+    LogOfAnother {
+        /// The device that was opened.
+        head: TagName,
+        /// The one that the log is of.
+        found: String,
+    },
+    /// The log holds writes on top of another state than the one that the tag stands for.
+    #[error("the log holds writes on top of {log}, but {head} stands for {root} by now")]
+    Diverged {
+        /// The tag.
+        head: TagName,
+        /// What it stands for.
+        root: RootHash,
+        /// What the log is on top of.
+        log: RootHash,
+    },
+    /// The log's file cannot be made or opened.
+    #[error("cannot prepare the log's file")]
+    LogFile {
+        /// What failed.
+        source: StorageError,
+    },
+    /// There is no such tag.
+    #[error("there is no disk {name}")]
+    MissingDisk {
+        /// Its name.
+        name: TagName,
+    },
+    /// The tag stands for something else.
+    #[error("{name} is no disk")]
+    NotADisk {
+        /// Its name.
+        name: TagName,
+    },
+    /// Someone else moved the tag that this device moves.
+    #[error("{name} was changed by someone else: two devices write to it")]
+    HeadMoved {
+        /// Its name.
+        name: TagName,
+    },
+    /// There is a tag of this name already.
+    #[error("{name} exists")]
+    Exists {
+        /// Its name.
+        name: TagName,
+    },
+    /// A disk is made smaller only when that is asked for by name.
+    #[error("the disk has {size} bytes, {asked} would cut off its end")]
+    Shrink {
+        /// Its size in bytes.
+        size: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// The size is over the limit of an image.
+    #[error("a disk of {asked} bytes is over the limit of {max}")]
+    TooLarge {
+        /// What was asked for.
+        asked: u64,
+        /// The most.
+        max: u64,
+    },
+    /// An index cannot be written.
+    #[error("the index of the disk cannot be written")]
+    Index {
+        /// Why.
+        source: BuildError,
+    },
+    /// An image to import cannot be read.
+    #[error("cannot read the image")]
+    Import {
+        /// What failed.
+        source: StorageError,
+    },
+    /// A file to export to cannot be written.
+    #[error("cannot write the image")]
+    Export {
+        /// What failed.
+        source: StorageError,
+    },
+    /// The thread that brings changes into the store could not be started.
+    #[error("cannot start the device's thread")]
+    Spawn {
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl BlockError {
+    /// There is no room: past the end, the log or the store is full.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::PastEnd { .. } | Self::LogFull => true,
+            Self::Store { source } | Self::Read { source, .. } => source.is_out_of_space(),
+            Self::Export { source } => source.is_out_of_space(),
+            _ => false,
+        }
+    }
+
+    /// Something that is stored is damaged or missing.
+    #[must_use]
+    pub const fn is_corrupt(&self) -> bool {
+        match self {
+            Self::Read { source, .. } | Self::Store { source } => {
+                source.is_corrupt() || source.is_missing()
+            }
+            Self::Record { source, .. } => source.is_corrupt(),
+            Self::Log { source } => source.is_corrupt(),
+            Self::BaseChanged { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The caller asked for what cannot be.
+    #[must_use]
+    pub const fn is_misuse(&self) -> bool {
+        matches!(
+            self,
+            Self::PastEnd { .. }
+                | Self::Shrink { .. }
+                | Self::TooLarge { .. }
+                | Self::MissingDisk { .. }
+                | Self::NotADisk { .. }
+                | Self::Exists { .. }
+        )
+    }
+}
+
+pub(crate) fn store(source: StoreError) -> BlockError {
+    BlockError::Store { source }
+}
+
+pub(crate) fn log(source: RingError) -> BlockError {
+    BlockError::Log { source }
+}
+
+pub(crate) fn index(source: BuildError) -> BlockError {
+    BlockError::Index { source }
+}

@@ -1,0 +1,241 @@
+//! A disk as an index says it is: for reading, by any number of threads.
+//!
+//! Invariant: what it reads never changes; zeros come only from an index that says so, or lie past
+//! the end of the disk.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coldframe_chunkfile::{IndexOrigin, TagKind};
+use coldframe_chunks::{Backend, ChunkStore, Image, Located, PackStore, StoreError, TagName};
+use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, RootHash};
+
+use crate::error::store;
+use crate::{BaseFile, BlockError};
+
+/// A disk, read-only.
+pub struct DiskImage<B: Backend> {
+    image: Image<B>,
+    chunks: Arc<dyn ChunkStore>,
+    base: Option<Arc<BaseFile>>,
+}
+
+impl<B: Backend> fmt::Debug for DiskImage<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskImage")
+            .field("root", &self.root())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend> DiskImage<B> {
+    /// Opens the disk that a tag stands for; `base` is the flat image that it was made of, if it
+    /// still needs one.
+    ///
+    /// # Errors
+    /// [`BlockError::MissingDisk`], [`BlockError::NotADisk`]; as [`DiskImage::open_root`].
+    pub fn open(
+        store: &PackStore<B>,
+        name: &TagName,
+        base: Option<Arc<BaseFile>>,
+    ) -> Result<Self, BlockError> {
+        Self::open_root(store, disk_root(store, name)?, base)
+    }
+
+    /// Opens a disk by the root of its index.
+    ///
+    /// # Errors
+    /// [`BlockError::Store`], [`BlockError::BaseMissing`], [`BlockError::BaseChanged`].
+    pub fn open_root(
+        store: &PackStore<B>,
+        root: RootHash,
+        base: Option<Arc<BaseFile>>,
+    ) -> Result<Self, BlockError> {
+        Self::open_through(store, Arc::new(store.clone()), root, base)
+    }
+
+    /// Opens a disk whose chunks are read through `chunks`: a cache in front of a far store.
+    ///
+    /// # Errors
+    /// As [`DiskImage::open_root`].
+    pub fn open_through(
+        indexes: &PackStore<B>,
+        chunks: Arc<dyn ChunkStore>,
+        root: RootHash,
+        base: Option<Arc<BaseFile>>,
+    ) -> Result<Self, BlockError> {
+        let image = indexes.image(root).map_err(store)?;
+        let base = match (image.base(), base) {
+            (None, _) => None,
+            (Some((id, _)), None) => return Err(BlockError::BaseMissing { id }),
+            (Some((id, size)), Some(base)) if id == base.id() && size == base.size() => Some(base),
+            (Some(_), Some(base)) => {
+                let path = base.path().to_path_buf();
+                return Err(BlockError::BaseChanged { path });
+            }
+        };
+        Ok(Self {
+            image,
+            chunks,
+            base,
+        })
+    }
+
+    /// The root of its index.
+    #[must_use]
+    pub fn root(&self) -> RootHash {
+        self.image.index().root()
+    }
+
+    /// How long the disk is.
+    #[must_use]
+    pub fn size(&self) -> ByteLen {
+        self.image.index().size()
+    }
+
+    /// How many indexes a block may have to be looked for in, beside the first.
+    #[must_use]
+    pub fn ancestor_count(&self) -> usize {
+        self.image.ancestor_count()
+    }
+
+    /// Whether blocks are still read from the flat image that it was made of.
+    #[must_use]
+    pub fn needs_base(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// Fills `buf` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`BlockError::PastEnd`], [`BlockError::Read`] naming the block, [`BlockError::BaseRead`],
+    /// [`BlockError::BaseChanged`].
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
+        check_range(offset, buf.len() as u64, self.size().get())?;
+        for (block, from, part) in by_block(offset, buf) {
+            match self.content(block)? {
+                None => part.fill(0),
+                Some(bytes) => copy_padded(&bytes, from, part),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the blocks from `block` on are: whether they are known to be zero, and for how many
+    /// blocks that holds, at most `count`.
+    ///
+    /// # Errors
+    /// [`BlockError::Read`].
+    pub fn run_at(&self, block: u64, count: u64) -> Result<(bool, u64), BlockError> {
+        let (located, run) = self.located(block, count)?;
+        Ok((located == Located::Zero, run))
+    }
+
+    /// As an index says it; past the end all is zero.
+    pub(crate) fn located(&self, block: u64, count: u64) -> Result<(Located, u64), BlockError> {
+        if block >= self.image.index().block_count() {
+            return Ok((Located::Zero, count));
+        }
+        let run = self.image.locate_run(block, count);
+        run.map_err(|source| BlockError::Read { block, source })
+    }
+
+    /// The bytes of a block, without the zeros behind the end of the disk; `None` if all are zero.
+    pub(crate) fn content(&self, block: u64) -> Result<Option<Bytes>, BlockError> {
+        match self.located(block, 1)?.0 {
+            Located::Zero => Ok(None),
+            Located::Chunk(id, len) => self.chunk(block, id, len).map(Some),
+            Located::Base => self.base_block(block),
+        }
+    }
+
+    pub(crate) fn chunk(&self, block: u64, id: ChunkId, len: ByteLen) -> Result<Bytes, BlockError> {
+        let failed = |source| BlockError::Read { block, source };
+        let bytes = self.chunks.get(id).map_err(failed)?;
+        let found = bytes.len() as u64;
+        if found != len.get() {
+            let expected = len.get();
+            return Err(failed(StoreError::WrongChunkLen {
+                id,
+                block,
+                expected,
+                found,
+            }));
+        }
+        Ok(bytes)
+    }
+
+    /// The origin of an index that names all blocks but those of the flat image.
+    pub(crate) fn base_origin(&self) -> IndexOrigin {
+        match self.image.base() {
+            Some((id, size)) => IndexOrigin::Base { id, size },
+            None => IndexOrigin::None,
+        }
+    }
+
+    /// The bytes of many chunks.
+    pub(crate) fn chunks(&self, ids: &[ChunkId]) -> Vec<Result<Bytes, StoreError>> {
+        self.chunks.get_many(ids)
+    }
+
+    /// A block that the flat image has.
+    pub(crate) fn base_block(&self, block: u64) -> Result<Option<Bytes>, BlockError> {
+        let base = self
+            .base
+            .as_ref()
+            .expect("an image with a base is opened with it");
+        let rest = base.size().get().saturating_sub(block * BLOCK_BYTES);
+        base.block(block, rest.min(BLOCK_BYTES))
+    }
+}
+
+/// The root of the disk that a tag stands for.
+pub(crate) fn disk_root<B: Backend>(
+    from: &PackStore<B>,
+    name: &TagName,
+) -> Result<RootHash, BlockError> {
+    let tag = from.tag(name).map_err(store)?;
+    match tag {
+        None => Err(BlockError::MissingDisk { name: name.clone() }),
+        Some(tag) if tag.kind != TagKind::Index => Err(BlockError::NotADisk { name: name.clone() }),
+        Some(tag) => Ok(tag.root),
+    }
+}
+
+/// Refuses what is not wholly on the disk.
+pub(crate) fn check_range(offset: u64, len: u64, size: u64) -> Result<(), BlockError> {
+    match offset.checked_add(len) {
+        Some(end) if end <= size => Ok(()),
+        _ => Err(BlockError::PastEnd { offset, len, size }),
+    }
+}
+
+/// The parts of a buffer by block, with the offset in the block where each begins.
+pub(crate) fn by_block(
+    offset: u64,
+    buf: &mut [u8],
+) -> impl Iterator<Item = (u64, usize, &mut [u8])> {
+    let mut at = offset;
+    let mut rest = buf;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let from = (at % BLOCK_BYTES) as usize;
+        let len = rest.len().min(BLOCK_BYTES as usize - from);
+        let (part, behind) = std::mem::take(&mut rest).split_at_mut(len);
+        rest = behind;
+        let block = at / BLOCK_BYTES;
+        at += len as u64;
+        Some((block, from, part))
+    })
+}
+
+/// Copies what `bytes` has from `from` on; zeros behind its end.
+pub(crate) fn copy_padded(bytes: &[u8], from: usize, part: &mut [u8]) {
+    let have = bytes.len().saturating_sub(from).min(part.len());
+    let (front, rest) = part.split_at_mut(have);
+    front.copy_from_slice(&bytes[bytes.len().min(from)..][..have]);
+    rest.fill(0);
+}

@@ -1,0 +1,299 @@
+//! Raw images into the store and out of it.
+//!
+//! Invariants: a hole of a file is zeros, and costs no reading; an image that changes while it is
+//! read is an error, and no tag stands for it.
+
+use std::fs::File;
+use std::path::Path;
+
+use coldframe_chunkfile::{IMAGE_BYTES_MAX, IndexBuilder, IndexOrigin, Tag, TagKind};
+use coldframe_chunks::{Backend, Block, Located, PackStore, Push, PutCount, StoreError, TagName};
+use coldframe_envelope::Producer;
+use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError};
+use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, FileOffset, RootHash};
+
+use crate::base::is_zero;
+use crate::error::{index, store};
+use crate::{BaseFile, BlockError, DiskImage};
+
+/// Blocks that are read or written at a time: 4 MiB.
+const BATCH: u64 = 64;
+
+/// When the blocks of an image are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportMode {
+    /// Now: the disk needs the file no more.
+    Now,
+    /// When they are first read from the disk: it needs the file, unchanged.
+    Lazy,
+}
+
+/// What an import came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// The index of the disk.
+    pub root: RootHash,
+    /// The size of the disk.
+    pub size: ByteLen,
+    /// Bytes of blocks that are not zero; none for a lazy import.
+    pub data_bytes: u64,
+    /// What became of the chunks.
+    pub chunks: PutCount,
+}
+
+/// Makes a disk of a raw image file, under a new tag. `progress` is told of bytes that are done.
+///
+/// Spec: BLK-30, BLK-31
+///
+/// # Errors
+/// [`BlockError::Exists`], [`BlockError::Import`], [`BlockError::TooLarge`],
+/// [`BlockError::BaseChanged`] if the file changed meanwhile, [`BlockError::Store`].
+pub fn import<B: Backend>(
+    into: &PackStore<B>,
+    path: &Path,
+    name: &TagName,
+    mode: ImportMode,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Imported, BlockError> {
+    if into.tag(name).map_err(store)?.is_some() {
+        return Err(BlockError::Exists { name: name.clone() });
+    }
+    let base = BaseFile::open(path)?;
+    let (size, max) = (base.size(), IMAGE_BYTES_MAX);
+    if size.get() > max {
+        let asked = size.get();
+        return Err(BlockError::TooLarge { asked, max });
+    }
+    let origin = match mode {
+        ImportMode::Now => IndexOrigin::None,
+        ImportMode::Lazy => IndexOrigin::Base {
+            id: base.id(),
+            size,
+        },
+    };
+    let mut builder = IndexBuilder::new(size, origin, producer()).map_err(index)?;
+    let push = into.push().map_err(store)?;
+    let data_bytes = match mode {
+        ImportMode::Now => read_all(path, size.get(), &push, &mut builder, progress)?,
+        ImportMode::Lazy => 0,
+    };
+    if BaseFile::open(path)?.id() != base.id() {
+        let path = path.to_path_buf();
+        return Err(BlockError::BaseChanged { path });
+    }
+    let root = publish(&push, name, builder)?;
+    let chunks = push.finish().map_err(store)?;
+    Ok(Imported {
+        root,
+        size,
+        data_bytes,
+        chunks,
+    })
+}
+
+/// Makes a disk of zeros, under a new tag.
+///
+/// # Errors
+/// [`BlockError::Exists`], [`BlockError::TooLarge`], [`BlockError::Store`].
+pub fn create<B: Backend>(
+    into: &PackStore<B>,
+    name: &TagName,
+    size: ByteLen,
+) -> Result<RootHash, BlockError> {
+    let (asked, max) = (size.get(), IMAGE_BYTES_MAX);
+    if asked > max {
+        return Err(BlockError::TooLarge { asked, max });
+    }
+    let mut builder = IndexBuilder::new(size, IndexOrigin::None, producer()).map_err(index)?;
+    if asked > 0 {
+        let blocks = asked.div_ceil(BLOCK_BYTES);
+        builder.push_zeros(0, blocks).map_err(index)?;
+    }
+    let push = into.push().map_err(store)?;
+    let root = publish(&push, name, builder)?;
+    push.finish().map_err(store)?;
+    Ok(root)
+}
+
+fn producer() -> Producer {
+    let by = Producer::new("coldframe-block", env!("CARGO_PKG_VERSION"));
+    by.expect("name and version are short ASCII")
+}
+
+/// Keeps the index, and makes the tag stand for it.
+fn publish<B: Backend>(
+    push: &Push<B>,
+    name: &TagName,
+    builder: IndexBuilder,
+) -> Result<RootHash, BlockError> {
+    let file = builder.finish().map_err(index)?.into_file();
+    let root = push.put_root(&[&file]).map_err(store)?;
+    let kind = TagKind::Index;
+    let tagged = push.tag(name, None, Tag { kind, root });
+    tagged.map_err(|error| match error {
+        StoreError::TagMoved { name } => BlockError::Exists { name },
+        error => store(error),
+    })?;
+    Ok(root)
+}
+
+fn read_all<B: Backend>(
+    path: &Path,
+    size: u64,
+    push: &Push<B>,
+    builder: &mut IndexBuilder,
+    progress: &mut dyn FnMut(u64),
+) -> Result<u64, BlockError> {
+    let failed = |source| BlockError::Import { source };
+    let file = File::open(path).at(Operation::Open, path).map_err(failed)?;
+    let storage = file.try_clone().at(Operation::Open, path).map_err(failed)?;
+    let storage = FileStorage::from_file(storage, path);
+    let blocks = size.div_ceil(BLOCK_BYTES);
+    let mut buf = vec![0; (BATCH * BLOCK_BYTES) as usize];
+    let (mut block, mut data_bytes) = (0, 0);
+    while block < blocks {
+        let data = next_data(&file, block * BLOCK_BYTES, size);
+        let data = data.at(Operation::Open, path).map_err(failed)? / BLOCK_BYTES;
+        if data > block {
+            let hole = data.min(blocks) - block;
+            builder.push_zeros(block, hole).map_err(index)?;
+            progress(hole * BLOCK_BYTES);
+            block += hole;
+            continue;
+        }
+        let at = block * BLOCK_BYTES;
+        let len = (size - at).min(BATCH * BLOCK_BYTES);
+        let bytes = &mut buf[..len as usize];
+        storage
+            .read_at(FileOffset::new(at), bytes)
+            .map_err(failed)?;
+        data_bytes += put_batch(bytes, block, push, builder)?;
+        progress(len);
+        block += len.div_ceil(BLOCK_BYTES);
+    }
+    Ok(data_bytes)
+}
+
+fn put_batch<B: Backend>(
+    bytes: &[u8],
+    first: u64,
+    push: &Push<B>,
+    builder: &mut IndexBuilder,
+) -> Result<u64, BlockError> {
+    let blocks = bytes.chunks(BLOCK_BYTES as usize);
+    let data = blocks.clone().filter(|block| !is_zero(block));
+    let data: Vec<_> = data
+        .map(|bytes| Block {
+            bytes,
+            expected: None,
+        })
+        .collect();
+    let mut ids = push.put_blocks(&data).map_err(store)?.into_iter();
+    let mut data_bytes = 0;
+    for (block, bytes) in (first..).zip(blocks) {
+        match Some(bytes)
+            .filter(|bytes| !is_zero(bytes))
+            .and_then(|_| ids.next())
+        {
+            Some(id) => {
+                data_bytes += bytes.len() as u64;
+                builder.push_chunk(block, id)
+            }
+            None => builder.push_zeros(block, 1),
+        }
+        .map_err(index)?;
+    }
+    Ok(data_bytes)
+}
+
+/// Where the next bytes are that may be other than zero; the end of the file if there are none.
+///
+/// It moves the cursor of the descriptor, which nobody uses. Source: lseek(2), `SEEK_DATA`.
+#[cfg(target_os = "linux")]
+fn next_data(file: &File, at: u64, size: u64) -> std::io::Result<u64> {
+    let offset = at.try_into().map_err(std::io::Error::other)?;
+    match nix::unistd::lseek(file, offset, nix::unistd::Whence::SeekData) {
+        Ok(found) => Ok(found.unsigned_abs()),
+        Err(nix::errno::Errno::ENXIO) => Ok(size.next_multiple_of(BLOCK_BYTES)),
+        // A file system without holes.
+        Err(nix::errno::Errno::EINVAL) => Ok(at),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// As on Linux, but that no hole is known.
+#[cfg(not(target_os = "linux"))]
+fn next_data(_: &File, at: u64, _: u64) -> std::io::Result<u64> {
+    Ok(at)
+}
+
+/// Writes a disk as a raw image, zeros as holes, into `out`, which must be empty. `progress` is
+/// told of bytes that are done.
+///
+/// # Errors
+/// [`BlockError::Read`] naming the block, [`BlockError::Export`].
+pub fn export<B: Backend>(
+    image: &DiskImage<B>,
+    out: &dyn Storage,
+    progress: &mut dyn FnMut(u64),
+) -> Result<u64, BlockError> {
+    let failed = |source: StorageError| BlockError::Export { source };
+    let size = image.size();
+    out.set_len(size).map_err(failed)?;
+    let blocks = size.get().div_ceil(BLOCK_BYTES);
+    let (mut block, mut data_bytes) = (0, 0);
+    let mut batch: Vec<(u64, ChunkId)> = Vec::new();
+    while block < blocks {
+        let (located, run) = image.located(block, blocks - block)?;
+        match located {
+            Located::Zero => {}
+            Located::Chunk(id, _) => batch.push((block, id)),
+            Located::Base => {
+                for block in block..block + run {
+                    if let Some(bytes) = image.base_block(block)? {
+                        let at = FileOffset::new(block * BLOCK_BYTES);
+                        out.write_at(at, &bytes).map_err(failed)?;
+                        data_bytes += bytes.len() as u64;
+                    }
+                }
+            }
+        }
+        block += run;
+        progress((run * BLOCK_BYTES).min(size.get()));
+        if batch.len() as u64 == BATCH {
+            data_bytes += write_batch(image, &batch, out)?;
+            batch.clear();
+        }
+    }
+    data_bytes += write_batch(image, &batch, out)?;
+    Ok(data_bytes)
+}
+
+fn write_batch<B: Backend>(
+    image: &DiskImage<B>,
+    batch: &[(u64, ChunkId)],
+    out: &dyn Storage,
+) -> Result<u64, BlockError> {
+    let ids: Vec<ChunkId> = batch.iter().map(|(_, id)| *id).collect();
+    let mut written = 0;
+    for ((block, id), bytes) in batch.iter().zip(image.chunks(&ids)) {
+        let (block, id) = (*block, *id);
+        let bytes = bytes.map_err(|source| BlockError::Read { block, source })?;
+        let at = block * BLOCK_BYTES;
+        let len = (image.size().get() - at).min(BLOCK_BYTES);
+        if bytes.len() as u64 != len {
+            let (expected, found) = (len, bytes.len() as u64);
+            let source = StoreError::WrongChunkLen {
+                id,
+                block,
+                expected,
+                found,
+            };
+            return Err(BlockError::Read { block, source });
+        }
+        let written_at = out.write_at(FileOffset::new(at), &bytes);
+        written_at.map_err(|source| BlockError::Export { source })?;
+        written += len;
+    }
+    Ok(written)
+}
