@@ -67,4 +67,4 @@ pub use limits::Limits;
 pub use proto::{Allocation, BlockSizes, Errno, Extent, Extents};
 #[cfg(feature = "tls")]
 pub use server::TlsConfig;
-pub use server::{NbdHandle, NbdServer};
+pub use server::{NbdHandle, NbdServer, SocketFile, bind_unix};

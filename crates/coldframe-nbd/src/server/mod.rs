@@ -32,6 +32,7 @@ use connections::Connections;
 use listen::Listener;
 #[cfg(feature = "tls")]
 pub use tls::TlsConfig;
+pub use unix::{SocketFile, bind as bind_unix};
 
 /// What to serve, and how; [`NbdServer::listen`] starts it.
 pub struct NbdServer {

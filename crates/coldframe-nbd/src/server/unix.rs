@@ -22,13 +22,18 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// A socket's file, removed when dropped.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
 }
 
-/// Listens at `path`.
-pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), NbdError> {
+/// Listens at `path` with mode 0600. A socket that a dead server left is replaced; one that a live
+/// server listens on is not. The server's own sockets are made so, and any beside them may be.
+///
+/// # Errors
+/// [`NbdError::SocketInUse`], [`NbdError::NotASocket`], [`NbdError::SocketPath`],
+/// [`NbdError::Listen`].
+pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), NbdError> {
     let wrong_path = || NbdError::SocketPath { path: path.into() };
     let failed = |source: io::Error| NbdError::Listen {
         addr: format!("unix:{}", path.display()),
