@@ -53,6 +53,7 @@ mod nbd;
 mod overlay;
 mod record;
 mod transfer;
+mod usage;
 
 pub use base::BaseFile;
 pub use device::{BlockDevice, DeviceOptions, DeviceParts, DeviceStat, Folded, Shrink};
@@ -61,3 +62,4 @@ pub use image::DiskImage;
 pub use logfile::open_log;
 pub use record::{LAYOUTS, PAGE_BYTES, Record, WRITE_BYTES_MAX};
 pub use transfer::{ImportMode, Imported, create, export, import};
+pub use usage::{DiskUsage, usage};

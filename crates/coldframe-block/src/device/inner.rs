@@ -13,6 +13,7 @@ use coldframe_storage::Storage;
 use coldframe_units::{ByteLen, RootHash};
 use coldframe_wal::{RingError, RingWal, Sequence};
 
+use crate::device::ahead::ReadAhead;
 use crate::device::lower::{Ingested, Lower, shard_of};
 use crate::device::{DeviceOptions, DeviceStat};
 use crate::error::log;
@@ -77,6 +78,7 @@ pub(crate) struct Inner<B: Backend, S> {
     pub(super) zeros: RwLock<Runs>,
     pub(super) lower: RwLock<Arc<Lower<B>>>,
     pub(super) ingested: Ingested,
+    pub(super) ahead: ReadAhead<B>,
     pub(super) folding: Mutex<FoldState>,
     pub(super) folds: AtomicU64,
     /// Bytes of the active layer, and of the frozen one.
@@ -129,6 +131,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             zeros: RwLock::default(),
             lower: RwLock::new(Arc::new(lower)),
             ingested: Ingested::default(),
+            ahead: ReadAhead::start(options.read_ahead_blocks)?,
             folding: Mutex::new(fold),
             folds: AtomicU64::new(0),
             active_held: AtomicU64::new(0),
@@ -235,6 +238,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             dirty_bytes: self.dirty_bytes(),
             folds: self.folds.load(Ordering::Relaxed),
             ancestors: self.lower().image.ancestor_count(),
+            read_ahead_chunks: self.ahead.chunk_count(),
             log: self.log.stats(),
         }
     }

@@ -8,6 +8,7 @@
 //! of: it moves after the index and the record that names it are durable, and only then records
 //! are given up.
 
+mod ahead;
 mod extents;
 mod fold;
 mod inner;
@@ -39,13 +40,16 @@ pub struct DeviceOptions {
     pub dirty_bytes_max: u64,
     /// An index with more ancestors than this is written whole.
     pub ancestors_max: usize,
+    /// Blocks that are read ahead of whoever reads on and on; 0 switches it off.
+    pub read_ahead_blocks: u64,
 }
 
 impl DeviceOptions {
-    /// 256 MiB of changed pages, 32 ancestors.
+    /// 256 MiB of changed pages, 32 ancestors, 1 MiB read ahead.
     pub const USUAL: Self = Self {
         dirty_bytes_max: 256 << 20,
         ancestors_max: 32,
+        read_ahead_blocks: 16,
     };
 }
 
@@ -82,6 +86,8 @@ pub struct DeviceStat {
     pub folds: u64,
     /// Ancestors of the index.
     pub ancestors: usize,
+    /// Chunks that were read before they were asked for.
+    pub read_ahead_chunks: u64,
     /// The log.
     pub log: RingStats,
 }
@@ -159,9 +165,9 @@ impl<B: Backend, S: Storage + 'static> BlockDevice<B, S> {
     /// power cut after [`BlockDevice::flush`].
     ///
     /// # Errors
-    /// [`BlockError::PastEnd`]: nothing was written. [`BlockError::Store`], [`BlockError::LogFull`]:
-    /// there is no room for more changes, all that was acknowledged is kept, and writing may be
-    /// tried again. [`BlockError::Log`].
+    /// [`BlockError::PastEnd`]: nothing was written. [`BlockError::Store`] and
+    /// [`BlockError::LogFull`]: there is no room for more changes, all that was acknowledged is
+    /// kept, and writing may be tried again. [`BlockError::Log`].
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
         self.inner.write_at(offset, data)
     }

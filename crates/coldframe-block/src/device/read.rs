@@ -1,5 +1,7 @@
 //! Reading.
 
+use std::sync::Arc;
+
 use coldframe_chunks::Backend;
 use coldframe_storage::Storage;
 
@@ -10,7 +12,10 @@ use crate::image::{by_block, check_range};
 
 impl<B: Backend, S: Storage> Inner<B, S> {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
-        check_range(offset, buf.len() as u64, self.size())?;
+        let len = buf.len() as u64;
+        check_range(offset, len, self.size())?;
+        self.ahead
+            .note(offset, len, || Arc::clone(&self.lower().image));
         for (block, from, part) in by_block(offset, buf) {
             self.read_block(block, from, part)?;
         }

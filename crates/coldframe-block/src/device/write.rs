@@ -14,8 +14,8 @@ use crate::image::check_range;
 use crate::overlay::PAGE;
 use crate::record::{PAGE_BYTES, WRITE_BYTES_MAX, begin_write, data_of};
 
-/// How often the log is relieved for one record.
-const TRIES: u32 = 4;
+/// How often the log is relieved for one record: others may fill it again each time.
+const TRIES: u32 = 64;
 
 thread_local! {
     /// The payload of a record; kept, so that a write allocates nothing for it.

@@ -42,7 +42,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         self.with_room(|| {
             let _writers = self.lock_writers(at / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
             check_range(at, end - at, self.size()).map_err(Pass::Error)?;
-            if end % PAGE_BYTES != 0 && end != self.size() {
+            if !end.is_multiple_of(PAGE_BYTES) && end != self.size() {
                 return Ok(false);
             }
             if self.is_zero(at, end) {

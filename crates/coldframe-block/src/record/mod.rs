@@ -178,10 +178,10 @@ fn decode_write(at: u64, len: u64, data: &[u8]) -> Result<Record<'_>, DecodeErro
 
 /// Whole pages, some, inside the largest disk.
 fn check_pages(at: u64, len: u64) -> Result<(), DecodeError> {
-    if at % PAGE_BYTES != 0 || at > IMAGE_BYTES_MAX {
+    if !at.is_multiple_of(PAGE_BYTES) || at > IMAGE_BYTES_MAX {
         return Err(invalid("at", 8));
     }
-    if len == 0 || len % PAGE_BYTES != 0 || len > IMAGE_BYTES_MAX - at {
+    if len == 0 || !len.is_multiple_of(PAGE_BYTES) || len > IMAGE_BYTES_MAX - at {
         return Err(invalid("len", 16));
     }
     Ok(())
