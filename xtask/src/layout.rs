@@ -24,6 +24,7 @@ const FORMATS: &[(&str, &[Layout])] = &[
     ),
     ("coldframe-wal", coldframe_wal::ring::LAYOUTS),
     ("coldframe-chunkfile", coldframe_chunkfile::LAYOUTS),
+    ("coldframe-block", coldframe_block::LAYOUTS),
 ];
 
 /// The limits of each kind of file, as its reader is given them.
