@@ -1,5 +1,6 @@
 //! The command line as data: every verb, its options, an example each.
 
+pub mod disk;
 mod journal;
 pub mod store;
 mod wal;
@@ -69,6 +70,12 @@ pub enum Verb {
         after_help = "Example:\n  coldframe journal dump d/journal"
     )]
     Journal(Journal),
+    /// Keep disk images in a chunk store, and serve them over NBD.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  coldframe disk serve root --store chunks --listen unix:root.sock"
+    )]
+    Disk(disk::Disk),
     Completions(Completions),
     /// One fresh process of `demo`: restore, run to the end, print the digest.
     #[command(hide = true)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coldframe_chunks::{LocalStore, StoreError};
+use coldframe_chunks::{Directory, LocalStore, Options, PackStore, StoreError};
 use coldframe_snapshot::store::TransferError;
 
 use crate::exit::Failure;
@@ -14,6 +14,18 @@ pub type Store = LocalStore;
 pub fn open(url: &str) -> Result<Store, Failure> {
     let dir = directory(url)?;
     LocalStore::open(&dir).map_err(|error| failure(format!("cannot open {url}"), &error))
+}
+
+/// Opens the store at a URL, with so much memory for chunks that were read.
+pub fn open_with_cache(url: &str, cache_bytes: u64) -> Result<Store, Failure> {
+    let dir = directory(url)?;
+    let cannot = format!("cannot open {url}");
+    let dir = Directory::new(&dir).map_err(|error| Failure::environment(&cannot, &error))?;
+    let options = Options {
+        cache_bytes,
+        ..Options::usual()
+    };
+    PackStore::open_at(dir, options).map_err(|error| failure(cannot, &error))
 }
 
 /// Opens the store at a URL, or makes one there.

@@ -4,6 +4,7 @@
 mod completions;
 mod demo;
 mod derive;
+mod disk;
 mod export;
 mod import;
 mod inspect;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Replay(args) => replay::run(&args),
         Verb::Wal(args) => wal::run(&args),
         Verb::Journal(args) => journal::run(&args),
+        Verb::Disk(args) => disk::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Thaw(args) => thaw::run(&args),
     }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Home, Outcome, coldframe, command, names, simulated};
 
-const VERBS: [&[&str]; 22] = [
+const VERBS: [&[&str]; 29] = [
     &["demo"],
     &["inspect"],
     &["verify"],
@@ -27,6 +27,13 @@ const VERBS: [&[&str]; 22] = [
     &["journal"],
     &["journal", "stat"],
     &["journal", "dump"],
+    &["disk"],
+    &["disk", "import"],
+    &["disk", "export"],
+    &["disk", "ls"],
+    &["disk", "resize"],
+    &["disk", "serve"],
+    &["disk", "checkpoint"],
     &["completions"],
 ];
 
@@ -46,7 +53,10 @@ fn the_help_of_every_verb_has_an_example() {
 #[test]
 fn every_verb_but_completions_has_json() {
     for verb in VERBS {
-        let takes_more = matches!(verb, ["import"] | ["export"] | ["wal"] | ["journal"]);
+        let takes_more = matches!(
+            verb,
+            ["import"] | ["export"] | ["wal"] | ["journal"] | ["disk"]
+        );
         let help = run(&[verb, &["--help"]].concat()).done();
         let expected = !takes_more && verb != ["completions"];
         assert_eq!(help.stdout.contains("--json"), expected, "{verb:?}");

@@ -7,12 +7,22 @@ mod corpus;
 mod damage;
 mod demo;
 mod derive;
+mod disk;
+mod disk_kill;
+mod disk_tools;
 mod firecracker;
 mod inspect;
 mod journal;
 mod kill;
+#[allow(
+    dead_code,
+    reason = "the client of the server's own tests says more than these need"
+)]
+#[path = "../../../coldframe-nbd/tests/it/client.rs"]
+mod nbd_client;
 mod payload;
 mod raw;
 mod replay;
+mod served;
 mod support;
 mod wal;

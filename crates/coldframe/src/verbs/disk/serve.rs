@@ -1,0 +1,115 @@
+//! `coldframe disk serve`: an NBD server in the foreground.
+
+use std::sync::{Arc, Mutex};
+
+use coldframe_block::{DeviceOptions, DiskImage};
+use coldframe_nbd::{NbdError, NbdServer};
+use nix::sys::signal::{SigSet, Signal};
+use serde::Serialize;
+
+use crate::cli::disk::Serve;
+use crate::exit::Failure;
+use crate::human::size;
+use crate::verbs::disk::{Device, base, control, failure, open_device};
+use crate::{output, store};
+
+#[derive(Serialize)]
+struct Serving {
+    name: String,
+    uri: String,
+    size_bytes: u64,
+    read_only: bool,
+}
+
+/// Serves until told to stop.
+pub fn run(args: &Serve) -> Result<(), Failure> {
+    // Before any thread starts: all of them leave these signals to this one.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    let blocked = signals.thread_block();
+    blocked.map_err(|error| Failure::environment("cannot block signals", &error))?;
+    let store = store::open_with_cache(&args.which.store, args.cache_size)?;
+    if args.read_only {
+        let name = &args.which.name;
+        let image = DiskImage::open(&store, name, base(args.which.base.as_deref())?);
+        let image = image.map_err(|error| failure(format!("cannot open disk {name}"), &error))?;
+        let size_bytes = image.size().get();
+        let server = NbdServer::named(name.as_str(), image).map_err(cannot_serve)?;
+        return serve(args, server, size_bytes, &signals);
+    }
+    let options = DeviceOptions {
+        dirty_bytes_max: args.dirty_size.max(1 << 20),
+        ..DeviceOptions::USUAL
+    };
+    let device = Arc::new(open_device(store, &args.which, &args.log, options)?);
+    serve_device(args, device, &signals)
+}
+
+fn serve_device(args: &Serve, device: Arc<Device>, signals: &SigSet) -> Result<(), Failure> {
+    let name = &args.which.name;
+    let server = NbdServer::named(name.as_str(), Arc::clone(&device)).map_err(cannot_serve)?;
+    let size_bytes = device.size().get();
+    let shared = Arc::new(Mutex::new(Some(Arc::clone(&device))));
+    let socket = match &args.control {
+        Some(path) => Some(control::start(path, Arc::clone(&shared))?),
+        None => None,
+    };
+    let served = serve(args, server, size_bytes, signals);
+    drop(socket);
+    // Waits for a checkpoint that is being made.
+    drop(
+        shared
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take(),
+    );
+    let Some(device) = Arc::into_inner(device) else {
+        return served;
+    };
+    let closed = device.close().map_err(|error| {
+        let kept = "all that was flushed is in the log";
+        failure(
+            format!("cannot bring disk {name} into the store, {kept}"),
+            &error,
+        )
+    });
+    served.and(closed.map(drop))
+}
+
+/// Listens, says so, waits for a signal, and stops.
+fn serve(
+    args: &Serve,
+    server: NbdServer,
+    size_bytes: u64,
+    signals: &SigSet,
+) -> Result<(), Failure> {
+    let handle = server.listen(args.listen.clone()).map_err(cannot_serve)?;
+    let serving = Serving {
+        name: args.which.name.to_string(),
+        uri: handle.uri(args.which.name.as_str()),
+        size_bytes,
+        read_only: args.read_only,
+    };
+    if args.json {
+        output::json(&serving)?;
+    } else {
+        let (name, uri, all) = (&serving.name, &serving.uri, size(size_bytes));
+        let how = if args.read_only { ", read-only" } else { "" };
+        output::say(format_args!("{name}: {all}{how} at {uri}"));
+    }
+    let signal = signals.wait();
+    let signal = signal.map_err(|error| Failure::environment("cannot wait for signals", &error))?;
+    tracing::info!(%signal, "stopping");
+    handle.stop().map_err(cannot_serve)
+}
+
+fn cannot_serve(error: NbdError) -> Failure {
+    let what = "cannot serve";
+    match error {
+        NbdError::Address { .. } | NbdError::SocketPath { .. } | NbdError::NotASocket { .. } => {
+            Failure::usage(what, &error)
+        }
+        error => Failure::environment(what, &error),
+    }
+}

@@ -1,0 +1,123 @@
+//! A `disk serve` in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::support::{Outcome, coldframe, command};
+
+/// A store with disks, in a directory that is gone afterwards.
+pub struct Place(pub crate::support::Home);
+
+impl Place {
+    pub fn new() -> Self {
+        Self(crate::support::Home::new())
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.0.at(name)
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.at("store")
+    }
+
+    /// Imports an image under a name.
+    #[track_caller]
+    pub fn import(&self, image: &Path, name: &str) -> Value {
+        let args: [&dyn AsRef<std::ffi::OsStr>; 8] = [
+            &"disk",
+            &"import",
+            &image,
+            &"--store",
+            &self.store(),
+            &"--name",
+            &name,
+            &"--json",
+        ];
+        coldframe(&args).done().json()
+    }
+
+    /// The bytes of a disk.
+    #[track_caller]
+    pub fn export(&self, name: &str) -> Vec<u8> {
+        let out = self.at(&format!("{name}.out"));
+        let _ = std::fs::remove_file(&out);
+        coldframe(&[
+            &"disk",
+            &"export",
+            &name,
+            &"--store",
+            &self.store(),
+            &"-o",
+            &out,
+        ])
+        .done();
+        std::fs::read(out).unwrap()
+    }
+
+    #[track_caller]
+    pub fn serve(&self, name: &str, more: &[&str]) -> Server {
+        let socket = self.at(&format!("{name}.sock"));
+        Server::start(&self.store(), name, &socket, more)
+    }
+}
+
+pub struct Server {
+    child: Child,
+    pub uri: String,
+    pub socket: PathBuf,
+    pub said: Value,
+}
+
+impl Server {
+    #[track_caller]
+    fn start(store: &Path, name: &str, socket: &Path, more: &[&str]) -> Self {
+        let listen = format!("unix:{}", socket.display());
+        let mut serve = command(&[&"disk", &"serve", &name, &"--store", &store, &"--json"]);
+        serve.args(["--listen", &listen]).args(more);
+        serve.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = serve.spawn().unwrap();
+        let mut text = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        while let Some(Ok(line)) = lines.next() {
+            text += &line;
+            if line == "}" {
+                break;
+            }
+        }
+        let Ok(said) = serde_json::from_str::<Value>(&text) else {
+            let output = child.wait_with_output().unwrap();
+            panic!("the server did not start: {output:?}");
+        };
+        Self {
+            child,
+            uri: said["uri"].as_str().unwrap().to_owned(),
+            socket: socket.to_path_buf(),
+            said,
+        }
+    }
+
+    /// SIGTERM: it flushes, and ends well.
+    #[track_caller]
+    pub fn stop(self) {
+        let ended = self.signal(Signal::SIGTERM);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    }
+
+    pub fn signal(self, signal: Signal) -> Outcome {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+        self.child.wait_with_output().unwrap().into()
+    }
+
+    /// SIGKILL: it gets to do nothing more.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
