@@ -24,5 +24,6 @@ mod payload;
 mod raw;
 mod replay;
 mod served;
+mod store;
 mod support;
 mod wal;
