@@ -18,74 +18,12 @@ use coldframe_wal::journal::{
 
 use crate::{Snapshot, snapshots_in};
 
+mod error;
+
+pub use error::CatalogError;
+
 /// The journal's name in the directory.
 pub const CATALOG: &str = "catalog";
-
-/// Why a catalog cannot be read or changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CatalogError {
-    /// The journal could not be read or written.
-    #[error("the catalog {} failed", path.display())]
-    Journal {
-        /// The journal.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: JournalError,
-    },
-    /// The journal is damaged; [`Catalog::rebuild`] begins a new one.
-    #[error("the catalog {} is damaged: {end}; it can be rebuilt without its pins and leases",
-        path.display())]
-    Damaged {
-        /// The journal.
-        path: PathBuf,
-        /// What stands in the way.
-        end: coldframe_wal::journal::End,
-    },
-    /// An entry of the journal is no sound value.
-    #[error("the catalog {} holds an entry that cannot be read", path.display())]
-    Entry {
-        /// The journal.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: EntryError,
-    },
-    /// A directory could not be renamed or removed.
-    #[error("storage failed")]
-    Storage(#[source] StorageError),
-    /// No snapshot of this id is in the directory.
-    #[error("no snapshot {id} in {}", dir.display())]
-    Unknown {
-        /// The directory.
-        dir: PathBuf,
-        /// The id.
-        id: SnapshotId,
-    },
-    /// A snapshot cannot be deleted: others are built on it.
-    #[error("{} has children ({children}): merge them first", path.display())]
-    HasChildren {
-        /// The snapshot.
-        path: PathBuf,
-        /// Their names.
-        children: String,
-    },
-    /// A snapshot cannot be deleted: someone said that it must stay.
-    #[error("{} is pinned", path.display())]
-    Pinned {
-        /// The snapshot.
-        path: PathBuf,
-    },
-    /// A snapshot cannot be deleted: it is in use.
-    #[error("{} is leased by {holder}", path.display())]
-    Leased {
-        /// The snapshot.
-        path: PathBuf,
-        /// By whom.
-        holder: String,
-    },
-}
 
 /// A snapshot and what the catalog knows of it.
 #[derive(Clone, Debug)]

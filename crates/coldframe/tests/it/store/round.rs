@@ -1,7 +1,7 @@
 //! There and back: what is said on the way, and that what comes back is what went in.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -131,19 +131,22 @@ fn a_snapshot_is_pulled_by_its_id_and_blocks_at_hand_are_not_fetched() {
     assert_eq!(names(&home.at("out")), [id]);
 }
 
-#[test]
-fn listing_and_statistics_have_the_keys_that_programs_read() {
+/// A store with two tags, of which the second is built on the first.
+#[track_caller]
+fn two_tags() -> (Home, PathBuf) {
     let home = Home::new();
     let (dir, store) = (home.at("kept"), new_store(&home));
-    let empty = store_verb("stat", &store, &[]).done().json();
-    assert_eq!(
-        (&empty["dedup_ratio"], &empty["chunks"]),
-        (&Value::Null, &0.into())
-    );
     simulated(&dir);
     push(&dir.join("diff-1"), &store, &["--name", "one"]).done();
     push(&dir.join("diff-2"), &store, &["--name", "two"]).done();
+    (home, store)
+}
 
+#[test]
+fn a_listing_has_the_keys_that_programs_read() {
+    let (_home, store) = two_tags();
+    let made = store_verb("init", &store, &[]).done().json();
+    assert_eq!(keys(&made), ["store"]);
     let listed = store_verb("ls", &store, &[]).done().json();
     assert_eq!(keys(&listed), ["store", "tags"]);
     let tag = &listed["tags"][0];
@@ -165,7 +168,18 @@ fn listing_and_statistics_have_the_keys_that_programs_read() {
         (&tag["bytes"], &tag["error"]),
         (&(8 << 20).into(), &Value::Null)
     );
+    let said = coldframe(&[&"store", &"ls", &"--store", &store]).done();
+    let line = said.stdout.lines().nth(1).unwrap();
+    assert!(line.starts_with("one   snapshot  8 MiB  "), "{said:#?}");
+}
 
+#[test]
+fn statistics_and_verdicts_have_the_keys_that_programs_read() {
+    let home = Home::new();
+    let empty = store_verb("stat", &new_store(&home), &[]).done().json();
+    assert_eq!(empty["dedup_ratio"], Value::Null);
+    assert_eq!(empty["chunks"], 0);
+    let (_home, store) = two_tags();
     let stat = store_verb("stat", &store, &[]).done().json();
     let all = [
         "chunks",
@@ -203,13 +217,6 @@ fn listing_and_statistics_have_the_keys_that_programs_read() {
 
     let said = coldframe(&[&"store", &"stat", &"--store", &store]).done();
     assert!(said.stdout.contains("different: dedup "), "{said:#?}");
-    let said = coldframe(&[&"store", &"ls", &"--store", &store]).done();
-    assert!(
-        said.stdout.lines().nth(1).unwrap().starts_with("one"),
-        "{said:#?}"
-    );
-    let made = store_verb("init", &store, &[]).done().json();
-    assert_eq!(keys(&made), ["store"]);
     assert_eq!(store_verb("stat", &store, &[]).done().json(), stat);
     let verified = store_verb("verify", &store, &["--deep"]).done().json();
     assert_eq!(
