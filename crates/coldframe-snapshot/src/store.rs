@@ -9,20 +9,36 @@
 //! every byte in it was checked and is durable. Spec: `specs/chunk-store.md`.
 //!
 //! ```
-//! # use coldframe_snapshot::{Chain, Snapshot, store};
-//! # use coldframe_chunks::LocalStore;
-//! # fn example(snapshot: &std::path::Path, home: &std::path::Path)
-//! #     -> Result<(), Box<dyn std::error::Error>> {
+//! use coldframe_chunks::LocalStore;
+//! use coldframe_snapshot::{Chain, store};
+//! # use coldframe_envelope::Producer;
+//! # use coldframe_snapshot::import::{Source, import};
+//! # use coldframe_units::{Arch, ByteLen, PageSize, RamLayout};
+//! # let home = tempfile::tempdir()?;
+//! # let (file, home) = (&home.path().join("guest.mem"), home.path());
+//! # std::fs::write(file, vec![7; 1 << 20])?;
+//! # let source = Source {
+//! #     file,
+//! #     arch: Arch::X86_64,
+//! #     ram: RamLayout::contiguous(ByteLen::new(1 << 20))?,
+//! #     page_size: PageSize::SIZE_4K,
+//! #     parent: None,
+//! #     state: None,
+//! # };
+//! # let producer = Producer::new("example", "1.0")?;
+//! # let snapshot = import(source, &home.join("base"), producer, &mut |_| ())?;
 //! let chunks = LocalStore::create(&home.join("store"))?;
-//! let chain = Chain::of(Snapshot::open(snapshot)?, &[])?;
+//! let chain = Chain::of(snapshot, &[])?;
 //! let tag = "nightly".parse()?;
-//! store::push(&chain, &chunks, &tag, store::Move::Forward, &mut |_| ())?;
+//! let pushed = store::push(&chain, &chunks, &tag, store::Move::Forward, &mut |_| ())?;
+//! assert_eq!(pushed.progress.blocks, 16);
+//! assert_eq!(pushed.put.written, 1); // all sixteen are the same bytes
 //!
 //! let root = store::find(&chunks, "nightly")?;
-//! let pulled = store::pull(&chunks, root, &home.join("here"), &[], &mut |_| ())?;
+//! let show = &mut |now: &store::Progress| println!("{} bytes", now.done_bytes);
+//! let pulled = store::pull(&chunks, root, &home.join("here"), &[], show)?;
 //! assert_eq!(pulled.youngest().root(), chain.youngest().root());
-//! # Ok(())
-//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod error;
