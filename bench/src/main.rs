@@ -11,6 +11,7 @@ use crate::harness::Row;
 use crate::place::Place;
 
 mod capture;
+mod chunks;
 mod demo;
 mod diff;
 mod dirty;
@@ -28,7 +29,7 @@ mod wal;
 /// A group of measurements, in the order in which they are run.
 type Group = (&'static str, fn(&Place) -> Result<Vec<Row>>);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("capture", capture::run),
     ("restore", restore::run),
     ("diff", diff::run),
@@ -36,6 +37,7 @@ const GROUPS: [Group; 7] = [
     ("demo", demo::run),
     ("wal", wal::run),
     ("journal", journal::run),
+    ("chunks", chunks::run),
 ];
 
 fn main() -> ExitCode {

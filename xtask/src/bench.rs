@@ -6,17 +6,22 @@ use anyhow::Result;
 use crate::exec;
 use crate::tree::Tree;
 
-/// Benchmarks that are held against other logs, whose building takes minutes.
-const WITH_LOGS: [&str; 2] = ["wal", "journal"];
+/// Benchmarks with peers that only they need, and whose building takes minutes.
+const WITH_PEERS: [(&str, &str); 3] = [
+    ("wal", "wal-peers"),
+    ("journal", "wal-peers"),
+    ("chunks", "chunk-peers"),
+];
 
 /// Builds and runs it, with these arguments.
 pub fn run(tree: &Tree, args: &[String]) -> Result<bool> {
     let build = "run --release --manifest-path bench/Cargo.toml --target-dir target/bench";
     let mut cargo = exec::cargo(tree, build);
-    let mut names = args.iter().filter(|arg| !arg.starts_with('-')).peekable();
-    let all = names.peek().is_none();
-    if all || names.any(|name| WITH_LOGS.contains(&name.as_str())) {
-        cargo.args(["--features", "wal-peers"]);
+    let names: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    for (name, feature) in WITH_PEERS {
+        if names.is_empty() || names.iter().any(|wanted| *wanted == name) {
+            cargo.args(["--features", feature]);
+        }
     }
     exec::shown(cargo.arg("--").args(args))
 }

@@ -1,0 +1,128 @@
+//! coldframe-chunks: an image as any program would keep it, through the public interface.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context, Result};
+use coldframe_chunkfile::{Compression, IndexBuilder, IndexOrigin, Tag, TagKind};
+use coldframe_chunks::{Block, ChunkStore, Directory, LocalStore, Located, Options};
+use coldframe_envelope::Producer;
+use coldframe_units::ByteLen;
+
+use super::contest::Contestant;
+use super::image::BLOCK;
+
+/// Blocks at once: 16 MiB.
+const BATCH: usize = 256;
+
+pub struct Ours {
+    pub name: &'static str,
+    pub compression: Compression,
+}
+
+impl Contestant for Ours {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn prepare(&self, dir: &Path) -> Result<()> {
+        LocalStore::create(&dir.join("repo"))?;
+        Ok(())
+    }
+
+    fn ingest(&self, dir: &Path, image: &Path, name: &str) -> Result<()> {
+        let options = Options {
+            compression: self.compression,
+            ..Options::usual()
+        };
+        let store = LocalStore::open_at(Directory::new(&dir.join("repo"))?, options)?;
+        let push = store.push()?;
+        let file = File::open(image)?;
+        let len = file.metadata()?.len();
+        let producer = Producer::new("bench", "1")?;
+        let mut index = IndexBuilder::new(ByteLen::new(len), IndexOrigin::None, producer)?;
+        let (filled, pieces) = sync_channel::<Result<Vec<u8>>>(1);
+        let mut block = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(move || read_ahead(&file, len, &filled));
+            for piece in pieces {
+                let piece = piece?;
+                let blocks = piece.chunks(BLOCK).map(|bytes| Block {
+                    bytes,
+                    expected: None,
+                });
+                let is_zero = |block: &Block<'_>| is_zero(block.bytes);
+                let (zero, data): (Vec<_>, Vec<_>) =
+                    blocks.enumerate().partition(|(_, block)| is_zero(block));
+                let blocks: Vec<_> = data.iter().map(|(_, block)| *block).collect();
+                let mut ids = push.put_blocks(&blocks)?.into_iter();
+                let mut zero = zero.into_iter().map(|(at, _)| at).peekable();
+                for at in 0..piece.len().div_ceil(BLOCK) {
+                    if zero.next_if_eq(&at).is_some() {
+                        index.push_zeros(block, 1)?;
+                    } else {
+                        index.push_chunk(block, ids.next().context("an id for each")?)?;
+                    }
+                    block += 1;
+                }
+            }
+            anyhow::Ok(())
+        })?;
+        let root = push.put_root(&[&index.finish()?.into_file()])?;
+        let tag = Tag {
+            kind: TagKind::Index,
+            root,
+        };
+        push.tag(&name.parse()?, None, tag)?;
+        push.finish()?;
+        Ok(())
+    }
+
+    fn restore(&self, dir: &Path, name: &str, out: &Path) -> Result<()> {
+        let store = LocalStore::open(&dir.join("repo"))?;
+        let tag = store.tag(&name.parse()?)?.context("the tag is there")?;
+        let image = store.image(tag.root)?;
+        let file = File::create_new(out)?;
+        file.set_len(image.index().size().get())?;
+        let count = image.index().block_count();
+        for start in (0..count).step_by(BATCH) {
+            let mut wanted = Vec::with_capacity(BATCH);
+            for block in start..count.min(start + BATCH as u64) {
+                if let Located::Chunk(id, _) = image.locate(block)? {
+                    wanted.push((block, id));
+                }
+            }
+            let ids: Vec<_> = wanted.iter().map(|(_, id)| *id).collect();
+            for ((block, _), bytes) in wanted.iter().zip(store.get_many(&ids)) {
+                file.write_all_at(&bytes?, block * BLOCK as u64)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the next piece while one is being stored.
+fn read_ahead(file: &File, len: u64, filled: &std::sync::mpsc::SyncSender<Result<Vec<u8>>>) {
+    let piece = (BATCH * BLOCK) as u64;
+    for start in (0..len).step_by(piece as usize) {
+        let mut bytes = vec![0; piece.min(len - start) as usize];
+        let read = file.read_exact_at(&mut bytes, start);
+        let is_read = read.is_ok();
+        if filled
+            .send(read.map(|()| bytes).map_err(Into::into))
+            .is_err()
+            || !is_read
+        {
+            return;
+        }
+    }
+}
+
+/// Whether all bytes are zero.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    bytes
+        .chunks(128)
+        .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
+}
