@@ -19,6 +19,11 @@ pub fn steps(what: &'static str, total: u64) -> ProgressBar {
     bar(what, total, "{msg:12} [{bar:32}] {pos}/{len} {elapsed}")
 }
 
+/// A sign of life for work whose length nobody knows: how long it has taken.
+pub fn wait(what: &'static str) -> ProgressBar {
+    bar(what, 0, "{spinner} {msg} {elapsed}")
+}
+
 /// A bar over the blocks of a push or a pull: bytes, rate, and how much need not be moved.
 pub fn transfer(what: &'static str) -> Transfer {
     let template = "{prefix:6} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}";

@@ -8,7 +8,7 @@ use crate::cli::store::Gc;
 use crate::exit::Failure;
 use crate::human::size;
 use crate::store::failure;
-use crate::{output, store};
+use crate::{output, progress, store};
 
 #[derive(Serialize)]
 struct Report {
@@ -34,9 +34,10 @@ pub fn run(args: &Gc) -> Result<(), Failure> {
         dry_run: args.dry_run,
         ..CollectOptions::USUAL
     };
-    let done = chunks
-        .collect(options, &[&SnapshotTracer])
-        .map_err(|error| failure(format!("cannot collect garbage in {url}"), &error))?;
+    let bar = progress::wait("gc");
+    let done = chunks.collect(options, &[&SnapshotTracer]);
+    bar.finish_and_clear();
+    let done = done.map_err(|error| failure(format!("cannot collect garbage in {url}"), &error))?;
     let report = report(args.dry_run, done);
     if args.json {
         return output::json(&report);

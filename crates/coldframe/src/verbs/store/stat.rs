@@ -8,7 +8,7 @@ use crate::cli::store::Stat;
 use crate::exit::Failure;
 use crate::human::size;
 use crate::store::failure;
-use crate::{output, store};
+use crate::{output, progress, store};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -48,9 +48,10 @@ struct Line {
 pub fn run(args: &Stat) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
-    let stat = chunks
-        .stat_all(&[&SnapshotTracer])
-        .map_err(|error| failure(format!("cannot count {url}"), &error))?;
+    let bar = progress::wait("stat");
+    let stat = chunks.stat_all(&[&SnapshotTracer]);
+    bar.finish_and_clear();
+    let stat = stat.map_err(|error| failure(format!("cannot count {url}"), &error))?;
     let report = report(url, &stat);
     if args.json {
         return output::json(&report);

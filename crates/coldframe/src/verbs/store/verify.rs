@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::store::Verify;
 use crate::exit::{Failure, line};
 use crate::store::failure;
-use crate::{output, store};
+use crate::{output, progress, store};
 
 #[derive(Serialize)]
 struct Report {
@@ -36,10 +36,12 @@ struct Hurt {
 pub fn run(args: &Verify) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
+    let bar = progress::wait("verify");
     let verified = match args.deep {
         true => chunks.verify(&[&SnapshotTracer]),
         false => chunks.verify_tables(&[&SnapshotTracer]),
     };
+    bar.finish_and_clear();
     let verified = verified.map_err(|error| failure(format!("cannot verify {url}"), &error))?;
     let report = report(&verified);
     if args.json {
