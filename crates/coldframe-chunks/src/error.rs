@@ -7,7 +7,7 @@ use coldframe_envelope::{DecodeError, EncodeError, SectionKind};
 use coldframe_storage::StorageError;
 use coldframe_units::{ChunkId, FileOffset, RootHash};
 
-use crate::{FileId, TagName};
+use crate::{FileId, StoreUrlError, TagName};
 
 /// Why a chunk's stored bytes are not the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,6 +175,12 @@ pub enum StoreError {
         /// What is wrong with it.
         source: DecodeError,
     },
+    /// The text that should say where a store is does not.
+    #[error("this is no place for a store")]
+    BadUrl {
+        /// Why.
+        source: StoreUrlError,
+    },
     /// There is no store here.
     #[error("there is no chunk store at {place}")]
     NoStore {
@@ -275,6 +281,10 @@ impl StoreError {
     "a tag name has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + = : - and begins with no dot"
 )]
 pub struct TagNameError;
+
+pub(crate) fn url(source: StoreUrlError) -> StoreError {
+    StoreError::BadUrl { source }
+}
 
 pub(crate) fn storage(source: StorageError) -> StoreError {
     StoreError::Storage { source }

@@ -21,6 +21,7 @@
 //! | what you have | what you take |
 //! |---|---|
 //! | a directory | [`LocalStore`] |
+//! | a URL that someone gave you | [`open`], [`create`], [`AnyStore`] |
 //! | another place for files | [`PackStore`] over your [`Backend`] |
 //! | another store, or a cache before it | your [`ChunkStore`], [`DiskCache`], [`Layers`] |
 //! | many chunks, an index, a tag | [`Push`] |
@@ -35,6 +36,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("coldframe supports 64-bit targets only");
 
+mod any;
 mod backend;
 mod cache;
 mod catalog;
@@ -57,8 +59,10 @@ mod stat;
 mod store;
 mod tags;
 mod trace;
+mod url;
 mod verify;
 
+pub use any::{AnyBackend, AnyStore, create, open};
 pub use backend::{Backend, Exclusive, FileId, Folder, Key, Lease, LeaseId, Listed, TagName};
 pub use cache::CacheCount;
 pub use chunk::{Chunk, ChunkStat, ChunkStore, PutCount};
@@ -72,4 +76,5 @@ pub use push::{Block, Push};
 pub use stat::{StoreStat, TagStat};
 pub use store::{LocalStore, Options, PackStore, STORE_FORMAT};
 pub use trace::{Reference, Tracer};
+pub use url::{Service, StoreUrl, StoreUrlError};
 pub use verify::{Finding, Verified};
