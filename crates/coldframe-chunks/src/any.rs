@@ -111,4 +111,8 @@ impl Backend for AnyBackend {
     fn sweep(&self) -> Result<u64, StorageError> {
         self.0.sweep()
     }
+
+    fn reads_at_once(&self) -> usize {
+        self.0.reads_at_once()
+    }
 }

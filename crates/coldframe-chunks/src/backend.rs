@@ -183,10 +183,28 @@ pub trait Lease: Send + Sync + fmt::Debug {
 
     /// Whether it is still held. A lease that ran out never comes back.
     fn is_held(&self) -> bool;
+
+    /// Asks the place whether it is still held: `true` only if nobody had taken it for void when
+    /// this was called, whatever the clocks say.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed.
+    fn confirm(&self) -> Result<bool, StorageError> {
+        Ok(self.is_held())
+    }
 }
 
 /// The right to collect garbage: one at a time; given back when dropped.
-pub trait Exclusive: Send + fmt::Debug {}
+pub trait Exclusive: Send + fmt::Debug {
+    /// Asks the place whether it is still ours: `true` only if nobody had taken it over when this
+    /// was called.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed.
+    fn confirm(&self) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+}
 
 /// Where a store keeps its files.
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
@@ -265,4 +283,9 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// [`StorageError`]: the place failed.
     fn sweep(&self) -> Result<u64, StorageError>;
+
+    /// How many ranges are best read at the same time: more than one where each is waited for.
+    fn reads_at_once(&self) -> usize {
+        1
+    }
 }

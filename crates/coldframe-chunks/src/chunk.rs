@@ -39,6 +39,11 @@ impl Chunk {
         Ok(chunk)
     }
 
+    /// Of bytes that were seen to have this id.
+    pub(crate) const fn known(id: ChunkId, bytes: Bytes) -> Self {
+        Self { id, bytes }
+    }
+
     /// Its id: the BLAKE3 hash of its bytes.
     #[must_use]
     pub const fn id(&self) -> ChunkId {

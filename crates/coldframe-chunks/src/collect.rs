@@ -12,7 +12,7 @@ use std::time::Duration;
 use coldframe_chunkfile::{CondemnedFile, Ledger, Round};
 use coldframe_units::{ChunkId, RootHash};
 
-use crate::backend::{Backend, Folder, Key, Listed};
+use crate::backend::{Backend, Exclusive, Folder, Key, Listed};
 use crate::catalog::{Catalog, IdSet};
 use crate::error::storage;
 use crate::store::PackStore;
@@ -88,7 +88,8 @@ impl<B: Backend> PackStore<B> {
     /// Deletes what no tag needs; `tracers` know the formats beside the chunk index.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if someone else collects; an error of the first tag or file that
+    /// [`StoreError::Busy`] if someone else collects, [`StoreError::ExclusiveLost`] if someone else
+    /// has begun to; an error of the first tag or file that
     /// cannot be read, and then nothing was deleted; [`StoreError::Storage`].
     pub fn collect(
         &self,
@@ -98,7 +99,7 @@ impl<B: Backend> PackStore<B> {
         let span = tracing::info_span!("collect", place = %self.backend().place());
         let _entered = span.enter();
         let exclusive = self.backend().exclusive().map_err(storage)?;
-        let _exclusive = exclusive.ok_or(StoreError::Busy)?;
+        let exclusive = exclusive.ok_or(StoreError::Busy)?;
         let mut done = Collected::default();
         if !options.dry_run {
             done.temporaries = self.backend().sweep().map_err(storage)?;
@@ -113,7 +114,7 @@ impl<B: Backend> PackStore<B> {
             return Ok(done);
         }
         self.condemn(plan, &live, &mut done)?;
-        self.delete_condemned(options.grace, tracers, &mut done)?;
+        self.delete_condemned(&*exclusive, options.grace, tracers, &mut done)?;
         tracing::info!(?done, "garbage collected");
         Ok(done)
     }
@@ -223,6 +224,7 @@ impl<B: Backend> PackStore<B> {
     /// Deletes what was condemned before every push that is under way, and is still not needed.
     fn delete_condemned(
         &self,
+        exclusive: &dyn Exclusive,
         grace: Duration,
         tracers: &[&dyn Tracer<B>],
         done: &mut Collected,
@@ -253,6 +255,9 @@ impl<B: Backend> PackStore<B> {
         let sizes = self.sizes()?;
         for file in doomed.iter().rev() {
             let key = key_of(file);
+            if !exclusive.confirm().map_err(storage)? {
+                return Err(StoreError::ExclusiveLost);
+            }
             // Roots come after packs in order, and go first: nothing is left that names what is
             // gone.
             if self.backend().remove(&key).map_err(storage)? {

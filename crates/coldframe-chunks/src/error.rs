@@ -207,6 +207,9 @@ pub enum StoreError {
     /// Someone else is collecting garbage.
     #[error("garbage is being collected already")]
     Busy,
+    /// Someone else has taken over the right to collect, which was not renewed for too long.
+    #[error("the right to collect garbage has run out")]
+    ExclusiveLost,
     /// An earlier error of this push lost chunks that it had taken: they must be pushed again.
     #[error("an earlier write of this push failed")]
     PushFailed,

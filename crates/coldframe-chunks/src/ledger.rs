@@ -41,8 +41,15 @@ impl Read {
     }
 }
 
-/// The ledger as it is; an empty one if there is none.
+/// The ledger as it is; an empty one if there is none. Damage is what two reads see.
 pub(crate) fn read<B: Backend>(backend: &B) -> Result<Read, StoreError> {
+    match read_once(backend) {
+        Err(StoreError::DamagedLedger { .. }) => read_once(backend),
+        read => read,
+    }
+}
+
+fn read_once<B: Backend>(backend: &B) -> Result<Read, StoreError> {
     let bytes = backend
         .read(&Key::Ledger, SMALL_FILE_MAX)
         .map_err(storage)?;

@@ -27,9 +27,16 @@
 //! | many chunks, an index, a tag | [`Push`] |
 //! | a file of a format of yours | [`Push::keep`], [`PackStore::kept`], your [`Tracer`] |
 //! | a disk or RAM image to read | [`Image`] |
+//! | a store that is far away | [`PackStore::with_cache`] |
 //!
-//! What it does not do: no encryption, no block device, no network of its own. Specs:
-//! `specs/chunk-store.md`, `specs/chunk-pack.md`, `specs/chunk-index.md`.
+//! Features: `zstd` (default) reads and writes Zstandard, by C code; without it such chunks are
+//! refused by name. `remote` adds `Remote`: stores in S3, Google Cloud Storage, Azure Blob Storage
+//! and memory, and of web servers with WebDAV, read-only. It brings tokio, reqwest and rustls along
+//! with ring; one thread runs all requests, and no function is async. Unless the program has chosen
+//! its provider of TLS, ring becomes the one of the process.
+//!
+//! What it does not do: no encryption, no block device. Specs: `specs/chunk-store.md`,
+//! `specs/chunk-pack.md`, `specs/chunk-index.md`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -54,6 +61,8 @@ mod ledger;
 mod publisher;
 mod push;
 mod read;
+#[cfg(feature = "remote")]
+mod remote;
 mod roots;
 mod stat;
 mod store;
@@ -73,6 +82,8 @@ pub use error::{ChunkDamage, StoreError, TagNameError};
 pub use image::{ANCESTORS_MAX, BlockData, Image, Located};
 pub use layers::{Layer, Layers};
 pub use push::{Block, Push};
+#[cfg(feature = "remote")]
+pub use remote::{Remote, RemoteOptions};
 pub use stat::{StoreStat, TagStat};
 pub use store::{LocalStore, Options, PackStore, STORE_FORMAT};
 pub use trace::{Reference, Tracer};

@@ -267,7 +267,16 @@ impl<B: Backend> Push<B> {
             return Err(StoreError::MissingRoot { root: new.root });
         }
         self.check_lease()?;
-        crate::tags::swap(&self.inner, name, expected, Some(new))
+        crate::tags::swap(&self.inner, name, expected, Some(new))?;
+        // Only now it is known that no collector took the lease for void before it could see the
+        // tag: nothing that it needs was deleted.
+        let confirmed = self.confirm_lease();
+        if confirmed.is_err()
+            && let Err(error) = crate::tags::swap(&self.inner, name, Some(new), expected)
+        {
+            tracing::warn!(tag = %name, %error, "tag of a lost push left behind");
+        }
+        confirmed
     }
 
     /// What was put so far.
@@ -282,7 +291,7 @@ impl<B: Backend> Push<B> {
     /// As [`Push::flush`].
     pub fn finish(self) -> Result<PutCount, StoreError> {
         self.flush()?;
-        self.check_lease()?;
+        self.confirm_lease()?;
         Ok(self.count())
     }
 
@@ -329,6 +338,13 @@ impl<B: Backend> Push<B> {
             Ok(())
         } else {
             Err(StoreError::LeaseLost)
+        }
+    }
+
+    fn confirm_lease(&self) -> Result<(), StoreError> {
+        match self.lease.confirm().map_err(storage)? {
+            true => Ok(()),
+            false => Err(StoreError::LeaseLost),
         }
     }
 

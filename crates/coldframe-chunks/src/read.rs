@@ -12,7 +12,7 @@ use coldframe_units::{ByteLen, ChunkId, FileOffset};
 
 use crate::backend::{Backend, Key};
 use crate::catalog::Place;
-use crate::chunk::id_of;
+use crate::chunk::{Chunk, id_of};
 use crate::compress::decompress;
 use crate::error::{ChunkDamage, storage};
 use crate::store::Inner;
@@ -27,8 +27,15 @@ enum Copy {
 }
 
 impl<B: Backend> Inner<B> {
-    /// The table of a pack; `None` if it is gone.
+    /// The table of a pack; `None` if it is gone. As with chunks, damage is what two reads see.
     pub fn load_pack(&self, file: FileId) -> Result<Option<Pack>, StoreError> {
+        match self.load_pack_once(file) {
+            Err(StoreError::DamagedPack { .. }) => self.load_pack_once(file),
+            loaded => loaded,
+        }
+    }
+
+    fn load_pack_once(&self, file: FileId) -> Result<Option<Pack>, StoreError> {
         let bad = |source| StoreError::DamagedPack { pack: file, source };
         let key = Key::Pack(file);
         let header = match self.read_exact(&key, FileOffset::ZERO, ByteLen::new(160))? {
@@ -66,7 +73,16 @@ impl<B: Backend> Inner<B> {
         }
     }
 
+    /// A copy that seems damaged is read twice: what happened to the bytes on their way is not
+    /// held against those that are stored.
     fn read_copy(&self, id: ChunkId, place: &Place) -> Result<Copy, StoreError> {
+        match self.read_copy_once(id, place)? {
+            Copy::Damaged(_) => self.read_copy_once(id, place),
+            read => Ok(read),
+        }
+    }
+
+    fn read_copy_once(&self, id: ChunkId, place: &Place) -> Result<Copy, StoreError> {
         let key = Key::Pack(place.pack);
         let len = ByteLen::new(place.stored_len.into());
         let stored = match self.read_exact(&key, place.offset(), len)? {
@@ -153,18 +169,58 @@ impl<B: Backend> Inner<B> {
         if let Some(bytes) = self.cache.get(id) {
             return Ok(bytes);
         }
+        let near = self.near.get();
+        if let Some(bytes) = near.and_then(|near| near.get(id).ok()) {
+            self.cache.insert(id, &bytes);
+            return Ok(bytes);
+        }
         let bytes = self.read_chunk(id)?;
         self.cache.insert(id, &bytes);
+        if let Some(near) = near
+            && let Err(error) = near.put(&Chunk::known(id, bytes.clone()))
+        {
+            tracing::warn!(chunk = %id, %error, "chunk not cached");
+        }
         Ok(bytes)
     }
 
     pub fn forget(&self, id: ChunkId) {
         self.cache.remove(id);
+        if let Some(near) = self.near.get()
+            && let Err(error) = near.delete(&[id])
+        {
+            tracing::warn!(chunk = %id, %error, "chunk not removed from the cache");
+        }
+    }
+
+    /// Threads that read: they mostly wait where more than one is best.
+    fn readers(&self) -> usize {
+        self.options.threads.max(self.backend.reads_at_once())
+    }
+
+    /// The tables of packs, read by several threads.
+    pub fn load_packs(&self, files: &[FileId]) -> Vec<Result<Option<Pack>, StoreError>> {
+        let readers = self.backend.reads_at_once().min(files.len()).max(1);
+        if readers == 1 {
+            return files.iter().map(|file| self.load_pack(*file)).collect();
+        }
+        std::thread::scope(|scope| {
+            let parts = files.chunks(files.len().div_ceil(readers)).map(|part| {
+                let load = move || part.iter().map(|file| self.load_pack(*file));
+                scope.spawn(move || load().collect::<Vec<_>>())
+            });
+            let parts: Vec<_> = parts.collect();
+            let parts = parts.into_iter().map(|part| part.join());
+            let loaded = parts.map(|part| part.expect("reading a table does not panic"));
+            loaded.flatten().collect()
+        })
     }
 
     /// Chunks by several threads, each going through its packs from front to back.
     pub fn get_many(&self, ids: &[ChunkId]) -> Vec<Result<Bytes, StoreError>> {
-        let threads = self.options.threads.min(ids.len() / 4).max(1);
+        let is_near = self.backend.reads_at_once() <= 1;
+        let least = if is_near { 4 } else { 1 };
+        let threads = self.readers().min(ids.len() / least).max(1);
         if threads == 1 {
             return ids.iter().map(|id| self.get(*id)).collect();
         }

@@ -3,9 +3,10 @@
 //! Invariant: bytes leave it only after their BLAKE3 hash was seen to be the chunk's id.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use coldframe_chunkfile::Compression;
@@ -17,7 +18,7 @@ use crate::cache::{CacheCount, ChunkCache};
 use crate::catalog::{Catalog, Place};
 use crate::chunk::{Chunk, ChunkStat, ChunkStore, PutCount};
 use crate::error::{encode, storage};
-use crate::{Directory, Push, StoreError};
+use crate::{Directory, FileId, Push, StoreError};
 
 /// The format of the file that says that a place is a store.
 pub const STORE_FORMAT: Format = Format::new(*b"STOR", 1, 0);
@@ -63,7 +64,6 @@ pub struct PackStore<B: Backend> {
 /// A chunk store in a directory.
 pub type LocalStore = PackStore<Directory>;
 
-#[derive(Debug)]
 pub(crate) struct Inner<B: Backend> {
     pub backend: B,
     pub options: Options,
@@ -71,6 +71,16 @@ pub(crate) struct Inner<B: Backend> {
     catalog: RwLock<Catalog>,
     refreshing: Mutex<()>,
     pub cache: ChunkCache,
+    /// A cache outside of the memory, once one was given.
+    pub near: OnceLock<Arc<dyn ChunkStore>>,
+}
+
+impl<B: Backend> fmt::Debug for Inner<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Inner");
+        shown.field("backend", &self.backend);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl<B: Backend> Clone for PackStore<B> {
@@ -133,10 +143,22 @@ impl<B: Backend> PackStore<B> {
             catalog: RwLock::default(),
             refreshing: Mutex::default(),
             cache: ChunkCache::new(options.cache_bytes),
+            near: OnceLock::new(),
         };
         inner.refresh()?;
         let inner = Arc::new(inner);
         Ok(Self { inner })
+    }
+
+    /// The same store, its chunks sought in `cache` before they are fetched, and kept there after.
+    /// What it has is checked like everything else, and that it fails is no error; verification
+    /// and garbage collection pass it by. A store has one such cache: a second is not used.
+    #[must_use]
+    pub fn with_cache(self, cache: Arc<dyn ChunkStore>) -> Self {
+        if self.inner.near.set(cache).is_err() {
+            tracing::warn!("the store has a cache already");
+        }
+        self
     }
 
     /// Where its files are.
@@ -210,9 +232,10 @@ impl<B: Backend> Inner<B> {
                 listed.insert(id);
             }
         }
+        let unknown: Vec<FileId> = listed.difference(&known).copied().collect();
         let mut new = Vec::new();
-        for file in listed.difference(&known) {
-            match self.load_pack(*file) {
+        for (file, loaded) in unknown.iter().zip(self.load_packs(&unknown)) {
+            match loaded {
                 Ok(Some(pack)) => new.push((*file, Some(pack))),
                 Ok(None) => {}
                 Err(error @ StoreError::DamagedPack { .. }) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use coldframe_chunkfile::Tag;
 
 use crate::StoreError;
@@ -43,9 +44,24 @@ pub(crate) fn read<B: Backend>(
     inner: &Inner<B>,
     name: &TagName,
 ) -> Result<Option<Tag>, StoreError> {
+    read_file(inner, name).map(|found| found.map(|(tag, _)| tag))
+}
+
+/// A tag, and the bytes that it was read from. Damage is what two reads see.
+fn read_file<B: Backend>(
+    inner: &Inner<B>,
+    name: &TagName,
+) -> Result<Option<(Tag, Bytes)>, StoreError> {
     let key = Key::Tag(name.clone());
-    let file = inner.backend.read(&key, SMALL_FILE_MAX).map_err(storage)?;
-    file.map(|file| decode(name, &file)).transpose()
+    let once = || {
+        let file = inner.backend.read(&key, SMALL_FILE_MAX).map_err(storage)?;
+        file.map(|file| Ok((decode(name, &file)?, file)))
+            .transpose()
+    };
+    match once() {
+        Err(StoreError::DamagedTag { .. }) => once(),
+        read => read,
+    }
 }
 
 fn decode(name: &TagName, file: &[u8]) -> Result<Tag, StoreError> {
@@ -77,8 +93,7 @@ pub(crate) fn swap<B: Backend>(
 ) -> Result<(), StoreError> {
     let key = Key::Tag(name.clone());
     let moved = || StoreError::TagMoved { name: name.clone() };
-    let file = inner.backend.read(&key, SMALL_FILE_MAX).map_err(storage)?;
-    let found = file.as_deref().map(|file| decode(name, file)).transpose()?;
+    let (found, file) = read_file(inner, name)?.unzip();
     if found != expected {
         return Err(moved());
     }

@@ -144,6 +144,13 @@ impl StoreUrl {
     }
 }
 
+#[cfg(feature = "remote")]
+fn remote_backend(url: &StoreUrl) -> Result<AnyBackend, StoreError> {
+    use crate::remote::{Remote, RemoteOptions};
+    Remote::connect(url, RemoteOptions::USUAL).map(AnyBackend::new)
+}
+
+#[cfg(not(feature = "remote"))]
 fn remote_backend(url: &StoreUrl) -> Result<AnyBackend, StoreError> {
     let scheme = match url {
         StoreUrl::Bucket { service, .. } => service.scheme(),

@@ -2,18 +2,27 @@
 #![allow(clippy::unwrap_used)]
 
 mod backend;
+mod backends;
 mod collect;
 mod compression;
 mod crash;
 mod damage;
 mod directory;
 mod faults;
+mod faulty;
 mod image;
 mod keep;
 mod layers;
 mod model;
+mod near;
+mod places;
 mod races;
+mod remote_faults;
+mod remote_leases;
 mod roots;
 mod store;
 mod support;
 mod tags;
+mod url;
+mod web;
+mod wire;

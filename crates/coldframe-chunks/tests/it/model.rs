@@ -2,13 +2,64 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coldframe_chunks::{ChunkStore, PackStore, Push};
+use coldframe_chunks::{AnyBackend, Backend, ChunkStore, Folder, Key, PackStore, Push};
 use proptest::prelude::*;
 
 use crate::backend::MemBackend;
-use crate::support::{
-    AT_ONCE, OPTIONS, bytes, chunk, id, index_of, name, put, reopened, tag_of, untag,
-};
+use crate::faulty::Faulty;
+use crate::places::QUICK;
+use crate::support::{AT_ONCE, OPTIONS, bytes, chunk, id, index_of, name, put, tag_of, untag};
+
+/// A place that processes come to, and in which bits rot.
+trait World {
+    type Place: Backend;
+
+    /// What a process that starts now sees.
+    fn reopened(&self) -> PackStore<Self::Place>;
+
+    fn packs(&self) -> Vec<Key> {
+        let listed = self.reopened().backend().list(Folder::Packs).unwrap();
+        let mut keys: Vec<Key> = listed.into_iter().map(|file| file.key).collect();
+        keys.sort();
+        keys
+    }
+
+    fn flip(&self, key: &Key, at: usize);
+}
+
+impl World for MemBackend {
+    type Place = Self;
+
+    fn reopened(&self) -> PackStore<Self> {
+        PackStore::create_at(self.clone(), OPTIONS).unwrap()
+    }
+
+    fn flip(&self, key: &Key, at: usize) {
+        self.rot(key, |bytes| bytes[at] ^= 1);
+    }
+}
+
+/// Object storage in memory.
+impl World for Faulty {
+    type Place = AnyBackend;
+
+    fn reopened(&self) -> PackStore<AnyBackend> {
+        self.store_with(QUICK, OPTIONS)
+    }
+
+    fn flip(&self, key: &Key, at: usize) {
+        use object_store::ObjectStoreExt as _;
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let path = object_store::path::Path::from(format!("p/{key}"));
+            let found = self.inner.get(&path).await.unwrap();
+            let mut bytes = found.bytes().await.unwrap().to_vec();
+            bytes[at] ^= 1;
+            self.inner.put(&path, bytes.into()).await.unwrap();
+        });
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -46,15 +97,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct Writer {
-    store: PackStore<MemBackend>,
-    push: Option<Push<MemBackend>>,
+struct Writer<B: Backend> {
+    store: PackStore<B>,
+    push: Option<Push<B>>,
     numbers: Vec<u64>,
 }
 
-impl Writer {
-    fn new(backend: &MemBackend) -> Self {
-        let (store, push) = (reopened(backend), None);
+impl<B: Backend> Writer<B> {
+    fn new(world: &impl World<Place = B>) -> Self {
+        let (store, push) = (world.reopened(), None);
         let numbers = Vec::new();
         Self {
             store,
@@ -71,7 +122,7 @@ fn tag_name(tag: u8) -> String {
     format!("t{tag}")
 }
 
-fn run(step: &Step, backend: &MemBackend, writers: &mut [Writer], model: &mut Model) {
+fn run<W: World>(step: &Step, world: &W, writers: &mut [Writer<W::Place>], model: &mut Model) {
     match step {
         Step::Begin(at) => {
             writers[*at].numbers.clear();
@@ -104,38 +155,38 @@ fn run(step: &Step, backend: &MemBackend, writers: &mut [Writer], model: &mut Mo
         }
         Step::Untag(tag) => {
             if model.remove(tag).is_some() {
-                untag(&reopened(backend), &tag_name(*tag));
+                untag(&world.reopened(), &tag_name(*tag));
             }
         }
         Step::Collect => {
-            reopened(backend).collect(AT_ONCE, &[]).unwrap();
+            world.reopened().collect(AT_ONCE, &[]).unwrap();
         }
         Step::Orphan(number) => {
-            reopened(backend).put(&chunk(*number)).unwrap();
+            world.reopened().put(&chunk(*number)).unwrap();
         }
-        Step::Reopen(at) => writers[*at] = Writer::new(backend),
-        Step::RotAndHeal(which) => rot_and_heal(backend, *which),
+        Step::Reopen(at) => writers[*at] = Writer::new(world),
+        Step::RotAndHeal(which) => rot_and_heal(world, *which),
     }
 }
 
-fn rot_and_heal(backend: &MemBackend, which: u8) {
-    let packs = backend.keys(coldframe_chunks::Folder::Packs);
+fn rot_and_heal(world: &impl World, which: u8) {
+    let packs = world.packs();
     if packs.is_empty() {
         return;
     }
     let pack = &packs[usize::from(which) % packs.len()];
-    backend.rot(pack, |bytes| bytes[160 + usize::from(which)] ^= 1);
-    reopened(backend).verify(&[]).unwrap();
-    let store = reopened(backend);
+    world.flip(pack, 160 + usize::from(which));
+    world.reopened().verify(&[]).unwrap();
+    let store = world.reopened();
     for number in 0..12 {
         if store.get(id(number)).is_err_and(|error| error.is_corrupt()) {
-            reopened(backend).put(&chunk(number)).unwrap();
+            world.reopened().put(&chunk(number)).unwrap();
         }
     }
 }
 
-fn check(backend: &MemBackend, model: &Model) {
-    let store = reopened(backend);
+fn check(world: &impl World, model: &Model) {
+    let store = world.reopened();
     for numbers in model.values() {
         for number in numbers {
             assert_eq!(store.get(id(*number)).unwrap(), bytes(*number));
@@ -150,6 +201,28 @@ fn check(backend: &MemBackend, model: &Model) {
     assert_eq!(tags, model.keys().map(|tag| tag_name(*tag)).collect());
 }
 
+/// Runs the steps, everything checked after each; at the end only what is tagged is left.
+fn hold<W: World>(world: &W, steps: &[Step]) {
+    let mut writers: Vec<Writer<W::Place>> = (0..3).map(|_| Writer::new(world)).collect();
+    let mut model = Model::new();
+    for step in steps {
+        run(step, world, &mut writers, &mut model);
+        check(world, &model);
+    }
+    drop(writers);
+    let store = world.reopened();
+    store.collect(AT_ONCE, &[]).unwrap();
+    store.collect(AT_ONCE, &[]).unwrap();
+    check(world, &model);
+    let live: BTreeSet<u64> = model.values().flatten().copied().collect();
+    let done = store.collect(AT_ONCE, &[]).unwrap();
+    assert_eq!(done.live_chunks, live.len() as u64);
+    assert_eq!(done.waiting, 0);
+    if model.is_empty() {
+        assert!(world.packs().is_empty());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 96,
@@ -162,26 +235,22 @@ proptest! {
     fn no_order_of_pushes_and_collections_loses_what_is_tagged(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let backend = MemBackend::default();
-        PackStore::create_at(backend.clone(), OPTIONS).unwrap();
-        let mut writers: Vec<Writer> = (0..3).map(|_| Writer::new(&backend)).collect();
-        let mut model = Model::new();
-        for step in &steps {
-            run(step, &backend, &mut writers, &mut model);
-            check(&backend, &model);
-        }
-        // When all writers are gone, only what is tagged is left.
-        drop(writers);
-        let store = reopened(&backend);
-        store.collect(AT_ONCE, &[]).unwrap();
-        store.collect(AT_ONCE, &[]).unwrap();
-        check(&backend, &model);
-        let live: BTreeSet<u64> = model.values().flatten().copied().collect();
-        let done = store.collect(AT_ONCE, &[]).unwrap();
-        prop_assert_eq!(done.live_chunks, live.len() as u64);
-        prop_assert_eq!(done.waiting, 0);
-        if model.is_empty() {
-            prop_assert!(backend.keys(coldframe_chunks::Folder::Packs).is_empty());
-        }
+        hold(&MemBackend::default(), &steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    // Spec: STORE-11, STORE-20
+    #[test]
+    fn no_order_of_pushes_and_collections_loses_what_is_tagged_in_object_storage(
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        hold(&Faulty::default(), &steps);
     }
 }

@@ -2,38 +2,38 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use coldframe_chunks::{ChunkStore, LocalStore};
+use coldframe_chunks::{Backend, ChunkStore, LocalStore, PackStore};
 use coldframe_testkit::rng::Rng;
 
-use crate::support::{AT_ONCE, id, name, push_image, untag};
+use crate::places::remotes;
+use crate::support::{AT_ONCE, OPTIONS, id, name, push_image, untag};
 
-// Spec: STORE-11
-#[test]
-fn two_pushes_and_a_collector_at_once_lose_nothing_that_is_tagged() {
-    let dir = tempfile::tempdir().unwrap();
-    LocalStore::create(dir.path()).unwrap();
-    let open = || LocalStore::open(dir.path()).unwrap();
+/// Both draw from the same few chunks, so that orphans are found again.
+fn push_for_a_while<B: Backend>(open: &impl Fn() -> PackStore<B>, pusher: u64, rounds: usize) {
+    let store = open();
+    let tag = format!("tag-{pusher}");
+    let mut rng = Rng::new(pusher);
+    for _ in 0..rounds {
+        let numbers: Vec<u64> = (0..6).map(|_| rng.below(24)).collect();
+        push_image(&store, &tag, &numbers).unwrap();
+        for number in &numbers {
+            store.get(id(*number)).unwrap();
+        }
+        let fresh = open();
+        assert!(numbers.iter().all(|number| fresh.get(id(*number)).is_ok()));
+        if rng.below(3) == 0 {
+            untag(&store, &tag);
+        }
+    }
+    push_image(&store, &tag, &[pusher]).unwrap();
+}
+
+fn race<B: Backend>(open: &(impl Fn() -> PackStore<B> + Sync), rounds: usize) {
+    open();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let pushers = [0_u64, 1].map(|pusher| {
-            scope.spawn(move || {
-                let store = open();
-                let tag = format!("tag-{pusher}");
-                let mut rng = Rng::new(pusher);
-                for _ in 0..40 {
-                    // Both draw from the same few chunks, so that orphans are found again.
-                    let numbers: Vec<u64> = (0..6).map(|_| rng.below(24)).collect();
-                    push_image(&store, &tag, &numbers).unwrap();
-                    for number in &numbers {
-                        open().get(id(*number)).unwrap();
-                    }
-                    if rng.below(3) == 0 {
-                        untag(&store, &tag);
-                    }
-                }
-                push_image(&store, &tag, &[pusher]).unwrap();
-            })
-        });
+        let pushers =
+            [0, 1].map(|pusher| scope.spawn(move || push_for_a_while(open, pusher, rounds)));
         let collector = scope.spawn(|| {
             let store = open();
             let mut deleted = 0;
@@ -55,6 +55,25 @@ fn two_pushes_and_a_collector_at_once_lose_nothing_that_is_tagged() {
     assert_eq!(done.live_chunks, 2);
     assert!(store.tag(&name("tag-1")).unwrap().is_some());
     assert!(store.get(id(0)).is_ok() && store.get(id(1)).is_ok());
+}
+
+// Spec: STORE-11
+#[test]
+fn two_pushes_and_a_collector_at_once_lose_nothing_that_is_tagged() {
+    let dir = tempfile::tempdir().unwrap();
+    race(&|| LocalStore::create(dir.path()).unwrap(), 40);
+}
+
+// Spec: STORE-11, STORE-20
+#[test]
+fn two_pushes_and_a_collector_at_once_lose_nothing_in_object_storage() {
+    for place in remotes() {
+        let rounds = if place.name == "memory" { 25 } else { 6 };
+        race(
+            &|| PackStore::create_at(place.open(), OPTIONS).unwrap(),
+            rounds,
+        );
+    }
 }
 
 // A list that is older than a push of another thread once made the catalog forget the pack.

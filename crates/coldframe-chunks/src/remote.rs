@@ -1,0 +1,322 @@
+//! Object storage as a [`Backend`]: S3 and what speaks its protocol, Google Cloud Storage, Azure
+//! Blob Storage, web servers (read-only), and memory.
+//!
+//! Invariants: all requests run on one thread of its own, and every call is a plain function. Each
+//! request is tried a bounded number of times, for a bounded time. Nothing that can be written by
+//! two at once is written without a condition. Spec: STORE-19 to STORE-22.
+
+mod clock;
+mod connect;
+mod failure;
+mod lease;
+mod objects;
+mod runtime;
+mod upload;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coldframe_storage::{IoContext, Operation, StorageError};
+use coldframe_units::{ByteLen, FileOffset};
+use object_store::ObjectStore;
+use object_store::multipart::MultipartStore;
+
+use crate::StoreError;
+use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed};
+use crate::error::storage;
+use crate::remote::clock::Clock;
+use crate::remote::failure::Failure;
+use crate::remote::lease::{ObjectExclusive, ObjectLease, TAKING};
+use crate::remote::objects::Objects;
+use crate::remote::runtime::Runtime;
+use crate::url::StoreUrl;
+
+/// How object storage is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteOptions {
+    /// How often a request is tried.
+    pub attempts: u32,
+    /// How long one try may take; an upload is given a second more for each 128 KiB.
+    pub attempt_timeout: Duration,
+    /// No new try is begun after so long.
+    pub give_up_after: Duration,
+    /// The pause before the second try; each further one is twice as long.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// How long a lease lives that is not renewed. Services tell times in whole seconds: no less
+    /// than ten.
+    pub lease_ttl: Duration,
+    /// Files longer than two of these are sent in parts of this many bytes.
+    pub part_bytes: u32,
+    /// Parts that are sent at the same time.
+    pub parts_at_once: usize,
+    /// Chunks that are fetched at the same time.
+    pub reads_at_once: usize,
+    /// Uploads that were begun so long ago, and not completed, are aborted by the collector.
+    pub abandoned_after: Duration,
+}
+
+impl RemoteOptions {
+    /// Six tries within 90 seconds, leases of two minutes, parts of 8 MiB, four sent and 32 chunks
+    /// fetched at once.
+    pub const USUAL: Self = Self {
+        attempts: 6,
+        attempt_timeout: Duration::from_secs(20),
+        give_up_after: Duration::from_secs(90),
+        first_pause: Duration::from_millis(100),
+        longest_pause: Duration::from_secs(5),
+        lease_ttl: Duration::from_secs(120),
+        part_bytes: 8 << 20,
+        parts_at_once: 4,
+        reads_at_once: 32,
+        abandoned_after: Duration::from_secs(24 * 3600),
+    };
+}
+
+/// Object storage that holds a store.
+pub struct Remote {
+    objects: Objects,
+    clock: Clock,
+    runtime: Arc<Runtime>,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Remote");
+        shown.field("place", &self.objects.place);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl Remote {
+    /// What a URL names. Nothing is asked of the service yet; credentials and endpoints come from
+    /// the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
+    ///
+    /// # Errors
+    /// [`StoreError::BadUrl`] if it is a directory's; [`StoreError::Storage`] if the environment
+    /// does not say how to reach it.
+    pub fn connect(url: &StoreUrl, options: RemoteOptions) -> Result<Self, StoreError> {
+        let place = url.to_string();
+        let opened = |objects: connect::Connected| {
+            let connect::Connected {
+                store,
+                multipart,
+                prefix,
+            } = objects;
+            Self::new(store, multipart, &place, &prefix, options)
+        };
+        connect::connect(url, options).and_then(|objects| opened(objects).map_err(storage))
+    }
+
+    /// Objects of any service that the crate object_store knows, below a prefix. It must be able to
+    /// write conditionally, by ETag or version; `multipart` is the same service, if it takes
+    /// objects in parts.
+    ///
+    /// # Errors
+    /// [`StorageError::Open`] if no thread can be started.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        multipart: Option<Arc<dyn MultipartStore>>,
+        place: &str,
+        prefix: &str,
+        options: RemoteOptions,
+    ) -> Result<Self, StorageError> {
+        let runtime = Runtime::start().at(Operation::Open, place.as_ref())?;
+        Ok(Self {
+            objects: Objects {
+                store,
+                multipart,
+                place: place.to_owned(),
+                prefix: prefix.to_owned(),
+                options,
+            },
+            clock: Clock::default(),
+            runtime: Arc::new(runtime),
+        })
+    }
+
+    /// Runs requests; what fails is told as `operation` on the object of this name.
+    fn run<T: Send + 'static, F>(
+        &self,
+        operation: Operation,
+        name: &str,
+        requests: impl FnOnce(Objects, Clock) -> F,
+    ) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let span = tracing::debug_span!("remote", object = name, ?operation);
+        let _entered = span.enter();
+        let future = requests(self.objects.clone(), self.clock.clone());
+        let done = self.runtime.run(future);
+        done.map_err(|failure| failure.at(operation, &self.objects.shown(name)))
+    }
+}
+
+/// Tags and the ledger change under their names; an empty object is one that was removed.
+const fn is_mutable(key: &Key) -> bool {
+    matches!(key, Key::Tag(_) | Key::Ledger)
+}
+
+const fn len_of(bytes: &[u8]) -> ByteLen {
+    ByteLen::new(bytes.len() as u64)
+}
+
+impl Backend for Remote {
+    fn place(&self) -> String {
+        self.objects.place.clone()
+    }
+
+    fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError> {
+        let name = key.to_string();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let size = self.objects.options.part_bytes.max(5 << 20) as usize;
+        let operation = Operation::Write(FileOffset::ZERO, ByteLen::new(len as u64));
+        let is_random = matches!(key, Key::Pack(_) | Key::Root(..));
+        let whole = Bytes::from(parts.concat());
+        let shown = name.clone();
+        if is_random && len > 2 * size {
+            let starts = (0..len).step_by(size);
+            let parts = starts.map(|start| whole.slice(start..len.min(start + size)));
+            let parts: Vec<Bytes> = parts.collect();
+            return self.run(operation, &shown, |objects, _| async move {
+                objects.upload(&name, parts).await
+            });
+        }
+        self.run(operation, &shown, |objects, _| async move {
+            objects.create(&objects.path(&name), vec![whole]).await
+        })
+    }
+
+    fn replace(
+        &self,
+        key: &Key,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<bool, StorageError> {
+        let name = key.to_string();
+        let operation = Operation::Write(FileOffset::ZERO, len_of(new.unwrap_or_default()));
+        let expected = expected.map(Bytes::copy_from_slice);
+        // No service removes an object only if it is a certain version: an empty one is as good.
+        let new = new.map_or(Bytes::new(), Bytes::copy_from_slice);
+        self.run(
+            operation,
+            key.to_string().as_str(),
+            |objects, _| async move {
+                let path = objects.path(&name);
+                match expected {
+                    Some(expected) => objects.swap(&path, &expected, new).await,
+                    None if new.is_empty() => {
+                        Ok(objects.head(&path).await?.is_none_or(|meta| meta.size == 0))
+                    }
+                    None if objects.create(&path, vec![new.clone()]).await? => Ok(true),
+                    None => objects.swap(&path, &[], new).await,
+                }
+            },
+        )
+    }
+
+    fn read(&self, key: &Key, limit: ByteLen) -> Result<Option<Bytes>, StorageError> {
+        let name = key.to_string();
+        let operation = Operation::Read(FileOffset::ZERO, limit);
+        let found = self.run(
+            operation,
+            key.to_string().as_str(),
+            |objects, _| async move { objects.whole(&objects.path(&name), limit.get()).await },
+        )?;
+        let bytes = found.map(|whole| whole.bytes);
+        Ok(bytes.filter(|bytes| !(bytes.is_empty() && is_mutable(key))))
+    }
+
+    fn read_range(
+        &self,
+        key: &Key,
+        offset: FileOffset,
+        len: ByteLen,
+    ) -> Result<Option<Bytes>, StorageError> {
+        let name = key.to_string();
+        let operation = Operation::Read(offset, len);
+        self.run(
+            operation,
+            key.to_string().as_str(),
+            |objects, _| async move {
+                let path = objects.path(&name);
+                objects.range(&path, offset.get(), len.get()).await
+            },
+        )
+    }
+
+    fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError> {
+        let name = folder.name();
+        let found = self.run(Operation::Open, name, |objects, _| async move {
+            objects.list(name).await
+        })?;
+        // Without a later time, that of the youngest: what is told is never too old.
+        for meta in &found {
+            self.clock.learn(meta);
+        }
+        let now = self.clock.now();
+        let listed = found.iter().filter_map(|meta| {
+            let key = folder.key(meta.location.filename()?)?;
+            let is_removed = meta.size == 0 && is_mutable(&key);
+            let age = now.map_or(Duration::ZERO, |now| Clock::age(now, meta));
+            (!is_removed).then_some(Listed {
+                key,
+                len: ByteLen::new(meta.size),
+                age,
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
+        let name = key.to_string();
+        self.run(
+            Operation::Remove,
+            key.to_string().as_str(),
+            |objects, _| async move {
+                let path = objects.path(&name);
+                // Some services say of what was never there that it was deleted.
+                let was_there = objects.head(&path).await?.is_some();
+                Ok(was_there && objects.delete(&path).await?)
+            },
+        )
+    }
+
+    fn lease(&self) -> Result<Box<dyn Lease>, StorageError> {
+        let taken = self.run(TAKING, "leases", |objects, clock| async move {
+            ObjectLease::take(&objects, &clock).await
+        })?;
+        Ok(Box::new(ObjectLease::hold(&self.runtime, taken)))
+    }
+
+    fn leases(&self) -> Result<BTreeSet<LeaseId>, StorageError> {
+        let held = self.run(Operation::Open, "leases", |objects, clock| async move {
+            objects.leases(&clock).await
+        })?;
+        Ok(held.into_iter().collect())
+    }
+
+    fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError> {
+        let taken = self.run(TAKING, "collector", |objects, clock| async move {
+            ObjectExclusive::take(&objects, &clock).await
+        })?;
+        let hold = |taken| ObjectExclusive::hold(&self.runtime, taken);
+        Ok(taken.map(|taken| Box::new(hold(taken)) as Box<dyn Exclusive>))
+    }
+
+    fn sweep(&self) -> Result<u64, StorageError> {
+        self.run(Operation::Remove, "uploads", |objects, clock| async move {
+            objects.sweep(&clock).await
+        })
+    }
+
+    fn reads_at_once(&self) -> usize {
+        self.objects.options.reads_at_once
+    }
+}

@@ -1,0 +1,144 @@
+//! From a URL to a service: what the environment says of endpoints and credentials.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coldframe_storage::{IoContext, Operation};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+
+use crate::StoreError;
+use crate::error::storage;
+use crate::remote::RemoteOptions;
+use crate::url::{Service, StoreUrl, StoreUrlError};
+
+/// How long a connection may take to be made.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// A service, and where in it the store is.
+pub(crate) struct Connected {
+    pub store: Arc<dyn ObjectStore>,
+    pub multipart: Option<Arc<dyn MultipartStore>>,
+    pub prefix: String,
+}
+
+impl Connected {
+    fn in_parts<T: ObjectStore + MultipartStore>(store: T, prefix: &str) -> Self {
+        let store = Arc::new(store);
+        Self {
+            store: Arc::clone(&store) as Arc<dyn ObjectStore>,
+            multipart: Some(store),
+            prefix: prefix.to_owned(),
+        }
+    }
+}
+
+pub(crate) fn connect(url: &StoreUrl, options: RemoteOptions) -> Result<Connected, StoreError> {
+    let refused = |error: object_store::Error| {
+        let place = url.to_string();
+        let error: Result<(), _> = Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        match error.at(Operation::Open, place.as_ref()) {
+            Err(error) => storage(error),
+            Ok(()) => StoreError::NoStore { place },
+        }
+    };
+    match url {
+        StoreUrl::Memory => Ok(Connected::in_parts(InMemory::new(), "")),
+        StoreUrl::Directory(_) => Err(crate::error::url(StoreUrlError::UnknownScheme {
+            scheme: "file".to_owned(),
+        })),
+        StoreUrl::Bucket {
+            service,
+            bucket,
+            prefix,
+        } => in_bucket(*service, bucket, prefix, options).map_err(refused),
+        StoreUrl::Web(url) => {
+            provide_tls();
+            let is_plain = url.starts_with("http:");
+            let client = client(options).with_allow_http(is_plain);
+            let builder = HttpBuilder::new().with_url(url).with_retry(once());
+            let store = builder.with_client_options(client).build();
+            Ok(Connected {
+                store: Arc::new(store.map_err(refused)?),
+                multipart: None,
+                prefix: String::new(),
+            })
+        }
+    }
+}
+
+fn in_bucket(
+    service: Service,
+    bucket: &str,
+    prefix: &str,
+    options: RemoteOptions,
+) -> object_store::Result<Connected> {
+    provide_tls();
+    Ok(match service {
+        Service::S3 => {
+            let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+            let timed = limits(options).into_iter();
+            let builder = timed.fold(builder, |builder, (key, value)| {
+                builder.with_config(object_store::aws::AmazonS3ConfigKey::Client(key), value)
+            });
+            Connected::in_parts(builder.with_retry(once()).build()?, prefix)
+        }
+        Service::Gcs => {
+            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+            let timed = limits(options).into_iter();
+            let builder = timed.fold(builder, |builder, (key, value)| {
+                builder.with_config(object_store::gcp::GoogleConfigKey::Client(key), value)
+            });
+            Connected::in_parts(builder.with_retry(once()).build()?, prefix)
+        }
+        Service::Azure => {
+            let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
+            let timed = limits(options).into_iter();
+            let builder = timed.fold(builder, |builder, (key, value)| {
+                builder.with_config(object_store::azure::AzureConfigKey::Client(key), value)
+            });
+            Connected::in_parts(builder.with_retry(once()).build()?, prefix)
+        }
+    })
+}
+
+/// The limits of time, one by one: the environment may say other things of the client, such as
+/// that it may go without TLS.
+fn limits(options: RemoteOptions) -> [(object_store::ClientConfigKey, String); 2] {
+    use object_store::ClientConfigKey::{ConnectTimeout, Timeout};
+    let longest = options.give_up_after.max(options.attempt_timeout);
+    let seconds = |limit: Duration| format!("{}s", limit.as_secs().max(1));
+    [
+        (ConnectTimeout, seconds(CONNECT_MAX)),
+        (Timeout, seconds(longest * 4)),
+    ]
+}
+
+fn client(options: RemoteOptions) -> ClientOptions {
+    let limits = limits(options).into_iter();
+    limits.fold(ClientOptions::new(), |client, (key, value)| {
+        client.with_config(key, value)
+    })
+}
+
+/// Tries are counted by us, who know which requests may be sent twice.
+fn once() -> RetryConfig {
+    RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    }
+}
+
+/// TLS by ring, unless the program has chosen something else for all of its connections.
+fn provide_tls() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Lost to another thread, it is provided all the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}

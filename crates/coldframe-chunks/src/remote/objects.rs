@@ -1,0 +1,394 @@
+//! Single objects: whole and ranged reads, conditional writes, lists, each tried a bounded number
+//! of times.
+//!
+//! Invariants: no answer is taken for what was asked for before its length and range were held
+//! against that. Of a conditional write whose effect is open, the object tells: each carries a mark
+//! of its own, and what carries another was written by someone else.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore,
+    ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
+};
+
+use crate::remote::RemoteOptions;
+use crate::remote::failure::Failure;
+
+/// The name of the mark in an object's metadata; one that every service takes.
+const MARK: &str = "coldframewrite";
+
+/// Bytes in a second that an upload is given time for.
+const SLOWEST_UPLOAD: u64 = 128 << 10;
+
+pub(crate) type MultipartStore = Arc<dyn object_store::multipart::MultipartStore>;
+
+/// Objects below a prefix.
+#[derive(Clone)]
+pub(crate) struct Objects {
+    pub store: Arc<dyn ObjectStore>,
+    pub multipart: Option<MultipartStore>,
+    pub place: String,
+    pub prefix: String,
+    pub options: RemoteOptions,
+}
+
+/// An object, whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Whole {
+    pub bytes: Bytes,
+    pub meta: ObjectMeta,
+    mark: Option<String>,
+}
+
+/// A mark that no other write has.
+pub(crate) fn new_mark() -> Result<String, Failure> {
+    let number = getrandom::u64().map_err(|error| object_store::Error::Generic {
+        store: "random numbers",
+        source: error.into(),
+    });
+    Ok(format!("{:016x}", number?))
+}
+
+pub(crate) fn marked(mark: &str) -> Attributes {
+    let name = Attribute::Metadata(MARK.into());
+    Attributes::from_iter([(name, mark.to_owned())])
+}
+
+fn mark_of(result: &GetResult) -> Option<String> {
+    let name = Attribute::Metadata(MARK.into());
+    let mark = result.attributes.get(&name);
+    mark.map(|mark| mark.as_ref().to_owned())
+}
+
+/// Whose an object is, seen by one who tried to write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Author {
+    Ours,
+    Other,
+    Nobody,
+}
+
+impl Objects {
+    /// The path of an object, by its name below the prefix.
+    pub fn path(&self, name: &str) -> Path {
+        match self.prefix.as_str() {
+            "" => Path::from_iter(name.split('/')),
+            prefix => Path::from_iter(prefix.split('/').chain(name.split('/'))),
+        }
+    }
+
+    /// The name of an object for people.
+    pub fn shown(&self, name: &str) -> String {
+        format!("{}/{name}", self.place.trim_end_matches('/'))
+    }
+
+    /// One attempt, `bytes` long, given up in time.
+    pub async fn attempt<T>(
+        &self,
+        bytes: u64,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, Failure> {
+        let limit = self.options.attempt_timeout;
+        let limit = limit.saturating_add(Duration::from_secs(bytes / SLOWEST_UPLOAD));
+        match tokio::time::timeout(limit, request).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Failure::TimedOut(limit)),
+        }
+    }
+
+    /// Tries until it succeeds, fails for good, or has been tried often or long enough.
+    pub async fn retried<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, Failure> {
+        let mut tries = Tries::new(self.options);
+        loop {
+            match request().await {
+                Err(failure) if failure.is_transient() => tries.again(failure).await?,
+                done => return done,
+            }
+        }
+    }
+
+    async fn get(&self, path: &Path, options: GetOptions) -> Result<GetResult, Failure> {
+        self.attempt(0, self.store.get_opts(path, options)).await
+    }
+
+    pub async fn head(&self, path: &Path) -> Result<Option<ObjectMeta>, Failure> {
+        let found = self
+            .retried(|| self.attempt(0, self.store.head(path)))
+            .await;
+        absent(found)
+    }
+
+    /// A whole object of at most `limit` bytes; `None` if there is none.
+    pub async fn whole(&self, path: &Path, limit: u64) -> Result<Option<Whole>, Failure> {
+        let once = || async {
+            let result = self.get(path, GetOptions::default()).await?;
+            let (meta, mark) = (result.meta.clone(), mark_of(&result));
+            if meta.size > limit {
+                let len = meta.size;
+                return Err(Failure::TooLong { len, limit });
+            }
+            let bytes = self.attempt(meta.size, result.bytes()).await?;
+            of_length(&bytes, meta.size)?;
+            Ok(Whole { bytes, meta, mark })
+        };
+        absent(self.retried(once).await)
+    }
+
+    /// A range of an object; `None` if there is none.
+    pub async fn range(&self, path: &Path, start: u64, len: u64) -> Result<Option<Bytes>, Failure> {
+        let end = start.saturating_add(len);
+        let past_end = |len: u64| Failure::PastEnd { len };
+        if len == 0 {
+            return match self.head(path).await? {
+                Some(meta) if meta.size < start => Err(past_end(meta.size)),
+                found => Ok(found.map(|_| Bytes::new())),
+            };
+        }
+        let once = || async {
+            let options = GetOptions {
+                range: Some(GetRange::Bounded(start..end)),
+                ..GetOptions::default()
+            };
+            let result = match self.get(path, options).await {
+                // A range that begins past the end is refused, in as many ways as there are
+                // services.
+                Err(failure @ Failure::Service(object_store::Error::Generic { .. })) => {
+                    let meta = self.attempt(0, self.store.head(path)).await;
+                    return Err(match meta {
+                        Ok(meta) if meta.size < end => past_end(meta.size),
+                        Err(missing) if missing.is_missing() => missing,
+                        _ => failure,
+                    });
+                }
+                answer => answer?,
+            };
+            if result.meta.size < end {
+                return Err(past_end(result.meta.size));
+            }
+            let (asked, got) = (len, result.range.end.saturating_sub(result.range.start));
+            if result.range != (start..end) {
+                return Err(Failure::Short { asked, got });
+            }
+            let bytes = self.attempt(len, result.bytes()).await?;
+            of_length(&bytes, len)?;
+            Ok(bytes)
+        };
+        absent(self.retried(once).await)
+    }
+
+    /// Who wrote the object that is there, if it is not known whether a write took effect.
+    pub async fn author(&self, path: &Path, mark: &str, new: &[Bytes]) -> Result<Author, Failure> {
+        let len: usize = new.iter().map(Bytes::len).sum();
+        let options = || GetOptions {
+            head: true,
+            ..GetOptions::default()
+        };
+        let found = self.retried(|| self.get(path, options())).await;
+        let Some(found) = absent(found)? else {
+            return Ok(Author::Nobody);
+        };
+        if let Some(found) = mark_of(&found) {
+            return Ok(if found == mark {
+                Author::Ours
+            } else {
+                Author::Other
+            });
+        }
+        // A service that keeps no metadata: only the same bytes can be ours.
+        if found.meta.size != len as u64 {
+            return Ok(Author::Other);
+        }
+        let whole = self.whole(path, len as u64).await?;
+        Ok(match whole {
+            None => Author::Nobody,
+            Some(whole) if whole.bytes == new.concat() => Author::Ours,
+            Some(_) => Author::Other,
+        })
+    }
+
+    /// Makes an object that must not be there yet; `false` if it is someone else's.
+    pub async fn create(&self, path: &Path, new: Vec<Bytes>) -> Result<bool, Failure> {
+        let mark = new_mark()?;
+        let len: usize = new.iter().map(Bytes::len).sum();
+        let mut tries = Tries::new(self.options);
+        loop {
+            let options = PutOptions {
+                mode: PutMode::Create,
+                attributes: marked(&mark),
+                ..PutOptions::default()
+            };
+            let payload = PutPayload::from_iter(new.iter().cloned());
+            let request = self.store.put_opts(path, payload, options);
+            let failure = match self.attempt(len as u64, request).await {
+                Ok(_) => return Ok(true),
+                Err(failure) if failure.is_refused() || failure.is_transient() => failure,
+                Err(failure) => return Err(failure),
+            };
+            // It may have been there, or be ours from a try that was lost on its way back; and a
+            // conflict with a try that then failed leaves nothing.
+            match self.author(path, &mark, &new).await? {
+                Author::Ours => return Ok(true),
+                Author::Other => return Ok(false),
+                Author::Nobody => tries.again(failure).await?,
+            }
+        }
+    }
+
+    /// Puts `new` in the place of the object whose bytes are `expected`; `false` if others are.
+    pub async fn swap(&self, path: &Path, expected: &[u8], new: Bytes) -> Result<bool, Failure> {
+        let mark = new_mark()?;
+        let mut tries = Tries::new(self.options);
+        let mut differs = false;
+        loop {
+            // One that is longer than both is neither.
+            let limit = expected.len().max(new.len()) as u64;
+            let found = match self.whole(path, limit).await {
+                Err(Failure::TooLong { .. }) => return Ok(false),
+                found => found?,
+            };
+            let Some(found) = found else {
+                return Ok(false);
+            };
+            if found.mark.as_deref() == Some(&mark) {
+                return Ok(true);
+            }
+            if found.bytes != expected {
+                // What happened to the bytes on their way is no one's change: they are read twice.
+                if std::mem::replace(&mut differs, true) {
+                    return Ok(false);
+                }
+                continue;
+            }
+            let put = self.update(path, &found.meta, new.clone(), &mark).await;
+            match put {
+                Ok(_) => return Ok(true),
+                // Which of the two it was is read from the object.
+                Err(failure) if failure.is_refused() || failure.is_transient() => {
+                    tries.again(failure).await?;
+                }
+                Err(failure) if failure.is_missing() => return Ok(false),
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Writes over exactly this version of an object, once; returns the version that is there now.
+    pub async fn update(
+        &self,
+        path: &Path,
+        over: &ObjectMeta,
+        new: Bytes,
+        mark: &str,
+    ) -> Result<ObjectMeta, Failure> {
+        let options = PutOptions {
+            mode: PutMode::Update(UpdateVersion {
+                e_tag: over.e_tag.clone(),
+                version: over.version.clone(),
+            }),
+            attributes: marked(mark),
+            ..PutOptions::default()
+        };
+        let len = new.len() as u64;
+        let request = self.store.put_opts(path, new.into(), options);
+        let put = self.attempt(len, request).await?;
+        Ok(ObjectMeta {
+            e_tag: put.e_tag,
+            version: put.version,
+            size: len,
+            ..over.clone()
+        })
+    }
+
+    /// All objects of a folder below the prefix, by all pages.
+    pub async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>, Failure> {
+        let path = self.path(folder);
+        let page = self.options.attempt_timeout;
+        let once = || async {
+            let mut listed = Vec::new();
+            let mut stream = self.store.list(Some(&path));
+            loop {
+                // Each page is given its time, not the whole list.
+                let next = tokio::time::timeout(page, stream.try_next()).await;
+                match next.map_err(|_| Failure::TimedOut(page))?? {
+                    Some(meta) => listed.push(meta),
+                    None => return Ok(listed),
+                }
+            }
+        };
+        self.retried(once).await
+    }
+
+    /// Removes an object; `false` if there was none.
+    pub async fn delete(&self, path: &Path) -> Result<bool, Failure> {
+        let deleted = self
+            .retried(|| self.attempt(0, self.store.delete(path)))
+            .await;
+        Ok(absent(deleted)?.is_some())
+    }
+}
+
+fn of_length(bytes: &Bytes, asked: u64) -> Result<(), Failure> {
+    let got = bytes.len() as u64;
+    if got == asked {
+        Ok(())
+    } else {
+        Err(Failure::Short { asked, got })
+    }
+}
+
+/// That there is nothing is an answer.
+pub(crate) fn absent<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if failure.is_missing() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// How often and how long something was tried.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    options: RemoteOptions,
+    began: Instant,
+    count: u32,
+    pause: Duration,
+}
+
+impl Tries {
+    pub fn new(options: RemoteOptions) -> Self {
+        Self {
+            options,
+            began: Instant::now(),
+            count: 1,
+            pause: options.first_pause,
+        }
+    }
+
+    /// Waits before the next try; gives the failure back if there is none.
+    pub async fn again(&mut self, failure: Failure) -> Result<(), Failure> {
+        let is_over = self.began.elapsed() + self.pause > self.options.give_up_after;
+        if self.count >= self.options.attempts.max(1) || is_over {
+            tracing::warn!(%failure, tries = self.count, "request given up");
+            return Err(match failure.is_refused() {
+                true => Failure::Contended(self.count),
+                false => failure,
+            });
+        }
+        tracing::debug!(%failure, tries = self.count, "request is tried again");
+        // Half of it by chance: those who failed together do not come back together.
+        let part = getrandom::u32().map_or(0, |number| number % 1024);
+        tokio::time::sleep(self.pause / 2 + self.pause / 2 * part / 1024).await;
+        self.count += 1;
+        self.pause = (self.pause * 2).min(self.options.longest_pause);
+        Ok(())
+    }
+}

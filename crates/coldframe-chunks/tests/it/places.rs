@@ -1,0 +1,268 @@
+//! Places of every kind for the tests: a directory, memory, and two real S3 servers on loopback.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use coldframe_chunks::{AnyBackend, Directory, Remote, RemoteOptions};
+use coldframe_testkit::require;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::memory::InMemory;
+use object_store::{ClientOptions, RetryConfig};
+use s3s::service::S3ServiceBuilder;
+
+/// What one may not be skipped without, where `COLDFRAME_REQUIRE` lists it.
+const NEED: &str = "s3";
+
+pub const BUCKET: &str = "cold-bucket";
+
+/// Few and short tries: what the tests make fail fails soon.
+pub const QUICK: RemoteOptions = RemoteOptions {
+    attempts: 5,
+    attempt_timeout: Duration::from_secs(10),
+    give_up_after: Duration::from_secs(20),
+    first_pause: Duration::from_millis(2),
+    longest_pause: Duration::from_millis(20),
+    lease_ttl: Duration::from_secs(60),
+    part_bytes: 5 << 20,
+    parts_at_once: 3,
+    reads_at_once: 8,
+    abandoned_after: Duration::from_secs(3600),
+};
+
+type Opener = Box<dyn Fn() -> AnyBackend + Send + Sync>;
+
+/// A place for a store; opened again, it is the same place seen by another process.
+pub struct Place {
+    pub name: &'static str,
+    open: Opener,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Place {
+    pub fn open(&self) -> AnyBackend {
+        (self.open)()
+    }
+
+    /// Whether two who write at once are told apart: s3s-fs looks first and writes then.
+    pub fn is_atomic(&self) -> bool {
+        self.name != "s3s-fs"
+    }
+
+    /// Whether a service keeps it.
+    pub fn is_object_storage(&self) -> bool {
+        self.name != "directory"
+    }
+}
+
+/// A fresh place of each kind.
+pub fn places() -> Vec<Place> {
+    let mut places = vec![directory(), memory(), s3s()];
+    places.extend(moto());
+    places
+}
+
+pub fn remotes() -> Vec<Place> {
+    let mut places = places();
+    places.retain(Place::is_object_storage);
+    places
+}
+
+fn directory() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_path_buf();
+    let open = move || {
+        let directory = Directory::new(&path).unwrap();
+        directory.prepare().unwrap();
+        AnyBackend::new(directory)
+    };
+    Place {
+        name: "directory",
+        open: Box::new(open),
+        _dir: Some(dir),
+    }
+}
+
+pub fn memory() -> Place {
+    let store = Arc::new(InMemory::new());
+    let open = move || {
+        let parts = Some(store.clone() as Arc<dyn object_store::multipart::MultipartStore>);
+        let remote = Remote::new(store.clone(), parts, "memory://", "a/b", QUICK);
+        AnyBackend::new(remote.unwrap())
+    };
+    Place {
+        name: "memory",
+        open: Box::new(open),
+        _dir: None,
+    }
+}
+
+/// A store of its own in the s3s-fs server of this process.
+pub fn s3s() -> Place {
+    in_bucket("s3s-fs", s3s_endpoint())
+}
+
+/// A store of its own in a `moto_server`, if there is one.
+pub fn moto() -> Option<Place> {
+    moto_endpoint().map(|endpoint| in_bucket("moto", endpoint))
+}
+
+/// A prefix that nobody else in this process uses.
+pub fn new_prefix() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("stores/{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn in_bucket(name: &'static str, endpoint: &str) -> Place {
+    let (endpoint, prefix) = (endpoint.to_owned(), new_prefix());
+    let open = move || AnyBackend::new(remote(&endpoint, &prefix, QUICK));
+    Place {
+        name,
+        open: Box::new(open),
+        _dir: None,
+    }
+}
+
+pub fn remote(endpoint: &str, prefix: &str, options: RemoteOptions) -> Remote {
+    let store = Arc::new(client(endpoint));
+    let place = format!("s3://{BUCKET}/{prefix}");
+    Remote::new(store.clone(), Some(store), &place, prefix, options).unwrap()
+}
+
+pub fn client(endpoint: &str) -> AmazonS3 {
+    // Building a client wants TLS, though none is used here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let retry = RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    };
+    AmazonS3Builder::new()
+        .with_endpoint(endpoint)
+        .with_bucket_name(BUCKET)
+        .with_region("us-east-1")
+        .with_access_key_id("AK")
+        .with_secret_access_key("SK")
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .with_retry(retry)
+        .build()
+        .unwrap()
+}
+
+/// The endpoint of an s3s-fs server that lives as long as this process.
+pub fn s3s_endpoint() -> &'static str {
+    static ENDPOINT: OnceLock<String> = OnceLock::new();
+    ENDPOINT.get_or_init(|| {
+        let root = std::env::temp_dir().join(format!("coldframe-s3s-{}", std::process::id()));
+        std::fs::create_dir_all(root.join(BUCKET)).unwrap();
+        sweep_old_roots();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || serve(&root, listener));
+        format!("http://{address}")
+    })
+}
+
+/// The data of servers whose process is gone: a static is never dropped.
+fn sweep_old_roots() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("coldframe-s3s-");
+        if pid.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn serve(root: &std::path::Path, listener: TcpListener) {
+    let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
+    builder.set_auth(s3s::auth::SimpleAuth::from_single("AK", "SK"));
+    let service = builder.build();
+    listener.set_nonblocking(true).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let server = hyper_util::server::conn::auto::Builder::new(executor);
+        while let Ok((socket, _)) = listener.accept().await {
+            let socket = hyper_util::rt::TokioIo::new(socket);
+            let connection = server
+                .serve_connection(socket, service.clone())
+                .into_owned();
+            tokio::spawn(async move {
+                let _ = connection.await;
+            });
+        }
+    });
+}
+
+struct Moto {
+    endpoint: String,
+    /// Its standard input: the server ends when this process does.
+    _child: Child,
+}
+
+/// The endpoint of a `moto_server`, from `COLDFRAME_MOTO` or the search path, that ends with this
+/// process.
+pub fn moto_endpoint() -> Option<&'static str> {
+    static MOTO: OnceLock<Result<Moto, String>> = OnceLock::new();
+    match MOTO.get_or_init(start_moto) {
+        Ok(moto) => Some(&moto.endpoint),
+        Err(reason) => {
+            require::skipped(NEED, reason);
+            None
+        }
+    }
+}
+
+fn start_moto() -> Result<Moto, String> {
+    let program = std::env::var("COLDFRAME_MOTO").unwrap_or_else(|_| "moto_server".to_owned());
+    let found = Command::new(&program).arg("--help").output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        return Err(format!(
+            "{program} does not run: pip install 'moto[server]'"
+        ));
+    }
+    // The shell ends the server when this process is gone, however it went.
+    let script = "\"$0\" -H 127.0.0.1 -p \"$1\" & pid=$!; cat >/dev/null; kill $pid";
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let child = Command::new("sh")
+        .args(["-c", script, &program, &port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(120) {
+        if make_bucket(port).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            return Ok(Moto {
+                endpoint: format!("http://127.0.0.1:{port}"),
+                _child: child,
+            });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(format!("{program} does not answer"))
+}
+
+fn make_bucket(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let request = format!(
+        "PUT /{BUCKET} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 0\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

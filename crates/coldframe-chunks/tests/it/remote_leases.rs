@@ -1,0 +1,176 @@
+//! Leases and the collector's right as objects: they run out by the clock of the service, and what
+//! ran out never comes back.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use coldframe_chunks::{Backend, ChunkStore, LeaseId, RemoteOptions, StoreError};
+
+use crate::faulty::{Call, Fault, Faulty};
+use crate::places::{QUICK, client, moto_endpoint, new_prefix, remote, s3s_endpoint};
+use crate::support::{AT_ONCE, OPTIONS, chunk, id, index_of, name, push_image, put, tag_of};
+
+const TTL: Duration = Duration::from_millis(800);
+
+const SHORT: RemoteOptions = RemoteOptions {
+    lease_ttl: TTL,
+    attempts: 1,
+    ..QUICK
+};
+
+// Spec: STORE-20
+#[test]
+fn a_lease_is_renewed_for_as_long_as_its_holder_lives() {
+    let faulty = Faulty::default();
+    let (place, other) = (faulty.backend(SHORT), faulty.backend(SHORT));
+    let lease = place.lease().unwrap();
+    let right = place.exclusive().unwrap().unwrap();
+    for _ in 0..8 {
+        sleep(TTL / 3);
+        assert!(lease.is_held());
+        assert_eq!(other.leases().unwrap(), [lease.id()].into());
+        assert!(other.exclusive().unwrap().is_none());
+    }
+    assert!(lease.confirm().unwrap() && right.confirm().unwrap());
+}
+
+// A holder that cannot reach the service takes its lease for lost before anyone else does.
+// Spec: STORE-20
+#[test]
+fn a_lease_that_ran_out_never_comes_back() {
+    let faulty = Faulty::default();
+    let (place, other) = (faulty.backend(SHORT), faulty.backend(SHORT));
+    let lease = place.lease().unwrap();
+    let second = other.lease().unwrap();
+    faulty.spoil(Call::Put, "leases/", u64::MAX, Fault::Refused);
+    while lease.is_held() {
+        assert!(other.leases().unwrap().contains(&lease.id()));
+        sleep(TTL / 20);
+    }
+    sleep(TTL);
+    assert!(other.leases().unwrap().is_empty());
+    assert_eq!(faulty.count(Call::Delete, "leases/"), 2);
+    faulty.heal();
+    sleep(TTL / 4);
+    assert!(!lease.is_held() && !lease.confirm().unwrap() && !second.confirm().unwrap());
+    assert!(place.leases().unwrap().is_empty());
+}
+
+// A machine that stood still: by its own clock no time has passed, and its lease is gone.
+// Spec: STORE-20
+#[test]
+fn a_push_whose_lease_was_taken_for_void_says_so_and_takes_its_tag_back() {
+    let faulty = Faulty::default();
+    let store = faulty.store();
+    store.put(&chunk(1)).unwrap();
+    let sleeper = faulty.store();
+    let push = sleeper.push().unwrap();
+    let ids = put(&push, &[1]).unwrap();
+    assert_eq!(push.count().deduplicated, 1);
+    let root = push.put_root(&[&index_of(&ids)]).unwrap();
+    // What a collector does that finds the lease too old.
+    let listed = faulty.backend(QUICK).leases().unwrap();
+    assert_eq!(listed.len(), 1);
+    remove_leases(&faulty);
+    store.collect(AT_ONCE, &[]).unwrap();
+    assert!(!faulty.store().has(id(1)).unwrap());
+    let error = push.tag(&name("a"), None, tag_of(root)).unwrap_err();
+    assert!(matches!(error, StoreError::LeaseLost), "{error:?}");
+    assert!(matches!(push.finish(), Err(StoreError::LeaseLost)));
+    assert_eq!(store.tag(&name("a")).unwrap(), None);
+    assert!(store.verify(&[]).unwrap().is_sound());
+    // Done again, it holds.
+    push_image(&sleeper, "a", &[1]).unwrap();
+    store.collect(AT_ONCE, &[]).unwrap();
+    assert!(faulty.store().get(id(1)).is_ok());
+}
+
+fn remove_leases(faulty: &Faulty) {
+    use futures_util::TryStreamExt as _;
+    use object_store::{ObjectStore as _, ObjectStoreExt as _};
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let path = object_store::path::Path::from("p/leases");
+        let found: Vec<_> = faulty.inner.list(Some(&path)).try_collect().await.unwrap();
+        for meta in found {
+            faulty.inner.delete(&meta.location).await.unwrap();
+        }
+    });
+}
+
+// Failure mode 1: two collectors at once.
+// Spec: STORE-20
+#[test]
+fn the_right_of_a_collector_that_died_is_taken_over_and_not_given_back_to_it() {
+    let faulty = Faulty::default();
+    let (place, other) = (faulty.backend(SHORT), faulty.backend(SHORT));
+    let right = place.exclusive().unwrap().unwrap();
+    faulty.spoil(Call::Put, "collector", u64::MAX, Fault::Refused);
+    sleep(TTL + TTL / 2);
+    faulty.heal();
+    let taken = other.exclusive().unwrap().unwrap();
+    assert!(!right.confirm().unwrap());
+    assert!(taken.confirm().unwrap());
+    // What the first gives back is not the second's.
+    drop(right);
+    assert!(place.exclusive().unwrap().is_none());
+    assert!(taken.confirm().unwrap());
+}
+
+// Spec: STORE-11, STORE-20
+#[test]
+fn a_collector_that_lost_its_right_deletes_nothing_more() {
+    let faulty = Faulty::default();
+    let store = faulty.store_with(SHORT, OPTIONS);
+    for number in 0..4 {
+        store.put(&chunk(number)).unwrap();
+    }
+    // Each list takes long enough for the right to run out, and it cannot be renewed.
+    faulty.spoil(Call::List, "tags", 2, Fault::Slow(TTL));
+    faulty.spoil_after_first(Call::Put, "collector", Fault::NotFound);
+    let error = store.collect(AT_ONCE, &[]).unwrap_err();
+    assert!(matches!(error, StoreError::ExclusiveLost), "{error:?}");
+    faulty.heal();
+    let left = faulty.store();
+    assert!((0..4).all(|number| left.has(id(number)).unwrap()));
+    sleep(TTL);
+    assert_eq!(left.collect(AT_ONCE, &[]).unwrap().deleted_packs, 4);
+}
+
+// By the clocks of real servers, which tell whole seconds.
+// Spec: STORE-20
+#[test]
+fn leases_run_out_by_the_clock_of_the_service() {
+    use object_store::ObjectStoreExt as _;
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    let patient = RemoteOptions {
+        lease_ttl: Duration::from_secs(10),
+        ..QUICK
+    };
+    for endpoint in [Some(s3s_endpoint()), moto_endpoint()]
+        .into_iter()
+        .flatten()
+    {
+        let prefix = new_prefix();
+        let place = remote(endpoint, &prefix, patient);
+        // That of a process which is gone.
+        let object = format!("{prefix}/leases/00000000000000ab.3000.lease");
+        let object = object_store::path::Path::from(object);
+        let began = Instant::now();
+        let put = async { client(endpoint).put(&object, "ab".into()).await };
+        runtime.block_on(put).unwrap();
+        let (dead, living) = (LeaseId::new(0xab), place.lease().unwrap());
+        assert_eq!(place.leases().unwrap(), [dead, living.id()].into());
+        while place.leases().unwrap().contains(&dead) {
+            assert!(began.elapsed() < Duration::from_secs(30), "{endpoint}");
+            sleep(Duration::from_millis(200));
+        }
+        assert!(began.elapsed() > Duration::from_secs(2), "{endpoint}");
+        let head = async { client(endpoint).head(&object).await };
+        assert!(runtime.block_on(head).is_err(), "{endpoint}");
+        assert_eq!(place.leases().unwrap(), [living.id()].into());
+        assert!(living.confirm().unwrap());
+    }
+}

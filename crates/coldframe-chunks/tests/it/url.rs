@@ -1,0 +1,179 @@
+//! Where a store is, as people write it.
+
+use std::process::Command;
+
+use coldframe_chunks::{
+    ChunkStore, Options, Service, StoreError, StoreUrl, StoreUrlError, create, open,
+};
+
+use crate::places::{BUCKET, new_prefix, s3s_endpoint};
+use crate::support::{chunk, id, push_image};
+
+fn bucket(service: Service, bucket: &str, prefix: &str) -> StoreUrl {
+    StoreUrl::Bucket {
+        service,
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+    }
+}
+
+#[test]
+fn each_kind_of_place_is_told_by_its_scheme() {
+    let directory = |path: &str| StoreUrl::Directory(path.into());
+    let cases = [
+        ("store", directory("store")),
+        ("./a:b", directory("./a:b")),
+        ("/var/lib/store", directory("/var/lib/store")),
+        ("file:///var/a%20b", directory("/var/a b")),
+        ("file://localhost/x", directory("/x")),
+        ("s3://bucket", bucket(Service::S3, "bucket", "")),
+        ("s3://bucket/", bucket(Service::S3, "bucket", "")),
+        ("S3://bucket/a/b/", bucket(Service::S3, "bucket", "a/b")),
+        ("gs://my.bucket/p", bucket(Service::Gcs, "my.bucket", "p")),
+        ("az://container/p", bucket(Service::Azure, "container", "p")),
+        (
+            "https://host/x/",
+            StoreUrl::Web("https://host/x".to_owned()),
+        ),
+        ("memory://", StoreUrl::Memory),
+    ];
+    for (text, expected) in cases {
+        let url: StoreUrl = text.parse().unwrap();
+        assert_eq!(url, expected, "{text}");
+        // What it is shown as is the same place.
+        assert_eq!(url.to_string().parse::<StoreUrl>().unwrap(), url);
+    }
+}
+
+#[test]
+fn what_is_no_place_is_refused_with_its_reason() {
+    let refused = |text: &str| text.parse::<StoreUrl>().unwrap_err();
+    assert_eq!(refused(""), StoreUrlError::Empty);
+    for text in ["ftp://x/y", "s4://bucket/x", "ssh://host/x"] {
+        assert!(
+            matches!(refused(text), StoreUrlError::UnknownScheme { .. }),
+            "{text}"
+        );
+    }
+    for text in [
+        "s3://",
+        "s3:///x",
+        "gs://.x/",
+        "az://a b/c",
+        "s3://user@bucket/x",
+    ] {
+        assert!(
+            matches!(refused(text), StoreUrlError::BadBucket { .. }),
+            "{text}"
+        );
+    }
+    for text in [
+        "s3://b/../x",
+        "s3://b/a//b",
+        "s3://b/./x",
+        "s3://b/a%2e",
+        "s3://b/a\nb",
+    ] {
+        assert!(
+            matches!(refused(text), StoreUrlError::BadPath { .. }),
+            "{text}"
+        );
+    }
+    for text in [
+        "file://other/x",
+        "file://",
+        "file:///a%zz",
+        "file:///a%0",
+        "memory://x",
+    ] {
+        assert!(
+            matches!(refused(text), StoreUrlError::BadPath { .. }),
+            "{text}"
+        );
+    }
+    for text in ["s3://b/x?y", "gs://b/#x", "http://user:pass@host/x"] {
+        assert!(
+            matches!(refused(text), StoreUrlError::Extra { .. }),
+            "{text}"
+        );
+    }
+    let long = format!("s3://b/{}", "x".repeat(5000));
+    assert!(matches!(refused(&long), StoreUrlError::TooLong { .. }));
+    let error = open("ftp://x", Options::usual()).unwrap_err();
+    assert!(matches!(error, StoreError::BadUrl { .. }), "{error:?}");
+}
+
+#[test]
+fn a_directory_is_opened_by_path_and_by_url() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new store");
+    let text = path.to_str().unwrap();
+    let error = open(text, Options::usual()).unwrap_err();
+    assert!(matches!(error, StoreError::NoStore { .. }));
+    assert!(!path.exists());
+    create(text, Options::usual())
+        .unwrap()
+        .put(&chunk(1))
+        .unwrap();
+    let url = format!("file://{}", text.replace(' ', "%20"));
+    assert!(open(&url, Options::usual()).unwrap().get(id(1)).is_ok());
+}
+
+#[test]
+fn memory_is_a_store_of_its_own() {
+    let store = create("memory://", Options::usual()).unwrap();
+    push_image(&store, "a", &[1]).unwrap();
+    assert!(store.clone().get(id(1)).is_ok());
+    assert!(store.verify(&[]).unwrap().is_sound());
+    let error = open("memory://", Options::usual()).unwrap_err();
+    assert!(matches!(error, StoreError::NoStore { .. }));
+}
+
+const CHILD: &str = "COLDFRAME_CHUNKS_TEST_URL";
+
+/// In a child process, whose environment says where the service is.
+#[test]
+fn child_that_uses_the_store_of_a_url() {
+    let Ok(url) = std::env::var(CHILD) else {
+        return;
+    };
+    assert!(matches!(
+        open(&url, Options::usual()),
+        Err(StoreError::NoStore { .. })
+    ));
+    let store = create(&url, Options::usual()).unwrap();
+    push_image(&store, "a", &[1, 2]).unwrap();
+    drop(store);
+    let store = open(&url, Options::usual()).unwrap();
+    assert!(store.get(id(2)).is_ok());
+    assert_eq!(coldframe_chunks::Backend::place(store.backend()), url);
+}
+
+#[test]
+fn endpoint_and_credentials_come_from_the_environment() {
+    let url = format!("s3://{BUCKET}/{}", new_prefix());
+    let run = |variables: &[(&str, &str)]| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "url::child_that_uses_the_store_of_a_url"]);
+        child.env(CHILD, &url).envs(variables.iter().copied());
+        let output = child.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    let all = [
+        ("AWS_ENDPOINT_URL", s3s_endpoint()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "AK"),
+        ("AWS_SECRET_ACCESS_KEY", "SK"),
+        ("AWS_REGION", "us-east-1"),
+    ];
+    // A wrong key is refused by the service, and said to be.
+    let mut wrong = all;
+    wrong[3].1 = "wrong";
+    let (ok, output) = run(&wrong);
+    assert!(!ok && output.contains("1 failed"), "{output}");
+    let (ok, output) = run(&all);
+    assert!(ok && output.contains("1 passed"), "{output}");
+}
