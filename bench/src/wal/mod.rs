@@ -133,10 +133,8 @@ impl Field {
         let peers = self.peers.iter().zip(2..);
         let peers = peers.map(|((name, _), index)| (*name, index));
         let row = Row::race(name, note, &times, Some(1), &peers.collect::<Vec<_>>());
-        eprintln!(
-            "bench: {}: {:?} {:?} {:?}",
-            row.name, row.ratio_to_limit, row.spread, row.peers
-        );
+        let ratio = row.ratio_to_limit.unwrap_or_default();
+        eprintln!("bench: {}, {ratio:.2} of the limit", row.name);
         Ok(row)
     }
 }
