@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, Result};
 use coldframe_chunkfile::{Compression, IndexBuilder, IndexOrigin, Tag, TagKind};
@@ -44,9 +44,10 @@ impl Contestant for Ours {
         let producer = Producer::new("bench", "1")?;
         let mut index = IndexBuilder::new(ByteLen::new(len), IndexOrigin::None, producer)?;
         let (filled, pieces) = sync_channel::<Result<Vec<u8>>>(1);
+        let (emptied, spare) = sync_channel::<Vec<u8>>(3);
         let mut block = 0;
         std::thread::scope(|scope| {
-            scope.spawn(move || read_ahead(&file, len, &filled));
+            scope.spawn(move || read_ahead(&file, len, &filled, &spare));
             for piece in pieces {
                 let piece = piece?;
                 let blocks = piece.chunks(BLOCK).map(|bytes| Block {
@@ -67,6 +68,8 @@ impl Contestant for Ours {
                     }
                     block += 1;
                 }
+                // Once all is read, nobody wants it.
+                let _ = emptied.try_send(piece);
             }
             anyhow::Ok(())
         })?;
@@ -103,18 +106,21 @@ impl Contestant for Ours {
     }
 }
 
-/// Reads the next piece while one is being stored.
-fn read_ahead(file: &File, len: u64, filled: &std::sync::mpsc::SyncSender<Result<Vec<u8>>>) {
+/// Reads the next piece while one is being stored, into what an earlier one was in.
+fn read_ahead(
+    file: &File,
+    len: u64,
+    filled: &SyncSender<Result<Vec<u8>>>,
+    spare: &Receiver<Vec<u8>>,
+) {
     let piece = (BATCH * BLOCK) as u64;
     for start in (0..len).step_by(piece as usize) {
-        let mut bytes = vec![0; piece.min(len - start) as usize];
+        let mut bytes = spare.try_recv().unwrap_or_default();
+        bytes.resize(piece.min(len - start) as usize, 0);
         let read = file.read_exact_at(&mut bytes, start);
         let is_read = read.is_ok();
-        if filled
-            .send(read.map(|()| bytes).map_err(Into::into))
-            .is_err()
-            || !is_read
-        {
+        let piece = read.map(|()| bytes).map_err(Into::into);
+        if filled.send(piece).is_err() || !is_read {
             return;
         }
     }

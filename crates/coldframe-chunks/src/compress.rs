@@ -12,29 +12,66 @@ const GAIN_MIN: usize = 16;
 #[cfg(feature = "zstd")]
 const ZSTD_LEVEL: i32 = 1;
 
-/// The bytes to store, and how they are stored; `None` for the chunk's own.
-pub(crate) fn compress(raw: &[u8], wanted: Compression) -> Option<Vec<u8>> {
-    let limit = raw.len().saturating_sub(raw.len() / GAIN_MIN);
-    let stored = match wanted {
-        Compression::None => return None,
-        Compression::Lz4 => lz4_flex::block::compress(raw),
-        Compression::Zstd => zstd_compress(raw)?,
-    };
-    (stored.len() < limit && !stored.is_empty()).then_some(stored)
+/// Compresses chunks one after the other, with tables and room that are made once.
+pub(crate) struct Compressor {
+    wanted: Compression,
+    /// As long as the longest output so far may have been.
+    room: Vec<u8>,
+    #[cfg(feature = "zstd")]
+    zstd: Option<zstd::bulk::Compressor<'static>>,
 }
 
-#[cfg(feature = "zstd")]
-fn zstd_compress(raw: &[u8]) -> Option<Vec<u8>> {
-    zstd::bulk::compress(raw, ZSTD_LEVEL).ok()
-}
+impl Compressor {
+    pub fn new(wanted: Compression) -> Self {
+        let wanted = effective(wanted);
+        Self {
+            wanted,
+            room: Vec::new(),
+            // Without it chunks are stored as they are.
+            #[cfg(feature = "zstd")]
+            zstd: match wanted {
+                Compression::Zstd => zstd::bulk::Compressor::new(ZSTD_LEVEL).ok(),
+                _ => None,
+            },
+        }
+    }
 
-#[cfg(not(feature = "zstd"))]
-fn zstd_compress(raw: &[u8]) -> Option<Vec<u8>> {
-    Some(lz4_flex::block::compress(raw))
+    /// How what [`Compressor::compress`] gives is compressed.
+    pub const fn compression(&self) -> Compression {
+        self.wanted
+    }
+
+    /// The bytes to store; `None` for the chunk's own.
+    pub fn compress(&mut self, raw: &[u8]) -> Option<Vec<u8>> {
+        let limit = raw.len().saturating_sub(raw.len() / GAIN_MIN);
+        let fits = |len: usize| 0 < len && len < limit;
+        match self.wanted {
+            Compression::None => None,
+            Compression::Lz4 => {
+                let most = lz4_flex::block::get_maximum_output_size(raw.len());
+                if self.room.len() < most {
+                    self.room.resize(most, 0);
+                }
+                let len = lz4_flex::block::compress_into(raw, &mut self.room).ok()?;
+                fits(len).then(|| self.room[..len].to_vec())
+            }
+            Compression::Zstd => self.zstd(raw).filter(|stored| fits(stored.len())),
+        }
+    }
+
+    #[cfg(feature = "zstd")]
+    fn zstd(&mut self, raw: &[u8]) -> Option<Vec<u8>> {
+        self.zstd.as_mut()?.compress(raw).ok()
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    const fn zstd(&self, _raw: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What a build without Zstandard writes in its place.
-pub(crate) const fn effective(wanted: Compression) -> Compression {
+const fn effective(wanted: Compression) -> Compression {
     match wanted {
         Compression::Zstd if !cfg!(feature = "zstd") => Compression::Lz4,
         wanted => wanted,

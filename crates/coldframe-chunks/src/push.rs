@@ -17,7 +17,7 @@ use coldframe_units::{ByteLen, ChunkId, RootHash};
 use crate::backend::{Backend, Key, Lease, TagName};
 use crate::catalog::IdSet;
 use crate::chunk::{Chunk, PutCount, check_len, id_of};
-use crate::compress::{compress, effective};
+use crate::compress::Compressor;
 use crate::error::{build, storage};
 use crate::ledger::Condemned;
 use crate::publisher::{Finished, Publisher};
@@ -378,7 +378,7 @@ impl<B: Backend> Push<B> {
     }
 
     fn prepare<'a>(&self, inputs: &[Input<'a>]) -> Result<Vec<Prepared<'a>>, StoreError> {
-        let wanted = effective(self.inner.options.compression);
+        let mut compressor = Compressor::new(self.inner.options.compression);
         let prepared = inputs.iter().map(|input| {
             let id = match input.id {
                 Some(id) if input.is_hashed => id,
@@ -392,7 +392,7 @@ impl<B: Backend> Push<B> {
             };
             let stored = match self.is_there(id) {
                 true => None,
-                false => compress(input.bytes, wanted),
+                false => compressor.compress(input.bytes),
             };
             let is_compressed = stored.is_some();
             Ok(Prepared {
@@ -400,7 +400,7 @@ impl<B: Backend> Push<B> {
                 raw: input.bytes,
                 stored,
                 compression: if is_compressed {
-                    wanted
+                    compressor.compression()
                 } else {
                     Compression::None
                 },
