@@ -166,6 +166,11 @@ impl<B: Backend> DiskImage<B> {
         Ok(bytes)
     }
 
+    /// How long the flat image is that blocks may still be read from.
+    pub(crate) fn base_size(&self) -> u64 {
+        self.image.base().map_or(0, |(_, size)| size.get())
+    }
+
     /// The origin of an index that names all blocks but those of the flat image.
     pub(crate) fn base_origin(&self) -> IndexOrigin {
         match self.image.base() {

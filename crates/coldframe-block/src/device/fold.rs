@@ -9,15 +9,15 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use coldframe_chunkfile::Tag;
-use coldframe_chunks::{ANCESTORS_MAX, Backend, PackStore, Push, PutCount, StoreError, TagName};
+use coldframe_chunkfile::{IndexOrigin, Tag};
+use coldframe_chunks::{Backend, PackStore, Push, PutCount, StoreError, TagName};
 use coldframe_storage::{Overwrite, Storage};
 use coldframe_units::{ByteLen, RootHash};
 
 use crate::device::Folded;
 use crate::device::inner::{FoldState, Inner, Refused, tag_of};
 use crate::device::lower::{Frozen, Lower};
-use crate::device::rows::Rows;
+use crate::device::rows::{Rows, next_base_block};
 use crate::error::{log, store};
 use crate::overlay::{PAGES_PER_BLOCK, PageState};
 use crate::record::{PAGE_BYTES, Record};
@@ -108,7 +108,9 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         }
         let push = self.store.push().map_err(store)?;
         let rows = self.rows(frozen, &image, &push)?;
-        let (root, index_bytes) = self.put_index(frozen, &image, &rows, &push)?;
+        let base_from = next_base_block(frozen, &image, &rows, state.base_from)?;
+        let needs_base = base_from.is_some();
+        let (root, index_bytes) = self.put_index(frozen, &image, &rows, needs_base, &push)?;
         // Opened before anything names it: what cannot be read is not what the tag stands for.
         let chunks = Arc::clone(&self.chunks);
         let next = DiskImage::open_through(&self.store, chunks, root, self.base.clone())?;
@@ -119,6 +121,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             root,
             through: frozen.through,
             pending: None,
+            base_from: base_from.unwrap_or(u64::MAX),
         };
         self.set_lower(Lower {
             frozen: None,
@@ -170,17 +173,22 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         })
     }
 
-    /// Keeps a delta, or a whole index where the chain is long enough.
+    /// Keeps a delta; or a whole index where the chain is long enough, or where that is the first
+    /// one that needs no flat image.
     fn put_index(
         &self,
         frozen: &Frozen,
         image: &DiskImage<B>,
         rows: &Rows,
+        needs_base: bool,
         push: &Push<B>,
     ) -> Result<(RootHash, u64), BlockError> {
-        let most = self.options.ancestors_max.min(ANCESTORS_MAX);
-        if image.ancestor_count() >= most {
-            let flat = self.index(frozen, image, rows, true);
+        if self.chain_is_full(image) || image.needs_base() && !needs_base {
+            let origin = match needs_base {
+                true => image.base_origin(),
+                false => IndexOrigin::None,
+            };
+            let flat = self.index(frozen, image, rows, origin);
             match flat.and_then(|flat| put(push, flat)) {
                 Err(BlockError::Store { source }) if source.is_missing() => {
                     // A lost chunk must not keep what is new from becoming durable.
@@ -192,7 +200,11 @@ impl<B: Backend, S: Storage> Inner<B, S> {
                 done => return done,
             }
         }
-        put(push, self.index(frozen, image, rows, false)?)
+        let origin = IndexOrigin::Parent {
+            root: image.root(),
+            size: image.size(),
+        };
+        put(push, self.index(frozen, image, rows, origin)?)
     }
 
     /// Puts back what could not be put together: into the log anew, and into the active layer

@@ -62,6 +62,8 @@ pub(super) struct FoldState {
     pub through: Sequence,
     /// An index that the log names already, but that the tag may not stand for yet.
     pub pending: Option<RootHash>,
+    /// No block before this one is read from the flat image; none comes back.
+    pub base_from: u64,
 }
 
 pub(crate) struct Inner<B: Backend, S> {

@@ -31,6 +31,7 @@ pub(super) fn open<B: Backend, S: Storage>(
         root,
         through: found.unwrap_or(parts.log.last_sequence()),
         pending: None,
+        base_from: 0,
     };
     let through = fold.through;
     let lower = Lower {

@@ -1,7 +1,7 @@
 //! From changed pages to the rows of an index: blocks are put together and become chunks.
 
 use coldframe_chunkfile::{EncodedIndex, IndexBuilder, IndexOrigin};
-use coldframe_chunks::{Backend, Block, Located, Push};
+use coldframe_chunks::{ANCESTORS_MAX, Backend, Block, Located, Push};
 use coldframe_envelope::Producer;
 use coldframe_storage::Storage;
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId};
@@ -53,7 +53,13 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             ingested: self.ingested_blocks(frozen, image)?,
             ..Rows::default()
         };
-        let numbers = self.changed_blocks(frozen, image, &rows.ingested);
+        let mut numbers = self.changed_blocks(frozen, image, &rows.ingested);
+        if self.chain_is_full(image) && image.base_size() > frozen.size {
+            // A shorter disk cannot name its flat image, so a whole index needs all of it.
+            numbers.extend(base_blocks(frozen, image)?);
+            numbers.sort_unstable();
+            numbers.dedup();
+        }
         for batch in numbers.chunks(BATCH) {
             let mut chunks = Vec::new();
             for number in batch {
@@ -85,6 +91,11 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         Ok(rows)
     }
 
+    /// Whether the next index has to be written whole.
+    pub(super) fn chain_is_full(&self, image: &DiskImage<B>) -> bool {
+        image.ancestor_count() >= self.options.ancestors_max.min(ANCESTORS_MAX)
+    }
+
     /// Blocks that were read from the flat image, which no index has, and nobody changed.
     fn ingested_blocks(
         &self,
@@ -94,7 +105,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         let blocks: Vec<u64> = self.ingested.blocks().keys().copied().collect();
         let mut found = Vec::new();
         for block in blocks {
-            let is_inside = (block + 1) * BLOCK_BYTES <= frozen.size;
+            let is_inside = block * BLOCK_BYTES < frozen.size;
             if is_inside && image.located(block, 1)?.0 == Located::Base {
                 found.push(block);
             }
@@ -144,19 +155,15 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         Ok((!is_zero(&bytes)).then_some(bytes))
     }
 
-    /// The index of these rows on top of the image; with `flat`, of all rows there are.
+    /// The index of these rows on top of the image; with another origin, of all rows there are.
     pub(super) fn index(
         &self,
         frozen: &Frozen,
         image: &DiskImage<B>,
         rows: &Rows,
-        flat: bool,
+        origin: IndexOrigin,
     ) -> Result<EncodedIndex, BlockError> {
-        let parent = IndexOrigin::Parent {
-            root: image.root(),
-            size: image.size(),
-        };
-        let origin = if flat { image.base_origin() } else { parent };
+        let flat = !matches!(origin, IndexOrigin::Parent { .. });
         let by = Producer::new("coldframe-block", env!("CARGO_PKG_VERSION"));
         let by = by.expect("name and version are short ASCII");
         let size = ByteLen::new(frozen.size);
@@ -184,6 +191,49 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         gap(&mut builder, next, end)?;
         builder.finish().map_err(index)
     }
+}
+
+/// From `from` on, the first block that is still read from the flat image, or where that ends.
+pub(super) fn next_base_block<B: Backend>(
+    frozen: &Frozen,
+    image: &DiskImage<B>,
+    rows: &Rows,
+    from: u64,
+) -> Result<Option<u64>, BlockError> {
+    let end = base_end(frozen, image);
+    let mut block = from;
+    while block < end {
+        let at = rows.rows.partition_point(|row| row.end <= block);
+        if let Some(row) = rows.rows.get(at).filter(|row| row.first <= block) {
+            block = row.end;
+            continue;
+        }
+        match image.located(block, end - block)? {
+            (Located::Base, _) => return Ok(Some(block)),
+            (_, run) => block += run,
+        }
+    }
+    Ok(None)
+}
+
+/// All blocks that are still read from the flat image.
+fn base_blocks<B: Backend>(frozen: &Frozen, image: &DiskImage<B>) -> Result<Vec<u64>, BlockError> {
+    let end = base_end(frozen, image);
+    let (mut blocks, mut block) = (Vec::new(), 0);
+    while block < end {
+        let (located, run) = image.located(block, end - block)?;
+        if located == Located::Base {
+            let is_not_zero = |block: &u64| frozen.zeros.end_of(*block).is_none();
+            blocks.extend((block..block + run).filter(is_not_zero));
+        }
+        block += run;
+    }
+    Ok(blocks)
+}
+
+/// The block at which both the flat image and the disk have ended.
+fn base_end<B: Backend>(frozen: &Frozen, image: &DiskImage<B>) -> u64 {
+    image.base_size().min(frozen.size).div_ceil(BLOCK_BYTES)
 }
 
 /// The first block from which on all need a row.

@@ -81,10 +81,80 @@ fn what_was_read_is_in_the_store_and_zeros_are_nothing() {
     expected[7 * BLOCK as usize..][..4096].copy_from_slice(&noise(2, PAGE));
     assert_same(&all(&device), &expected, "all");
     device.close().unwrap();
-    // By now every block was read: the file is needed no more for any of them.
-    let image = flat.image().unwrap();
+    // By now every block was read: the file is needed no more, and not asked for.
     fs::remove_file(&flat.path).unwrap();
+    let image = DiskImage::open(&flat.store, &name("disk"), None).unwrap();
+    assert!(!image.needs_base() && image.ancestor_count() == 0);
     assert_same(&all_of(&image), &expected, "without the file");
+}
+
+// Spec: BLK-32
+#[test]
+fn a_disk_names_its_base_until_its_last_block_was_read() {
+    let flat = Flat::new();
+    let device = flat.open().unwrap();
+    // From the end to the start, so that the last one is not the last in the index.
+    for block in (0..11).rev() {
+        let needs_base = flat.image().unwrap().needs_base();
+        assert!(needs_base, "block {block} was not read yet");
+        read(&device, block * BLOCK, 5);
+        device.fold().unwrap();
+    }
+    assert!(!flat.image().unwrap().needs_base());
+    drop(device);
+    // A checkpoint from before needs it still, the disk does not.
+    let parts = parts(&flat.store, "disk", new_log(MIB)).unwrap();
+    let device = BlockDevice::open(parts, CALM).unwrap();
+    assert_same(&all(&device), &flat.bytes, "without the file");
+}
+
+// Spec: BLK-32
+#[test]
+fn a_disk_shorter_than_its_base_takes_all_of_it_in_when_its_chain_is_full() {
+    let flat = Flat::new();
+    let device = flat.open().unwrap();
+    let size = 9 * BLOCK + 9;
+    device
+        .resize(ByteLen::new(size), coldframe_block::Shrink::Allow)
+        .unwrap();
+    let mut expected = flat.bytes[..size as usize].to_vec();
+    for round in 0..2 * CALM.ancestors_max as u64 {
+        device.write_at(round * 100, &noise(round, 50)).unwrap();
+        expected[round as usize * 100..][..50].copy_from_slice(&noise(round, 50));
+        device.fold().unwrap();
+        let ancestors = device.stat().ancestors;
+        assert!(ancestors <= CALM.ancestors_max, "{ancestors}");
+    }
+    assert!(!flat.image().unwrap().needs_base());
+    assert_same(&all(&device), &expected, "shorter");
+    assert_same(&all_of(&flat.image().unwrap()), &expected, "its index");
+}
+
+// Spec: BLK-31
+#[test]
+fn what_was_taken_from_the_base_never_hides_a_change() {
+    let flat = Flat::new();
+    let device = flat.open().unwrap();
+    let mut expected = flat.bytes.clone();
+    let mut write = |at: u64, bytes: &[u8]| {
+        device.write_at(at, bytes).unwrap();
+        expected[at as usize..][..bytes.len()].copy_from_slice(bytes);
+    };
+    // Changed after it was read, before it is read, and made zero after it was read.
+    read(&device, BLOCK, 10);
+    read(&device, 2 * BLOCK, BLOCK);
+    write(BLOCK, &noise(2, PAGE));
+    write(7 * BLOCK, &noise(3, PAGE));
+    read(&device, 7 * BLOCK, BLOCK);
+    write(2 * BLOCK, &vec![0; BLOCK as usize]);
+    device.fold().unwrap();
+    // And changed again while a block of the same index was read only.
+    read(&device, 8 * BLOCK, 10);
+    write(BLOCK + 5000, b"again");
+    write(8 * BLOCK + 5, b"now");
+    device.fold().unwrap();
+    assert_same(&all_of(&flat.image().unwrap()), &expected, "the index");
+    assert_same(&all(&device), &expected, "the device");
 }
 
 // Spec: BLK-30
