@@ -4,12 +4,14 @@
 //! own name and none was impossible; only [`PortabilityReport::accept`] makes one.
 
 mod compare;
+mod state;
 
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::HostIdentity;
+use crate::aarch64::GicModel;
+use crate::{HostIdentity, MachineState};
 
 /// What a difference means for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +26,52 @@ pub enum Verdict {
     Impossible,
 }
 
-/// One item of a report. The items of CPUID, MSRs and id registers are listed only if they differ.
+impl Verdict {
+    /// Its name in lower case, as tools print it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Compatible => "compatible",
+            Self::MustBeWaived => "must be waived",
+            Self::Impossible => "impossible",
+        }
+    }
+}
+
+impl core::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a host has for a guest: what it is, and what it can make that its identity does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// What it is.
+    pub identity: &'a HostIdentity,
+    /// The interrupt controllers that it can make (aarch64); `None` if it was not asked.
+    pub gics: Option<&'a [GicModel]>,
+    /// The vector lengths of SVE that it has, as `KVM_REG_ARM64_SVE_VLS` lists them: bit n is a
+    /// length of n + 1 times 128 bits (aarch64); `None` if it was not asked.
+    pub sve_lengths: Option<&'a [u8]>,
+}
+
+impl<'a> From<&'a HostIdentity> for Offer<'a> {
+    /// What is known of a host by its identity alone.
+    fn from(identity: &'a HostIdentity) -> Self {
+        Self {
+            identity,
+            gics: None,
+            sve_lengths: None,
+        }
+    }
+}
+
+/// One item of a report.
+///
+/// A leaf of CPUID that is the same is one item (`cpuid.0x00000007.0x0`), one that differs is an
+/// item for each register that does (`cpuid.0x00000007.0x0.ebx`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Its name, by which it is waived, such as `cpuid.0x00000007.0x0.ebx` or `tsc.khz`.
@@ -65,6 +112,26 @@ impl PortabilityReport {
     pub fn compare(saved: &HostIdentity, host: &HostIdentity) -> Self {
         Self {
             differences: compare::compare(saved, host),
+        }
+    }
+
+    /// What `state` would find different on a host: all of [`Self::compare`], and what the state
+    /// itself asks for (length of the extended state, interrupt controller, vector lengths).
+    ///
+    /// ```
+    /// # use coldframe_hv::{HostIdentity, Hypervisor, MachineState, PortabilityReport, VmState};
+    /// # use coldframe_units::Arch;
+    /// # fn thaw(state: &MachineState, here: &HostIdentity) -> Result<(), coldframe_hv::Refused> {
+    /// let report = PortabilityReport::of(state, here.into());
+    /// let acceptance = report.accept(&["cpu.model"])?; // names every other item that stands
+    /// # let _ = acceptance;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn of(state: &MachineState, offer: Offer<'_>) -> Self {
+        Self {
+            differences: state::compare(state, offer),
         }
     }
 

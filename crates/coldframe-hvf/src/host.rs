@@ -68,6 +68,6 @@ impl HvfHost {
     /// What a guest saved in `state` would find different here.
     #[must_use]
     pub fn compare(&self, state: &MachineState) -> PortabilityReport {
-        PortabilityReport::compare(&state.host, &self.identity)
+        PortabilityReport::of(state, (&self.identity).into())
     }
 }

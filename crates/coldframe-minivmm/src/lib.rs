@@ -83,4 +83,4 @@ pub use sim::{SimVm, SimWritten};
 pub use thaw::{copy_ram, map_ram};
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-pub use kvm::{KvmWritten, MiniVm, check_kvm};
+pub use kvm::{KvmWritten, MiniVm, check_kvm, probe_host};

@@ -265,7 +265,7 @@ impl Guest for SimVm {
     }
 
     fn compare(&self, state: &MachineState) -> PortabilityReport {
-        PortabilityReport::compare(&state.host, &Self::host())
+        PortabilityReport::of(state, (&Self::host()).into())
     }
 
     fn shape(&self) -> Shape {

@@ -44,6 +44,16 @@ impl GicModel {
             _ => None,
         }
     }
+
+    /// Its name, as tools print it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V2 => "GICv2",
+            Self::V3 => "GICv3",
+            Self::Apple => "Apple's",
+        }
+    }
 }
 
 /// One register of an interrupt controller.

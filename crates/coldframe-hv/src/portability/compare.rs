@@ -53,18 +53,25 @@ pub(super) fn compare(saved: &HostIdentity, host: &HostIdentity) -> Vec<Differen
     };
     let (was, is) = (&saved.kernel, &host.kernel);
     push(&mut out, "kernel", was, is, other_kernel);
+    // Memory is laid out in pages of the saved host: larger ones here cannot be mapped piece by
+    // piece, and a region may begin or end within one.
+    let other_pages = if host.page_size > saved.page_size {
+        MustBeWaived
+    } else {
+        Compatible
+    };
     push(
         &mut out,
         "page.size",
         saved.page_size,
         host.page_size,
-        Compatible,
+        other_pages,
     );
     out
 }
 
 /// Adds an item that is [`Same`] if both print alike, or else `verdict`.
-fn push(
+pub(super) fn push(
     out: &mut Vec<Difference>,
     item: &str,
     saved: impl ToString,
@@ -158,16 +165,29 @@ fn cpuid(out: &mut Vec<Difference>, saved: &[CpuidLeaf], host: &[CpuidLeaf]) {
     for leaf in saved {
         // A leaf that is not listed reads as zero.
         let new = here.get(&key(leaf)).copied().unwrap_or_default();
+        let item = format!("cpuid.{:#010x}.{:#x}", leaf.function, leaf.index);
+        let listed = out.len();
         for (register, (was, is)) in registers(leaf).into_iter().zip(new).enumerate() {
             if let Some(verdict) = judge(held(leaf.function, leaf.index, register), was, is) {
                 let name = NAMES.get(register).copied().unwrap_or_default();
                 out.push(Difference {
-                    item: format!("cpuid.{:#010x}.{:#x}.{name}", leaf.function, leaf.index),
+                    item: format!("{item}.{name}"),
                     saved: format!("{was:#010x}"),
                     host: format!("{is:#010x}"),
                     verdict,
                 });
             }
+        }
+        if out.len() == listed {
+            let text = |[eax, ebx, ecx, edx]: [u32; 4]| {
+                format!("{eax:#010x} {ebx:#010x} {ecx:#010x} {edx:#010x}")
+            };
+            out.push(Difference {
+                item,
+                saved: text(registers(leaf)),
+                host: text(new),
+                verdict: Same,
+            });
         }
     }
 }
@@ -201,7 +221,7 @@ fn id_registers(out: &mut Vec<Difference>, saved: &HostIdentity, host: &HostIden
             None => IdVerdict::Lacks,
         };
         let verdict = match verdict {
-            IdVerdict::Same => continue,
+            IdVerdict::Same => Same,
             IdVerdict::Served => Compatible,
             IdVerdict::Lacks => MustBeWaived,
             IdVerdict::Impossible => Impossible,
@@ -224,13 +244,17 @@ fn msrs(out: &mut Vec<Difference>, saved: &BTreeSet<u32>, host: &BTreeSet<u32>) 
             String::new()
         }
     };
-    for index in saved.symmetric_difference(host) {
-        let was = saved.contains(index);
+    for index in saved.union(host) {
+        let (was, is) = (saved.contains(index), host.contains(index));
         out.push(Difference {
             item: msr_item(*index),
             saved: listed(was),
-            host: listed(!was),
-            verdict: if was { MustBeWaived } else { Compatible },
+            host: listed(is),
+            verdict: match (was, is) {
+                (true, true) => Same,
+                (true, false) => MustBeWaived,
+                (false, _) => Compatible,
+            },
         });
     }
 }
@@ -262,8 +286,15 @@ fn within_tolerance(was: u64, is: u64) -> bool {
 /// and one that has less, or lacks a bit, may not.
 fn capabilities(out: &mut Vec<Difference>, saved: &BTreeMap<u32, i64>, host: &BTreeMap<u32, i64>) {
     for (number, was) in saved {
-        let is = host.get(number).copied().unwrap_or(0);
-        let verdict = if is >= *was { Compatible } else { MustBeWaived };
+        let is = host.get(number).copied();
+        let verdict = match is {
+            // Nobody here has asked, because nobody here knows it: what the host has is unknown.
+            None if *was > 0 => MustBeWaived,
+            None => Compatible,
+            Some(is) if is >= *was => Compatible,
+            Some(_) => MustBeWaived,
+        };
+        let is = is.map(|is| is.to_string()).unwrap_or_default();
         push(out, &format!("capability.{number}"), was, is, verdict);
     }
 }

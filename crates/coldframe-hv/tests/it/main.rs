@@ -5,4 +5,5 @@ mod aarch64;
 mod idreg;
 mod plan;
 mod portability;
+mod portability_state;
 mod state;

@@ -100,7 +100,7 @@ impl KvmHost {
     /// What a guest saved in `state` would find different here.
     #[must_use]
     pub fn compare(&self, state: &MachineState) -> PortabilityReport {
-        PortabilityReport::compare(&state.host, &self.identity)
+        PortabilityReport::of(state, (&self.identity).into())
     }
 }
 

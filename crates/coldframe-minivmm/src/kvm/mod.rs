@@ -14,4 +14,4 @@ mod vcpu;
 mod vm;
 
 pub use tracked::KvmWritten;
-pub use vm::{MiniVm, check_kvm};
+pub use vm::{MiniVm, check_kvm, probe_host};

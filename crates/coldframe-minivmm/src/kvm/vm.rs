@@ -170,6 +170,16 @@ impl Drop for MiniVm {
     }
 }
 
+/// What this host is to guests on KVM.
+///
+/// # Errors
+/// [`MiniVmError::Kvm`] where there is no usable KVM, `Adapter` if it does not answer.
+pub fn probe_host() -> Result<HostIdentity, MiniVmError> {
+    let kvm = Kvm::new().map_err(|e| kvm_error("/dev/kvm", e))?;
+    let host = KvmHost::probe(&kvm).map_err(adapter("probe this host"))?;
+    Ok(host.identity().clone())
+}
+
 /// Whether KVM can be used here.
 ///
 /// # Errors
