@@ -3,6 +3,7 @@
 mod convert;
 pub mod disk;
 mod journal;
+mod portability;
 pub mod store;
 mod wal;
 
@@ -16,6 +17,7 @@ pub use convert::{
     Export, ExportFirecracker, ExportRaw, Import, ImportFirecracker, ImportRaw, ImportTarget,
 };
 pub use journal::{Journal, JournalFile};
+pub use portability::{AgainstHost, Waivers};
 pub use wal::{Wal, WalCheck, WalFile};
 
 /// Freeze, thaw, inspect, verify and convert microVM snapshots.
@@ -179,10 +181,13 @@ pub enum EntryMode {
 
 /// Say what any coldframe file or snapshot directory is, without trusting it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe inspect snapshots/diff-1")]
+#[command(after_help = "Example:\n  coldframe inspect snapshots/diff-1\n  \
+                  coldframe inspect --against-host snapshots/diff-1")]
 pub struct Inspect {
     /// A snapshot directory, or one of its files.
     pub path: PathBuf,
+    #[command(flatten)]
+    pub against: AgainstHost,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -280,6 +285,8 @@ pub struct Replay {
     /// Look for parents here too.
     #[arg(long, value_name = "DIR")]
     pub search: Vec<PathBuf>,
+    #[command(flatten)]
+    pub waivers: Waivers,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -301,6 +308,8 @@ pub struct Thaw {
     /// How its memory is restored.
     #[arg(long, value_enum, default_value_t = RestoreMode::Map)]
     pub mode: RestoreMode,
+    #[command(flatten)]
+    pub waivers: Waivers,
 }
 
 /// How memory is restored.

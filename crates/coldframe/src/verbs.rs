@@ -11,6 +11,7 @@ mod inspect;
 pub mod journal;
 mod ls;
 mod made;
+mod portability;
 mod pull;
 mod push;
 mod replay;

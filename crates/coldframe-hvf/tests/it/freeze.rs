@@ -15,7 +15,7 @@ use crate::support::{END, End, Start, Vmm};
 
 /// Boots a guest, takes a full snapshot and `diffs` diffs of it, each wherever it happens to be,
 /// and runs it to its end.
-fn record(vmm: &Vmm, dir: &Path, diffs: u64) -> (Vec<Snapshot>, Vec<End>) {
+pub fn record(vmm: &Vmm, dir: &Path, diffs: u64) -> (Vec<Snapshot>, Vec<End>) {
     let stage2 = vmm.stage2(Watch::DEFAULT);
     let page_size = PageSize::new(16 << 10).unwrap();
     let bitmap = DirtyBitmap::new(vmm.total(), page_size).unwrap();
@@ -55,7 +55,7 @@ fn record(vmm: &Vmm, dir: &Path, diffs: u64) -> (Vec<Snapshot>, Vec<End>) {
 }
 
 /// Thaws a snapshot on another host and runs it to its end.
-fn thaw(snapshot: &Snapshot, vcpus: u32, counter: u64) -> (Vec<End>, Vec<u8>) {
+pub fn thaw(snapshot: &Snapshot, vcpus: u32, counter: u64) -> (Vec<End>, Vec<u8>) {
     let host = Host {
         counter,
         ..Host::default()

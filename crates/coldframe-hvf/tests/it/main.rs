@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dirty;
+mod elsewhere;
 mod freeze;
 mod lazy;
 mod machine;

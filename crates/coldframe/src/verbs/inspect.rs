@@ -3,6 +3,7 @@
 //! What can be read is shown, whatever is wrong with the rest; the first thing that is wrong is
 //! named. Nothing is mapped, for the file may be anybody's.
 
+mod host;
 mod logs;
 mod print;
 mod report;
@@ -17,6 +18,9 @@ use report::{Report, SnapshotReport};
 
 /// Prints the report; exit 1 if something is wrong with what was inspected.
 pub fn run(args: &Inspect) -> Result<(), Failure> {
+    if args.against.against_host {
+        return host::run(&args.path, &args.against.waived, args.json);
+    }
     let report = look(&args.path)?;
     if args.json {
         output::json(&report)?;

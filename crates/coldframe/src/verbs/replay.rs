@@ -12,7 +12,7 @@ use crate::cli::{Replay, RestoreMode};
 use crate::exit::Failure;
 use crate::output;
 use crate::verbs::demo::guest_failure;
-use crate::verbs::thaw::{Act, End, Thawing, thaw};
+use crate::verbs::thaw::{Act, End, How, Thawing, thaw};
 
 /// What came of it. The keys are part of the contract of the command line.
 #[derive(Serialize)]
@@ -58,7 +58,12 @@ pub fn run(args: &Replay) -> Result<(), Failure> {
     let recording =
         Recording::read(&args.journal).map_err(|error| recording_failure(&cannot, &error))?;
     let act = ReplayTo { args, recording };
-    let replayed = thaw(&args.snapshot, &args.search, RestoreMode::Map, act)?;
+    let how = How {
+        search: &args.search,
+        mode: RestoreMode::Map,
+        waivers: &args.waivers.names,
+    };
+    let replayed = thaw(&args.snapshot, how, act)?;
     replayed.print(args.json)?;
     if replayed.verdict == "different" {
         return Err(Failure::Reported);

@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use coldframe_hv::{HostIdentity, Hypervisor, MachineState, PortabilityReport};
+use coldframe_hv::{HostIdentity, Hypervisor, MachineState};
 use coldframe_minivmm::{
     EndState, Event, Guest, MiniVm, MiniVmError, Shape, SimVm, Stops, Tracking,
 };
 use coldframe_snapshot::{Snapshot, SnapshotError};
+use coldframe_units::Arch;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{RestoreMode, Thaw};
@@ -16,6 +17,7 @@ use crate::exit::Failure;
 use crate::output;
 use crate::search::{failure, open_chain};
 use crate::verbs::demo::{PORTS, guest_failure};
+use crate::verbs::portability::{accept, this_host};
 
 /// What the process prints, as JSON.
 #[derive(Debug, Deserialize, Serialize)]
@@ -69,7 +71,12 @@ impl Thawing<'_> {
 
 /// Restores, runs, prints.
 pub fn run(args: &Thaw) -> Result<(), Failure> {
-    output::json(&thaw(&args.snapshot, &[], args.mode, RunToEnd)?)
+    let how = How {
+        search: &[],
+        mode: args.mode,
+        waivers: &args.waivers.names,
+    };
+    output::json(&thaw(&args.snapshot, how, RunToEnd)?)
 }
 
 /// Runs the guest to its end.
@@ -91,24 +98,34 @@ impl Act for RunToEnd {
     }
 }
 
-/// Builds a machine in the state of the snapshot at `path`, whose parents lie beside it or in
-/// `search`, and acts on it.
-pub fn thaw<A: Act>(
-    path: &Path,
-    search: &[PathBuf],
-    mode: RestoreMode,
-    act: A,
-) -> Result<A::Out, Failure> {
+/// How a snapshot is thawed.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    /// Where parents are looked for too.
+    pub search: &'a [PathBuf],
+    /// How its memory is restored.
+    pub mode: RestoreMode,
+    /// Differences of the hosts that were agreed to, by name.
+    pub waivers: &'a [String],
+}
+
+/// Builds a machine in the state of the snapshot at `path`, whose parents lie beside it or where
+/// `how` says, and acts on it.
+pub fn thaw<A: Act>(path: &Path, how: How<'_>, act: A) -> Result<A::Out, Failure> {
     let start = Instant::now();
     let cannot = format!("cannot thaw {}", path.display());
     let fail = |error: SnapshotError| failure(&cannot, &error);
     let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
 
-    let chain = open_chain(path, search)?;
+    let chain = open_chain(path, how.search)?;
     let snapshot = chain.youngest();
     let machine = snapshot.machine().map_err(fail)?;
+    if !is_of_this_program(&machine) {
+        // It can only be refused: say why before anything is made for it.
+        accept(path, &machine, &this_host(machine.hypervisor)?, how.waivers)?;
+    }
     let memory = chain.memory().map_err(fail)?;
-    let ram = match mode {
+    let ram = match how.mode {
         RestoreMode::Map => coldframe_minivmm::map_ram(&memory),
         RestoreMode::Copy => coldframe_minivmm::copy_ram(&memory),
     }
@@ -118,17 +135,23 @@ pub fn thaw<A: Act>(
     match machine.hypervisor {
         Hypervisor::Simulated => {
             let guest = SimVm::with_memory(shape, ram).map_err(went_wrong)?;
-            act.act(
-                restore(guest, &SimVm::host(), snapshot, &machine)?,
-                &thawing,
-            )
+            let host = SimVm::host();
+            let guest = restore(guest, &host, snapshot, &machine, how.waivers)?;
+            act.act(guest, &thawing)
         }
         _ => {
             let guest = MiniVm::with_memory(shape, Tracking::Off, ram).map_err(went_wrong)?;
             let host = guest.host().clone();
-            act.act(restore(guest, &host, snapshot, &machine)?, &thawing)
+            let guest = restore(guest, &host, snapshot, &machine, how.waivers)?;
+            act.act(guest, &thawing)
         }
     }
+}
+
+/// Whether one of the machines here may be its.
+fn is_of_this_program(machine: &MachineState) -> bool {
+    let is_known = matches!(machine.hypervisor, Hypervisor::Kvm | Hypervisor::Simulated);
+    is_known && machine.arch == Arch::X86_64
 }
 
 /// Gives `guest` the state of its machine and its devices.
@@ -137,12 +160,11 @@ fn restore<G: Guest>(
     host: &HostIdentity,
     snapshot: &Snapshot,
     machine: &MachineState,
+    waivers: &[String],
 ) -> Result<G, Failure> {
     let cannot = format!("cannot thaw {}", snapshot.path().display());
     let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
-    let acceptance = PortabilityReport::compare(&machine.host, host)
-        .accept(&[])
-        .map_err(|refused| Failure::wanting(&cannot, &refused))?;
+    let acceptance = accept(snapshot.path(), machine, host, waivers)?;
     let thawed = guest.restore(machine, acceptance).map_err(went_wrong)?;
     let devices = snapshot
         .devices()

@@ -21,6 +21,7 @@ mod kill;
 #[path = "../../../coldframe-nbd/tests/it/client.rs"]
 mod nbd_client;
 mod payload;
+mod portability;
 mod raw;
 mod replay;
 mod served;

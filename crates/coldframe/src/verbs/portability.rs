@@ -1,0 +1,61 @@
+//! Holding the machine of a snapshot against this host, for the verbs that report and that restore.
+
+use std::path::Path;
+
+use coldframe_hv::{
+    Acceptance, Difference, HostIdentity, Hypervisor, MachineState, PortabilityReport, Verdict,
+};
+use coldframe_minivmm::SimVm;
+
+use crate::exit::Failure;
+use crate::verbs::demo::guest_failure;
+
+/// What this host is to the guests of a hypervisor.
+pub fn this_host(hypervisor: Hypervisor) -> Result<HostIdentity, Failure> {
+    match hypervisor {
+        Hypervisor::Simulated => Ok(SimVm::host()),
+        _ => coldframe_minivmm::probe_host()
+            .map_err(|error| guest_failure("cannot ask this host what it offers", &error)),
+    }
+}
+
+/// Agrees to what was waived by name; refuses with every item that stands, on one line.
+pub fn accept(
+    path: &Path,
+    machine: &MachineState,
+    host: &HostIdentity,
+    waivers: &[String],
+) -> Result<Acceptance, Failure> {
+    let names: Vec<&str> = waivers.iter().map(String::as_str).collect();
+    let report = PortabilityReport::of(machine, host.into());
+    report.accept(&names).map_err(|refused| {
+        let items: Vec<String> = refused.items.iter().map(describe).collect();
+        let advice = if is_hopeless(&refused.items) {
+            "see `coldframe inspect --against-host`"
+        } else {
+            "take another host, or agree to each with --waive NAME"
+        };
+        Failure::Wanting(format!(
+            "cannot thaw {}: this host differs from the saved one in {}; {advice}",
+            path.display(),
+            items.join(", ")
+        ))
+    })
+}
+
+/// Whether an item is among them that no waiver helps.
+pub fn is_hopeless(items: &[Difference]) -> bool {
+    items.iter().any(|item| item.verdict == Verdict::Impossible)
+}
+
+fn describe(item: &Difference) -> String {
+    let text = |side: &str| {
+        let side = if side.is_empty() { "nothing" } else { side };
+        side.to_owned()
+    };
+    let (saved, here) = (text(&item.saved), text(&item.host));
+    match item.verdict {
+        Verdict::Impossible => format!("{} (impossible: {saved}, here {here})", item.item),
+        _ => format!("{} ({saved}, here {here})", item.item),
+    }
+}
