@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::findings::Findings;
 use crate::tree::Tree;
 use crate::verdict::Verdict;
-use crate::{fuzz, layers, layout, spec, steps, tidy, toolchain, unsafe_code};
+use crate::{fuzz, layers, layout, release, spec, steps, tidy, toolchain, unsafe_code};
 
 struct Step {
     name: &'static str,
@@ -39,6 +39,7 @@ const STEPS: &[Step] = &[
     step("bare-metal", false, Run::Program(steps::bare_metal)),
     step("other-targets", false, Run::Program(steps::other_targets)),
     step("loom", false, Run::Program(steps::loom)),
+    step("release", true, Run::Check(release::check_all)),
     step("rust-version", true, Run::Check(toolchain::check)),
     step("regressions", true, Run::Check(fuzz::check_regressions)),
     step("fuzz", false, Run::Program(steps::fuzz)),

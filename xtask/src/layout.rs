@@ -27,6 +27,11 @@ const FORMATS: &[(&str, &[Layout])] = &[
     ("coldframe-block", coldframe_block::LAYOUTS),
 ];
 
+/// The crates that have a format.
+pub fn formats() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().map(|(name, _)| *name)
+}
+
 /// The limits of each kind of file, as its reader is given them.
 const FILE_LIMITS: &[(&str, Limits)] = &[
     ("small file", Limits::SMALL_FILE),

@@ -20,8 +20,11 @@ mod layers;
 mod layout;
 mod manifests;
 mod markdown;
+mod minimal;
+mod miri;
 mod parity;
 mod picture;
+mod release;
 mod source;
 mod spec;
 mod steps;
@@ -113,6 +116,21 @@ enum Command {
     Docs,
     /// Check bans, licences and sources of all dependencies.
     Deny,
+    /// Check the published crates with the least versions that their manifests name.
+    MinimalVersions,
+    /// Run tests of pure crates, and of unsafe code where it can be, under Miri.
+    Miri {
+        /// One crate; all when left out.
+        name: Option<String>,
+    },
+    /// Check that crates can be released, in the order of publishing; then tag them.
+    Release {
+        /// One crate, or `all`.
+        name: String,
+        /// Make no tag, and put up with changes that are not committed.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Measure against limits and peers, in bench/; arguments are passed through.
     Bench {
         /// Names of benchmarks, and `--json`.
@@ -162,6 +180,9 @@ fn run(command: Command) -> Result<bool> {
         Command::Features => steps::alone(&tree, steps::features),
         Command::Docs => steps::alone(&tree, steps::docs),
         Command::Deny => steps::alone(&tree, steps::deny),
+        Command::MinimalVersions => steps::alone(&tree, minimal::check),
+        Command::Miri { name } => miri::run(&tree, name.as_deref()),
+        Command::Release { name, dry_run } => release::run(&tree, &name, dry_run),
         Command::Bench { args } => bench::run(&tree, &args),
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
-use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+use cargo_metadata::{Dependency, DependencyKind, MetadataCommand, Package};
 
 use crate::tree::Tree;
 
@@ -37,6 +37,38 @@ pub struct Crate {
     pub check_targets: Vec<String>,
     /// Whether it has tests under loom.
     pub has_loom_tests: bool,
+    /// Its version.
+    pub version: String,
+    /// Whether it goes to the registry.
+    pub published: bool,
+    /// What it says of itself there.
+    pub description: Option<String>,
+    /// Its licence.
+    pub license: Option<String>,
+    /// Our crates that its package names, in tests too: they have a version beside the path.
+    pub named: Vec<String>,
+    /// Our crates that it uses outside tests, without one.
+    pub unversioned: Vec<String>,
+    /// What docs.rs is told.
+    pub docs: Docs,
+}
+
+/// What docs.rs is told: `[package.metadata.docs.rs]`.
+#[derive(Default)]
+pub struct Docs {
+    /// The target that is shown first.
+    pub default_target: Option<String>,
+    /// All targets.
+    pub targets: Vec<String>,
+    /// Whether all features are shown.
+    pub all_features: bool,
+}
+
+impl Crate {
+    /// The tag that marks its release.
+    pub fn tag(&self) -> String {
+        format!("{}-v{}", self.name, self.version)
+    }
 }
 
 /// Targets that a crate is checked for when its manifest names none and it is pure.
@@ -86,6 +118,19 @@ fn read(tree: &Tree, package: &Package) -> Result<Crate> {
         .collect();
     uses.sort();
     uses.dedup();
+    // `*` is what cargo makes of a dependency without a version.
+    let has_version = |dep: &&Dependency| dep.req.to_string() != "*";
+    let ours = || package.dependencies.iter().filter(|dep| dep.path.is_some());
+    let mut named: Vec<String> = ours()
+        .filter(has_version)
+        .map(|dep| dep.name.clone())
+        .collect();
+    named.sort();
+    named.dedup();
+    let unversioned = ours()
+        .filter(|dep| dep.kind != DependencyKind::Development && !has_version(dep))
+        .map(|dep| dep.name.clone())
+        .collect();
     let features: BTreeMap<_, _> = package.features.clone().into_iter().collect();
     Ok(Crate {
         rank,
@@ -95,7 +140,25 @@ fn read(tree: &Tree, package: &Package) -> Result<Crate> {
         features: features.into_keys().filter(|f| f != "default").collect(),
         rust_version: package.rust_version.as_ref().map(ToString::to_string),
         check_targets,
+        version: package.version.to_string(),
+        published: package.publish.as_ref().is_none_or(|to| !to.is_empty()),
+        description: package.description.clone(),
+        license: package.license.clone(),
+        named,
+        unversioned,
+        docs: docs(package),
         has_loom_tests: tree.has(&format!("crates/{name}/tests/loom.rs")),
         name,
     })
+}
+
+fn docs(package: &Package) -> Docs {
+    let table = &package.metadata["docs"]["rs"];
+    let targets = table["targets"].as_array();
+    let targets = targets.into_iter().flatten().filter_map(|it| it.as_str());
+    Docs {
+        default_target: table["default-target"].as_str().map(str::to_owned),
+        targets: targets.map(str::to_owned).collect(),
+        all_features: table["all-features"].as_bool().unwrap_or(false),
+    }
 }

@@ -1,6 +1,7 @@
 //! The steps of `ci` that run other programs. Each is a function from the tree to a verdict.
 
 use std::fmt::Write as _;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -139,11 +140,7 @@ fn for_target(tree: &Tree, verb: &str, target: &str, names: &[&str]) -> Result<V
     }
     if verb == "clippy" {
         command.args(["--", "-D", "warnings"]);
-        // Nothing is linked, so C code inside dependencies need not be compiled for the target:
-        // a compiler and an archiver that do nothing will do.
-        let target = target.replace('-', "_");
-        command.env(format!("CC_{target}"), "true");
-        command.env(format!("AR_{target}"), "true");
+        without_c(&mut command, target);
     }
     let done = exec::logged(tree, target, &mut command)?;
     let mut verdict = Verdict::of_program(&done);
@@ -151,6 +148,14 @@ fn for_target(tree: &Tree, verb: &str, target: &str, names: &[&str]) -> Result<V
         let _ = writeln!(verdict.detail, "install it: `rustup target add {target}`");
     }
     Ok(verdict)
+}
+
+/// Nothing is linked in a check, so C code inside dependencies need not be compiled for the target:
+/// a compiler and an archiver that do nothing will do.
+pub fn without_c(command: &mut Command, target: &str) {
+    let target = target.replace('-', "_");
+    command.env(format!("CC_{target}"), "true");
+    command.env(format!("AR_{target}"), "true");
 }
 
 /// Crates with tests under loom, in a build of their own.

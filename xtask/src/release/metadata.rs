@@ -1,0 +1,91 @@
+//! What a registry and docs.rs want to know of a crate, and what its users want to read.
+
+use anyhow::Result;
+
+use crate::findings::Findings;
+use crate::manifests::Crate;
+use crate::tree::Tree;
+
+const CHANGELOG: &str = "CHANGELOG.md";
+
+/// The target that docs.rs builds for when it is told nothing.
+const DOCS_DEFAULT: &str = "x86_64-unknown-linux-gnu";
+
+/// Checks description, licence, docs.rs targets and features, licence texts, changelog entry.
+pub fn check(tree: &Tree, chosen: &[&Crate], findings: &mut Findings) -> Result<()> {
+    let changelog = tree.read(CHANGELOG)?;
+    for one in chosen {
+        for what in describe(one) {
+            findings.fail(format!("crates/{}/Cargo.toml", one.name), what);
+        }
+        for text in ["LICENSE-APACHE", "LICENSE-MIT"] {
+            let path = format!("crates/{}/{text}", one.name);
+            if !tree.has(&path) {
+                let fix = "is missing, packages need it: link it to the one at the top";
+                findings.fail(&path, fix);
+            }
+        }
+        let sections = [
+            format!("## {} {}", one.name, one.version),
+            one.version.clone(),
+        ];
+        if !names_crate(&changelog, &one.name, &sections) {
+            let what = format!("says nothing of {} in what is to be released", one.name);
+            findings.fail(CHANGELOG, what);
+        }
+    }
+    Ok(())
+}
+
+/// What a manifest lacks.
+pub fn describe(one: &Crate) -> Vec<String> {
+    let mut lacks = Vec::new();
+    if one.description.is_none() {
+        lacks.push("states no `description`".to_owned());
+    }
+    if one.license.is_none() {
+        lacks.push("states no `license`".to_owned());
+    }
+    if one.rust_version.is_none() {
+        lacks.push("states no `rust-version`".to_owned());
+    }
+    for name in &one.unversioned {
+        lacks.push(format!("uses {name} by its path alone: packages cannot"));
+    }
+    if !one.features.is_empty() && !one.docs.all_features {
+        lacks.push("has features: docs.rs needs `all-features = true`".to_owned());
+    }
+    // A crate that is checked for other systems is for them: its documentation is built there.
+    if !one.pure {
+        let targets = one.check_targets.iter();
+        let elsewhere = targets.filter(|target| target.as_str() != DOCS_DEFAULT);
+        for target in elsewhere {
+            let is_ours = one.docs.targets.contains(target);
+            let has_better = one.docs.default_target.is_some();
+            if !is_ours && !has_better {
+                lacks.push(format!("is for {target}: docs.rs needs it among `targets`"));
+            }
+        }
+    }
+    lacks
+}
+
+/// Whether the changelog's section of what is to be released names the crate: the one headed
+/// `## Unreleased`, or one of these.
+pub fn names_crate(changelog: &str, name: &str, sections: &[String]) -> bool {
+    let quoted = format!("`{name}`");
+    let mut inside = false;
+    for line in changelog.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            let heading = heading.trim();
+            inside = heading == "Unreleased"
+                || sections
+                    .iter()
+                    .any(|it| heading == it.trim_start_matches("## "));
+        }
+        if inside && line.contains(&quoted) {
+            return true;
+        }
+    }
+    false
+}
