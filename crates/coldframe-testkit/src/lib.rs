@@ -1,4 +1,5 @@
-//! Crash and fault storage, hypervisor models and hostile-byte checks for coldframe's own tests.
+//! Crash and fault storage, hypervisor models, hostile-byte checks and a server of S3 for
+//! coldframe's own tests.
 //!
 //! For the tests of the other crates; never published. Doubles live here, so that no production
 //! crate has a public type that only tests need.
@@ -27,6 +28,7 @@ pub mod hostile;
 pub mod hv;
 pub mod hvf;
 pub mod kills;
+pub mod moto;
 pub mod report;
 pub mod require;
 pub mod rng;

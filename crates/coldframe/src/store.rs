@@ -1,55 +1,54 @@
-//! Opening the store that a URL names: the one place that knows which kinds of places there are.
+//! Opening the store that a URL names, of whatever kind.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use coldframe_chunks::{Directory, LocalStore, Options, PackStore, StoreError};
+use coldframe_chunks::{AnyStore, DiskCache, Options, StoreError};
 use coldframe_snapshot::store::TransferError;
 
+use crate::cli::store::Cache;
 use crate::exit::Failure;
 
 /// The store behind any URL.
-pub type Store = LocalStore;
+pub type Store = AnyStore;
 
 /// Opens the store at a URL.
 pub fn open(url: &str) -> Result<Store, Failure> {
-    let dir = directory(url)?;
-    LocalStore::open(&dir).map_err(|error| failure(format!("cannot open {url}"), &error))
+    let opened = coldframe_chunks::open(url, Options::usual());
+    opened.map_err(|error| open_failure(format!("cannot open {url}"), &error))
+}
+
+/// Opens the store at a URL, with a cache of its chunks before it if one is wanted.
+pub fn open_with(url: &str, cache: &Cache) -> Result<Store, Failure> {
+    let store = open(url)?;
+    let Some(dir) = &cache.cache else {
+        return Ok(store);
+    };
+    let near = DiskCache::open(dir, cache.cache_size)
+        .map_err(|error| failure(format!("cannot use the cache {}", dir.display()), &error))?;
+    Ok(store.with_cache(Arc::new(near)))
 }
 
 /// Opens the store at a URL, with so much memory for chunks that were read.
-pub fn open_with_cache(url: &str, cache_bytes: u64) -> Result<Store, Failure> {
-    let dir = directory(url)?;
-    let cannot = format!("cannot open {url}");
-    let dir = Directory::new(&dir).map_err(|error| Failure::environment(&cannot, &error))?;
+pub fn open_with_memory(url: &str, cache_bytes: u64) -> Result<Store, Failure> {
     let options = Options {
         cache_bytes,
         ..Options::usual()
     };
-    PackStore::open_at(dir, options).map_err(|error| failure(cannot, &error))
+    let opened = coldframe_chunks::open(url, options);
+    opened.map_err(|error| open_failure(format!("cannot open {url}"), &error))
 }
 
 /// Opens the store at a URL, or makes one there.
 pub fn create(url: &str) -> Result<Store, Failure> {
-    let dir = directory(url)?;
-    LocalStore::create(&dir)
-        .map_err(|error| failure(format!("cannot make a store at {url}"), &error))
+    let made = coldframe_chunks::create(url, Options::usual());
+    made.map_err(|error| open_failure(format!("cannot make a store at {url}"), &error))
 }
 
-/// The directory of a plain path or a file:// URL.
-fn directory(url: &str) -> Result<PathBuf, Failure> {
-    let usage = |text: &str| Err(Failure::Usage(format!("--store {url}: {text}")));
-    match url.split_once("://") {
-        None if url.is_empty() => usage("the name of a directory is empty"),
-        None => Ok(PathBuf::from(url)),
-        Some(("file", path)) => {
-            let path = path.strip_prefix("localhost").unwrap_or(path);
-            if Path::new(path).is_absolute() {
-                Ok(PathBuf::from(path))
-            } else {
-                usage("a file:// URL has three slashes and an absolute path")
-            }
-        }
-        Some(_) => usage("this is neither a directory nor a file:// URL"),
+/// A place that cannot be meant is exit 2.
+fn open_failure(what: String, error: &StoreError) -> Failure {
+    match error {
+        StoreError::BadUrl { .. } => Failure::usage(what, error),
+        error => failure(what, error),
     }
 }
 

@@ -1,22 +1,16 @@
 //! Places of every kind for the tests: a directory, memory, and two real S3 servers on loopback.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coldframe_chunks::{AnyBackend, Directory, Remote, RemoteOptions};
-use coldframe_testkit::require;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::memory::InMemory;
 use object_store::{ClientOptions, RetryConfig};
 use s3s::service::S3ServiceBuilder;
-
-/// What one may not be skipped without, where `COLDFRAME_REQUIRE` lists it.
-const NEED: &str = "s3";
 
 pub const BUCKET: &str = "cold-bucket";
 
@@ -200,69 +194,7 @@ fn serve(root: &std::path::Path, listener: TcpListener) {
     });
 }
 
-struct Moto {
-    endpoint: String,
-    /// Its standard input: the server ends when this process does.
-    _child: Child,
-}
-
-/// The endpoint of a `moto_server`, from `COLDFRAME_MOTO` or the search path, that ends with this
-/// process.
+/// The endpoint of a `moto_server` with the bucket.
 pub fn moto_endpoint() -> Option<&'static str> {
-    static MOTO: OnceLock<Result<Moto, String>> = OnceLock::new();
-    match MOTO.get_or_init(start_moto) {
-        Ok(moto) => Some(&moto.endpoint),
-        Err(reason) => {
-            require::skipped(NEED, reason);
-            None
-        }
-    }
-}
-
-fn start_moto() -> Result<Moto, String> {
-    let program = std::env::var("COLDFRAME_MOTO").unwrap_or_else(|_| "moto_server".to_owned());
-    let found = Command::new(&program).arg("--help").output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        return Err(format!(
-            "{program} does not run: pip install 'moto[server]'"
-        ));
-    }
-    // The shell ends the server when this process is gone, however it went.
-    let script = "\"$0\" -H 127.0.0.1 -p \"$1\" & pid=$!; cat >/dev/null; kill $pid";
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let child = Command::new("sh")
-        .args(["-c", script, &program, &port.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(120) {
-        if make_bucket(port).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-            return Ok(Moto {
-                endpoint: format!("http://127.0.0.1:{port}"),
-                _child: child,
-            });
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Err(format!("{program} does not answer"))
-}
-
-fn make_bucket(port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let request = format!(
-        "PUT /{BUCKET} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 0\r\n\
-         Connection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    coldframe_testkit::moto::endpoint(BUCKET)
 }

@@ -25,7 +25,7 @@ pub enum Disk {
 pub struct Import {
     /// The raw image.
     pub image: PathBuf,
-    /// The chunk store: a directory, or file://; it is made if it is not there.
+    /// The chunk store: a directory, file://, s3:// ...; it is made if it is not there.
     #[arg(long, value_name = "URL")]
     pub store: String,
     /// The name of the disk.
@@ -45,7 +45,7 @@ pub struct Which {
     /// The name of the disk.
     #[arg(value_name = "TAG")]
     pub name: TagName,
-    /// The chunk store: a directory, or file://.
+    /// The chunk store: a directory, file://, s3:// ...
     #[arg(long, value_name = "URL")]
     pub store: String,
     /// The image that the disk was imported from with --lazy.
@@ -71,7 +71,7 @@ pub struct Export {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  coldframe disk ls --store chunks")]
 pub struct Ls {
-    /// The chunk store: a directory, or file://.
+    /// The chunk store: a directory, file://, s3:// ...
     #[arg(long, value_name = "URL")]
     pub store: String,
     /// Print JSON.
@@ -82,7 +82,8 @@ pub struct Ls {
 /// Where changes go before they are in the store.
 #[derive(Debug, Args)]
 pub struct Log {
-    /// The write-ahead log; made if it is not there. Without it, wal/TAG.wal in the store.
+    /// The write-ahead log, a local file; made if it is not there. Without it, wal/TAG.wal in a
+    /// store that is a directory.
     #[arg(long, value_name = "FILE")]
     pub wal: Option<PathBuf>,
     /// The size of a log that is made.

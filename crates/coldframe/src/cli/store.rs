@@ -6,12 +6,32 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use coldframe_chunks::TagName;
 
+use crate::human::parse_size;
+
 /// Where a store is.
 #[derive(Clone, Debug, Args)]
 pub struct At {
-    /// The store: a directory, or a file:// URL.
+    /// The store: a directory, s3://bucket/prefix, gs://, az://, or https:// to read from.
+    ///
+    /// Endpoints and credentials of object storage come from the environment: AWS_*, GOOGLE_*,
+    /// AZURE_*.
     #[arg(long = "store", value_name = "URL")]
     pub url: String,
+}
+
+/// A cache before a store that is far away.
+#[derive(Clone, Debug, Args)]
+pub struct Cache {
+    /// Keep chunks that were fetched in this directory, which others may use too, and look there
+    /// first.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// The most that the cache may take; what was not used for longest goes.
+    #[arg(
+        long, value_name = "S", default_value = "4GiB", value_parser = parse_size,
+        requires = "cache"
+    )]
+    pub cache_size: u64,
 }
 
 /// Keep a snapshot and all that it is built on in a chunk store; what is there is not sent again.
@@ -53,6 +73,8 @@ pub struct Pull {
     /// Take blocks from snapshots in this directory too.
     #[arg(long, value_name = "DIR")]
     pub search: Vec<PathBuf>,
+    #[command(flatten)]
+    pub cache: Cache,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coldframe_block::{BaseFile, BlockDevice, BlockError, DeviceOptions, DeviceParts, open_log};
-use coldframe_chunks::{Directory, TagName};
+use coldframe_chunks::{AnyBackend, StoreUrl};
 use coldframe_storage::FileStorage;
 use coldframe_units::ByteLen;
 
@@ -20,7 +20,7 @@ use crate::exit::Failure;
 use crate::store::Store;
 
 /// A device as the verbs open it.
-type Device = BlockDevice<Directory, FileStorage>;
+type Device = BlockDevice<AnyBackend, FileStorage>;
 
 /// Runs a verb of the group.
 pub fn run(disk: &Disk) -> Result<(), Failure> {
@@ -59,15 +59,19 @@ fn base(path: Option<&Path>) -> Result<Option<Arc<BaseFile>>, Failure> {
 }
 
 /// Where the log is that was asked for; it is always the same one for a disk, unless one is named.
-fn log_path(store: &Store, name: &TagName, log: &Log) -> Result<PathBuf, Failure> {
+fn log_path(which: &Which, log: &Log) -> Result<PathBuf, Failure> {
     if let Some(path) = &log.wal {
         return Ok(path.clone());
     }
-    let dir = store.backend().path().join("wal");
+    let Ok(StoreUrl::Directory(store)) = which.store.parse() else {
+        let text = format!("the store at {} can keep no log: name one", which.store);
+        return Err(Failure::Usage(format!("--wal is missing: {text}")));
+    };
+    let dir = store.join("wal");
     let made = std::fs::create_dir_all(&dir);
     let cannot = || format!("cannot make {}", dir.display());
     made.map_err(|error| Failure::environment(cannot(), &error))?;
-    Ok(dir.join(format!("{name}.wal")))
+    Ok(dir.join(format!("{}.wal", which.name)))
 }
 
 /// Opens a disk for writing.
@@ -90,7 +94,7 @@ fn open_device(
         return Err(failed(BlockError::MissingDisk { name }));
     }
     let base = base(which.base.as_deref())?;
-    let path = log_path(&store, name, log)?;
+    let path = log_path(which, log)?;
     let cannot_log = format!("cannot open the log {}", path.display());
     let log = open_log(&path, ByteLen::new(log.wal_size));
     let parts = DeviceParts {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::store::Pull;
 use crate::exit::Failure;
 use crate::human::size;
-use crate::store::{open, transfer_failure};
+use crate::store::{open_with, transfer_failure};
 use crate::{output, progress};
 
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ struct Line {
 
 /// Pulls; prints where each snapshot is.
 pub fn run(args: &Pull) -> Result<(), Failure> {
-    let chunks = open(&args.at.url)?;
+    let chunks = open_with(&args.at.url, &args.cache)?;
     let cannot = format!("cannot pull {}", args.name);
     let failed = |error| transfer_failure(&cannot, &error);
     let root = store::find(&chunks, &args.name).map_err(failed)?;

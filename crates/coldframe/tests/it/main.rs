@@ -23,6 +23,7 @@ mod nbd_client;
 mod payload;
 mod portability;
 mod raw;
+mod remote;
 mod replay;
 mod served;
 mod store;

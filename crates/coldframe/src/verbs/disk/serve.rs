@@ -29,7 +29,7 @@ pub fn run(args: &Serve) -> Result<(), Failure> {
     signals.add(Signal::SIGINT);
     let blocked = signals.thread_block();
     blocked.map_err(|error| Failure::environment("cannot block signals", &error))?;
-    let store = store::open_with_cache(&args.which.store, args.cache_size)?;
+    let store = store::open_with_memory(&args.which.store, args.cache_size)?;
     if args.read_only {
         let name = &args.which.name;
         let image = DiskImage::open(&store, name, base(args.which.base.as_deref())?);
