@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use coldframe_chunks::{Backend, CollectOptions, Folder, LocalStore};
@@ -45,8 +44,7 @@ fn call(stream: &mut UnixStream, flags: u16, command: u16, at: u64, data: &[u8])
 }
 
 /// Writes its own pages until the server is gone, and notes what it was promised.
-fn write_on(socket: &Path, writer: u64, mut book: Book, seed: u64) -> Book {
-    let mut stream = Client::simple(socket, "a").stream;
+fn write_on(mut stream: UnixStream, writer: u64, mut book: Book, seed: u64) -> Book {
     let mut rng = Rng::new(seed * 8 + writer);
     let mut unflushed: BTreeMap<u64, u64> = BTreeMap::new();
     loop {
@@ -139,13 +137,17 @@ fn what_was_flushed_is_there_however_often_the_server_is_killed() {
             .flat_map(Book::values)
             .map(|page| page.flushed)
             .sum();
+        // Connected before the clock runs: a kill in a handshake would say nothing.
+        let streams: Vec<_> = (0..WRITERS)
+            .map(|_| Client::simple(&socket, "a").stream)
+            .collect();
         let time = Duration::from_millis(5 + rng.below(400));
         books = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..)
                 .zip(books)
-                .map(|(writer, book)| {
-                    let socket = &socket;
-                    scope.spawn(move || write_on(socket, writer, book, kill))
+                .zip(streams)
+                .map(|((writer, book), stream)| {
+                    scope.spawn(move || write_on(stream, writer, book, kill))
                 })
                 .collect();
             std::thread::sleep(time);
