@@ -67,6 +67,8 @@ impl ItemKind {
     pub const GIC_ITS: Self = Self(0x0404);
     /// `u32`: which interrupt controller the other items of it are of (aarch64).
     pub const GIC_MODEL: Self = Self(0x0405);
+    /// Rows of attribute `u64` and value `u64`: levels of the lines into the GIC (aarch64).
+    pub const GIC_LINES: Self = Self(0x0406);
     /// The opaque blob of `hv_gic_state_get_data` (Hypervisor.framework).
     pub const HVF_GIC: Self = Self(0x0501);
     /// `u64`: virtual timer offset (Hypervisor.framework).
@@ -119,6 +121,11 @@ impl ItemKind {
         ),
         (Self::GIC_ITS, "gic_its", "KVM_DEV_ARM_VGIC_GRP_ITS_REGS"),
         (Self::GIC_MODEL, "gic_model", "KVM_CREATE_DEVICE"),
+        (
+            Self::GIC_LINES,
+            "gic_lines",
+            "KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO",
+        ),
         (Self::HVF_GIC, "hvf_gic", "hv_gic_state_get_data"),
         (Self::HVF_GIC_BUILD, "hvf_gic_build", "kern.osversion"),
         (

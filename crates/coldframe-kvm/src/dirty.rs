@@ -32,7 +32,11 @@ pub struct KvmDirty {
 enum Source {
     None,
     Log(Log),
-    Rings(Rings),
+    Rings {
+        rings: Rings,
+        /// Pages that the kernel wrote for no vCPU.
+        backup: Option<Log>,
+    },
 }
 
 impl KvmDirty {
@@ -49,7 +53,10 @@ impl KvmDirty {
             Means::Off => Source::None,
             Means::Log => Source::Log(Log::new(false)),
             Means::ManualLog => Source::Log(Log::new(true)),
-            Means::Ring { bytes } => Source::Rings(Rings::map(vcpus, bytes)?),
+            Means::Ring { bytes, backup } => Source::Rings {
+                rings: Rings::map(vcpus, bytes)?,
+                backup: backup.then(|| Log::new(false)),
+            },
         };
         Ok(Self { slots, source })
     }
@@ -82,7 +89,13 @@ impl DirtySource for KvmDirty {
         match &mut self.source {
             Source::None => Ok(()),
             Source::Log(log) => log.harvest(&self.slots, into),
-            Source::Rings(rings) => rings.harvest(&self.slots, into),
+            Source::Rings { rings, backup } => {
+                rings.harvest(&self.slots, into)?;
+                match backup {
+                    Some(log) => log.harvest(&self.slots, into),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

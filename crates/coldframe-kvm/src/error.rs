@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use coldframe_dirty::DirtyError;
+use coldframe_hv::aarch64::{Aarch64Error, GicModel, RegId, register_item};
 use coldframe_hv::{ItemKind, StateError};
 use coldframe_units::{ByteLen, GuestAddr, RamOffset};
 
@@ -59,6 +60,96 @@ pub enum KvmError {
         /// The kernel's answer.
         #[source]
         source: io::Error,
+    },
+    /// Finding out which registers a vCPU has.
+    #[error("the registers of vCPU {vcpu} cannot be listed")]
+    ListRegisters {
+        /// Which vCPU.
+        vcpu: u32,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading one register.
+    #[error("{register} of vCPU {vcpu} cannot be read")]
+    GetRegister {
+        /// Which vCPU.
+        vcpu: u32,
+        /// Which register.
+        register: RegId,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing one register: the kernel refused its value.
+    #[error("vCPU {vcpu} refuses the saved value of {register}")]
+    SetRegister {
+        /// Which vCPU.
+        vcpu: u32,
+        /// Which register.
+        register: RegId,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Registers that this kernel does not have, as an older one does not. Each can be left out by
+    /// waiving the name that the message has for it.
+    #[error("this kernel does not have all registers of vCPU {vcpu}: {}", names(.registers))]
+    UnknownRegisters {
+        /// Which vCPU.
+        vcpu: u32,
+        /// All that are missing.
+        registers: Vec<RegId>,
+    },
+    /// Reading a register of the interrupt controller.
+    #[error("{item} of {place} cannot be read at {attr:#x}")]
+    GetGic {
+        /// Which part of it.
+        item: ItemKind,
+        /// Of what.
+        place: Place,
+        /// The attribute.
+        attr: u64,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing a register of the interrupt controller.
+    #[error("{item} of {place} cannot be set at {attr:#x}")]
+    SetGic {
+        /// Which part of it.
+        item: ItemKind,
+        /// Of what.
+        place: Place,
+        /// The attribute.
+        attr: u64,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Having the interrupt controller's tables written to guest memory, or read from it.
+    #[error("the interrupt controller cannot do control operation {attr} on its tables")]
+    ControlGic {
+        /// Which (`KVM_DEV_ARM_VGIC_GRP_CTRL`).
+        attr: u32,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Matching the interrupt controller of a state to that of the machine.
+    #[error("the state's interrupt controller is {saved:?}, the machine's {here:?}")]
+    MatchGic {
+        /// The state's; `None` if it names none.
+        saved: Option<GicModel>,
+        /// The machine's.
+        here: GicModel,
+    },
+    /// Checking what only a state of aarch64 has.
+    #[error("the state is not one of an aarch64 machine")]
+    CheckAarch64 {
+        /// What is wrong with it.
+        #[source]
+        source: Aarch64Error,
     },
     /// Reading model-specific registers.
     #[error("the model-specific registers of vCPU {vcpu} cannot be read")]
@@ -251,4 +342,12 @@ pub enum KvmError {
         #[source]
         source: DirtyError,
     },
+}
+
+/// The names by which registers are waived.
+fn names(registers: &[RegId]) -> String {
+    let names = registers
+        .iter()
+        .map(|register| register_item(register.code()));
+    names.collect::<Vec<_>>().join(", ")
 }

@@ -1,7 +1,7 @@
 //! KVM adapter: freeze and thaw vCPUs and VM state, dirty logs and rings.
 //!
 //! For VMMs on Linux that use `kvm-ioctls`. [`KvmMachine`] reads and writes all that KVM keeps of
-//! an x86_64 machine, in the order of `coldframe-hv`'s plans; [`KvmHost`] says what a guest would
+//! a machine on x86_64 or aarch64, in the order of `coldframe-hv`'s plans; [`KvmHost`] says what a guest would
 //! find different on this host; [`KvmDirty`] says which pages the guest wrote.
 //!
 //! ```
@@ -26,16 +26,21 @@
 //! ```
 //!
 //! What it does not do: it makes no machine, runs no vCPU and copies no memory; pausing is the
-//! VMM's own. The state of aarch64 is not there yet; on other systems the crate is empty.
+//! VMM's own. On aarch64 [`KvmMachine`] is also told what the vCPUs were initialised with and which
+//! interrupt controller there is. On other systems the crate is empty.
 #![deny(missing_docs)]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("coldframe supports 64-bit targets only");
 
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod aarch64;
 #[cfg(target_os = "linux")]
 mod dirty;
 #[cfg(target_os = "linux")]
 mod error;
+#[cfg(target_os = "linux")]
+mod pending;
 #[cfg(target_os = "linux")]
 mod slot;
 #[cfg(target_os = "linux")]
@@ -43,11 +48,15 @@ mod sys;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod x86_64;
 
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+pub use aarch64::{KvmGic, KvmHost, KvmMachine};
 #[cfg(target_os = "linux")]
 pub use dirty::{KvmDirty, is_ring_full};
 #[cfg(target_os = "linux")]
 pub use error::{KvmError, Place};
 #[cfg(target_os = "linux")]
+pub use pending::complete_pending_io;
+#[cfg(target_os = "linux")]
 pub use slot::{RegisteredSlot, SlotTable, Tracking};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-pub use x86_64::{KvmHost, KvmMachine, complete_pending_io};
+pub use x86_64::{KvmHost, KvmMachine};

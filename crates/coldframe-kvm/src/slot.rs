@@ -44,6 +44,8 @@ pub(crate) enum Means {
     ManualLog,
     Ring {
         bytes: u32,
+        /// Besides, a bitmap of the pages that the kernel writes for no vCPU.
+        backup: bool,
     },
 }
 
@@ -279,5 +281,12 @@ fn enable_ring(vm: &VmFd, bytes: u32) -> Result<Means, KvmError> {
         });
     };
     enable(vm, what, cap, bytes.into())?;
-    Ok(Means::Ring { bytes })
+    // The tables of an Arm translation service are written while no vCPU runs: where that can be,
+    // the kernel wants the bitmap to be switched on, and marks the pages there.
+    let cap = kvm::KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP;
+    let backup = vm.check_extension_raw(cap.into()) > 0;
+    if backup {
+        enable(vm, "the bitmap beside the dirty ring", cap, 0)?;
+    }
+    Ok(Means::Ring { bytes, backup })
 }

@@ -7,8 +7,6 @@
 //! structure points elsewhere, or is longer than its number says, have their own function that
 //! states what it proves.
 #![allow(unsafe_code)]
-// Of these, aarch64 uses those for dirty pages only, until its state has an adapter.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -36,6 +34,7 @@ const fn number(direction: c_ulong, nr: c_ulong, bytes: usize) -> c_ulong {
 
 impl Request {
     /// `_IOR`: the kernel writes `bytes`.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) const fn read(nr: c_ulong, bytes: usize) -> Self {
         Self {
             number: number(READ, nr, bytes),
@@ -99,12 +98,13 @@ pub(crate) fn plain(fd: &impl AsRawFd, nr: c_ulong) -> io::Result<u32> {
     checked(unsafe { libc::ioctl(fd.as_raw_fd(), number(0, nr, 0), 0) })
 }
 
-/// One `u64` attribute of a vCPU.
+/// One attribute of a vCPU or a device.
 #[derive(Clone, Copy)]
 pub(crate) struct Attribute {
     /// Group.
     pub(crate) group: u32,
-    /// Attribute in the group; of one that is a `u64`.
+    /// Attribute in the group; of one that is a `u64`, a `u32` (the lower half of one: hosts are
+    /// little-endian) or nothing.
     pub(crate) attr: u64,
 }
 
@@ -117,24 +117,24 @@ fn attribute(fd: &impl AsRawFd, nr: c_ulong, which: Attribute, value: *mut u64) 
     };
     let number = number(WRITE, nr, size_of::<kvm_device_attr>());
     // SAFETY: `request` lives through the call; it points to a live u64 that the three callers
-    // below borrow exclusively, and each `Attribute` of this crate is one u64.
+    // below borrow exclusively, and each `Attribute` of this crate is no longer than a u64.
     checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) }).map(drop)
 }
 
-/// `KVM_HAS_DEVICE_ATTR` on a vCPU (api.rst, section of that name; devices/vcpu.rst).
+/// `KVM_HAS_DEVICE_ATTR` on a vCPU or device (api.rst, section of that name).
 pub(crate) fn has_attribute(fd: &impl AsRawFd, which: Attribute) -> bool {
     let mut unused = 0;
     attribute(fd, 0xe3, which, &raw mut unused).is_ok()
 }
 
-/// `KVM_GET_DEVICE_ATTR` on a vCPU (api.rst, section of that name; devices/vcpu.rst).
+/// `KVM_GET_DEVICE_ATTR` on a vCPU or device (api.rst, section of that name).
 pub(crate) fn get_attribute(fd: &impl AsRawFd, which: Attribute) -> io::Result<u64> {
     let mut value = 0;
     attribute(fd, 0xe2, which, &raw mut value)?;
     Ok(value)
 }
 
-/// `KVM_SET_DEVICE_ATTR` on a vCPU (api.rst, section of that name; devices/vcpu.rst).
+/// `KVM_SET_DEVICE_ATTR` on a vCPU or device (api.rst, section of that name).
 pub(crate) fn set_attribute(fd: &impl AsRawFd, which: Attribute, mut value: u64) -> io::Result<()> {
     attribute(fd, 0xe1, which, &raw mut value)
 }
@@ -209,4 +209,27 @@ pub(crate) fn host_page_bytes() -> u64 {
     // SAFETY: sysconf takes a constant and touches no memory of ours.
     let answer = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(answer).unwrap_or(4096)
+}
+
+/// Rate of the counters in Hz, as the firmware has told the CPU (CNTFRQ_EL0).
+#[cfg(target_arch = "aarch64")]
+pub(crate) fn counter_hz() -> u64 {
+    let hz: u64;
+    // SAFETY: reads a register that EL0 may read on Linux, and touches nothing else.
+    unsafe {
+        core::arch::asm!("mrs {}, cntfrq_el0", out(reg) hz, options(nomem, nostack, preserves_flags));
+    }
+    hz
+}
+
+/// The host's counter (CNTVCT_EL0, whose offset Linux keeps at zero for itself).
+#[cfg(target_arch = "aarch64")]
+pub(crate) fn host_counter() -> u64 {
+    let count: u64;
+    // SAFETY: reads a register that EL0 may read on Linux, after all before it, and touches
+    // nothing else.
+    unsafe {
+        core::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) count, options(nostack));
+    }
+    count
 }

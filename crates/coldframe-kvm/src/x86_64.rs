@@ -5,11 +5,9 @@ mod host;
 mod item;
 mod machine;
 mod msr;
-mod pending;
 mod restore;
 mod save;
 mod wide;
 
 pub use host::KvmHost;
 pub use machine::KvmMachine;
-pub use pending::complete_pending_io;

@@ -67,7 +67,8 @@ pub enum Tracking {
 pub struct Shape {
     /// Number of vCPUs, 1 to 32.
     pub vcpus: u8,
-    /// Whether KVM models the interrupt controllers and the PIT; needed for more than one vCPU.
+    /// Whether KVM models the interrupt controllers and the PIT; needed for more than one vCPU. On
+    /// aarch64 it always models a GICv3.
     pub irqchip: bool,
 }
 
@@ -85,7 +86,7 @@ pub enum Program {
         /// The mode in which it is entered.
         entry: Entry,
     },
-    /// An ELF64 image, placed by its program headers and entered in long mode.
+    /// An ELF64 image, placed by its program headers and entered as [`Entry::NATIVE`].
     Elf {
         /// Its bytes.
         bytes: Vec<u8>,
@@ -102,6 +103,17 @@ pub enum Entry {
     /// 64-bit long mode, the first GiB identity-mapped, stack below 0x8ff0, `rsi` the boot
     /// parameters of the Linux 64-bit boot protocol.
     Long,
+    /// AArch64 at EL1, no paging, interrupts off, stack below 0x8ff0.
+    El1,
+}
+
+impl Entry {
+    /// How the payloads and ELF images of this host's architecture are entered.
+    pub const NATIVE: Self = if cfg!(target_arch = "aarch64") {
+        Self::El1
+    } else {
+        Self::Long
+    };
 }
 
 /// A name that is none of those known.
@@ -120,8 +132,9 @@ impl FromStr for Entry {
             "real" => Ok(Self::Real),
             "protected" => Ok(Self::Protected),
             "long" => Ok(Self::Long),
+            "el1" => Ok(Self::El1),
             _ => Err(UnknownName {
-                known: "real, protected, long",
+                known: "real, protected, long, el1",
             }),
         }
     }

@@ -15,8 +15,8 @@ const HEADER_BYTES: usize = 64;
 const ROW_BYTES: usize = 56;
 /// `PT_LOAD`.
 const LOAD: u32 = 1;
-/// `EM_X86_64`.
-const X86_64: u16 = 62;
+/// `EM_MACHINE`.
+const MACHINE: u16 = crate::boot::ELF_MACHINE;
 
 /// Why bytes are no ELF64 image that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +93,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Image, ElfError> {
         .first_chunk::<HEADER_BYTES>()
         .ok_or(ElfError::Truncated { offset: 0 })?;
     let kind = u16_at(header, 16);
-    if header[4] != 2 || header[5] != 1 || u16_at(header, 18) != X86_64 || !matches!(kind, 2 | 3) {
+    if header[4] != 2 || header[5] != 1 || u16_at(header, 18) != MACHINE || !matches!(kind, 2 | 3) {
         return Err(ElfError::WrongKind);
     }
     let (row_bytes, count) = (u16_at(header, 54), u16_at(header, 56));

@@ -79,7 +79,10 @@ pub enum MiniVmError {
         source: io::Error,
     },
     /// The KVM adapter refused.
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[cfg(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ))]
     #[error("cannot {doing}")]
     Adapter {
         /// What was to be done.
@@ -156,8 +159,8 @@ pub enum MiniVmError {
         /// What the guest did.
         found: String,
     },
-    /// This host cannot run x86-64 payloads.
-    #[error("this build carries no x86-64 payloads")]
+    /// There is no payload for this host's architecture and system.
+    #[error("this build carries no payloads")]
     NoPayloads,
     /// The simulated machine runs our workloads only.
     #[error("the simulated machine runs no program but our workloads")]

@@ -3,8 +3,8 @@
 //!
 //! For authors of VMMs who want to see every step in one place, and for tests that need a real
 //! guest. RAM is a `GuestMemoryMmap` of `vm-memory`; each vCPU has a thread; the guest sees a
-//! serial console, a few ports, and nothing else. Its payloads are x86-64 assembly in `payload/`,
-//! assembled by the Rust compiler, and each ends in the same RAM, registers and console whenever it
+//! serial console, a few ports, and nothing else. Its payloads are assembly of the host's architecture
+//! in `payload/`, assembled by the Rust compiler, and each ends in the same RAM, registers and console whenever it
 //! is run, paused, or thawed.
 //!
 //! ```
@@ -29,6 +29,8 @@
 //! | 0x64 | writes 0xfe | its end, by reset |
 //! | others | reads, writes | all ones, nothing; so do addresses outside RAM |
 //!
+//! On aarch64 a port is an address: 0xc0000000 and its number.
+//!
 //! What a guest cannot compute itself ([`Inputs`]) may go to a journal ([`Recorder`]); a snapshot
 //! and that journal ([`Recording`]) lead to every later moment of the recorded guest.
 //!
@@ -38,7 +40,10 @@
 #![deny(missing_docs)]
 // Where there is no KVM only the simulated machine is left, and what loads real programs is unused.
 #![cfg_attr(
-    not(all(target_os = "linux", target_arch = "x86_64")),
+    not(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )),
     allow(dead_code)
 )]
 
@@ -61,7 +66,10 @@ mod recording;
 mod sim;
 mod thaw;
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod kvm;
 
 pub use config::{
@@ -82,5 +90,8 @@ pub use recording::{
 pub use sim::{SimVm, SimWritten};
 pub use thaw::{copy_ram, map_ram};
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 pub use kvm::{KvmWritten, MiniVm, check_kvm, probe_host};

@@ -47,6 +47,9 @@ pub enum LoadError {
         /// How far the mode reaches.
         reach: ByteLen,
     },
+    /// The mode is another architecture's.
+    #[error("this host's architecture has no such mode of entry")]
+    NoSuchEntry,
     /// Two segments of an image overlap.
     #[error("the image has overlapping segments at {addr}")]
     OverlappingSegments {
@@ -72,12 +75,11 @@ pub(crate) fn load(ram: &Ram, program: &Program) -> Result<Start, MiniVmError> {
     match program {
         Program::Workload(workload, parameters) => {
             let (image, offset) = payload::image(*workload).ok_or(MiniVmError::NoPayloads)?;
-            boot::write_gdt(ram, &boot::GDT_LONG)?;
-            boot::write_page_tables(ram, boot::gib_for_all(ram))?;
+            boot::for_workload(ram)?;
             boot::write_words(ram, payload::PARAMETERS, &parameters.words())?;
             boot::write_bytes(ram, payload::IMAGE, image)?;
             Ok(Start {
-                entry: Entry::Long,
+                entry: Entry::NATIVE,
                 addr: payload::IMAGE + offset,
             })
         }
@@ -100,6 +102,7 @@ fn load_flat(ram: &Ram, bytes: &[u8], addr: u64, entry: Entry) -> Result<Start, 
         Entry::Real => (1 << 20, 0),
         Entry::Protected => (1 << 32, boot::END),
         Entry::Long => (1 << 30, boot::END),
+        Entry::El1 => (u64::MAX, boot::END),
     };
     check_place(ram, addr, len, below).map_err(MiniVmError::Load)?;
     if addr >= reach {
@@ -108,11 +111,7 @@ fn load_flat(ram: &Ram, bytes: &[u8], addr: u64, entry: Entry) -> Result<Start, 
             reach: ByteLen::new(reach),
         }));
     }
-    match entry {
-        Entry::Real => {}
-        Entry::Protected => boot::write_gdt(ram, &boot::GDT_PROTECTED)?,
-        Entry::Long => write_long(ram)?,
-    }
+    boot::for_program(ram, entry)?;
     boot::write_bytes(ram, addr, bytes)?;
     Ok(Start { entry, addr })
 }
@@ -131,28 +130,21 @@ fn load_elf(ram: &Ram, bytes: &[u8]) -> Result<Start, MiniVmError> {
             return Err(MiniVmError::Load(LoadError::OverlappingSegments { addr }));
         }
     }
-    if image.entry >= 1 << 30 {
+    if Entry::NATIVE == Entry::Long && image.entry >= 1 << 30 {
         return Err(MiniVmError::Load(LoadError::OutOfReach {
             addr: GuestAddr::new(image.entry),
             reach: ByteLen::new(1 << 30),
         }));
     }
-    write_long(ram)?;
+    boot::for_program(ram, Entry::NATIVE)?;
     for segment in &image.segments {
         let file = bytes.get(segment.file.clone()).unwrap_or_default();
         boot::write_bytes(ram, segment.addr, file)?;
     }
     Ok(Start {
-        entry: Entry::Long,
+        entry: Entry::NATIVE,
         addr: image.entry,
     })
-}
-
-/// What a program entered in long mode finds.
-fn write_long(ram: &Ram) -> Result<(), MiniVmError> {
-    boot::write_gdt(ram, &boot::GDT_LONG)?;
-    boot::write_page_tables(ram, 1)?;
-    boot::write_boot_params(ram)
 }
 
 /// Whether `len` bytes at `addr` lie within one region, and above `below`.

@@ -1,5 +1,5 @@
 #![allow(unsafe_code)]
-//! The payloads: x86-64 assembly, assembled by the Rust compiler into this program's read-only
+//! The payloads: assembly of the host's architecture, assembled by the Rust compiler into this program's read-only
 //! data, and copied from there into guest memory. They do not depend on where they are placed.
 //!
 //! # Safety
@@ -21,29 +21,43 @@ pub(crate) fn image(workload: Workload) -> Option<(&'static [u8], u64)> {
     sys::image(workload)
 }
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod sys {
     //! The image, for hosts that can run it.
 
     use super::Workload;
 
-    core::arch::global_asm!(
-        ".pushsection .rodata.coldframe_payload, \"a\", @progbits",
-        ".globl coldframe_payload_start",
-        "coldframe_payload_start:",
-        include_str!("../payload/common.S"),
-        include_str!("../payload/hash.S"),
-        include_str!("../payload/stride.S"),
-        include_str!("../payload/random.S"),
-        include_str!("../payload/zeroing.S"),
-        include_str!("../payload/idle.S"),
-        include_str!("../payload/smp.S"),
-        include_str!("../payload/input.S"),
-        ".globl coldframe_payload_end",
-        "coldframe_payload_end:",
-        ".popsection",
-        options(raw)
-    );
+    /// Assembles the payloads of one architecture.
+    macro_rules! assemble {
+        ($arch:literal) => {
+            core::arch::global_asm!(
+                ".pushsection .rodata.coldframe_payload, \"a\", @progbits",
+                ".balign 8",
+                ".globl coldframe_payload_start",
+                "coldframe_payload_start:",
+                include_str!(concat!("../payload/", $arch, "/common.S")),
+                include_str!(concat!("../payload/", $arch, "/hash.S")),
+                include_str!(concat!("../payload/", $arch, "/stride.S")),
+                include_str!(concat!("../payload/", $arch, "/random.S")),
+                include_str!(concat!("../payload/", $arch, "/zeroing.S")),
+                include_str!(concat!("../payload/", $arch, "/idle.S")),
+                include_str!(concat!("../payload/", $arch, "/smp.S")),
+                include_str!(concat!("../payload/", $arch, "/input.S")),
+                ".globl coldframe_payload_end",
+                "coldframe_payload_end:",
+                ".popsection",
+                options(raw)
+            );
+        };
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    assemble!("aarch64");
+    #[cfg(target_arch = "x86_64")]
+    assemble!("x86_64");
 
     // SAFETY: each is a label in the section assembled above; only their addresses are used.
     unsafe extern "C" {
@@ -79,7 +93,10 @@ mod sys {
     }
 }
 
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 mod sys {
     //! No image: this host runs the simulated machine only.
 

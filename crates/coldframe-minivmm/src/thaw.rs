@@ -46,7 +46,9 @@ impl Shape {
     pub fn of(state: &MachineState) -> Self {
         Self {
             vcpus: u8::try_from(state.vcpus.len()).unwrap_or(u8::MAX),
-            irqchip: state.vm.items.contains_key(&ItemKind::IOAPIC) || state.vcpus.len() > 1,
+            irqchip: state.vm.items.contains_key(&ItemKind::IOAPIC)
+                || state.vm.items.contains_key(&ItemKind::GIC_MODEL)
+                || state.vcpus.len() > 1,
         }
     }
 }

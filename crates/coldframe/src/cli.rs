@@ -177,6 +177,8 @@ pub enum EntryMode {
     Protected,
     /// 64-bit mode, low memory identity-mapped.
     Long,
+    /// AArch64 at EL1 without paging.
+    El1,
 }
 
 /// Say what any coldframe file or snapshot directory is, without trusting it.

@@ -141,9 +141,10 @@ fn check_vcpu(state: &VcpuState) -> Result<(), Aarch64Error> {
 }
 
 fn check_gic(state: &MachineState) -> Result<(), Aarch64Error> {
-    const OF_THE_MACHINE: [ItemKind; 4] = [
+    const OF_THE_MACHINE: [ItemKind; 5] = [
         ItemKind::GIC_DISTRIBUTOR,
         ItemKind::GIC_ITS,
+        ItemKind::GIC_LINES,
         ItemKind::HVF_GIC,
         ItemKind::HVF_GIC_BUILD,
     ];
@@ -194,7 +195,7 @@ impl GicModel {
             | (Self::V3, ItemKind::GIC_REDISTRIBUTOR)
             | (Self::Apple, ItemKind::HVF_GIC | ItemKind::HVF_GIC_BUILD)
             | (_, ItemKind::GIC_CPU_INTERFACE) => Wanted::Always,
-            (Self::V3, ItemKind::GIC_ITS) => Wanted::Maybe,
+            (Self::V3, ItemKind::GIC_ITS | ItemKind::GIC_LINES) => Wanted::Maybe,
             _ => Wanted::Never,
         }
     }

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coldframe_hv::{Acceptance, Machine, MachineState, PortabilityReport, Thawed};
-use coldframe_kvm::KvmMachine;
 
 use crate::config::Shape;
 use crate::digest::EndState;
 use crate::error::MiniVmError;
 use crate::event::{Event, Stops};
 use crate::guest::Guest;
-use crate::kvm::regs;
 use crate::kvm::tracked::{KvmWritten, adapter};
 use crate::kvm::vm::MiniVm;
 use crate::memory::Ram;
@@ -28,7 +26,8 @@ impl Machine for MiniVm {
     fn save(&self) -> Result<MachineState, MiniVmError> {
         let vcpus = self.vcpus()?;
         let vcpus = vcpus.iter().map(|fd| &**fd);
-        KvmMachine::new(&self.host, self.vm_fd(), vcpus)
+        self.chips
+            .machine(&self.host, self.vm_fd(), vcpus)
             .save()
             .map_err(adapter("save the machine's state"))
     }
@@ -43,7 +42,8 @@ impl Machine for MiniVm {
     ) -> Result<Thawed, MiniVmError> {
         let vcpus = self.vcpus()?;
         let vcpus = vcpus.iter().map(|fd| &**fd);
-        KvmMachine::new(&self.host, self.vm_fd(), vcpus)
+        self.chips
+            .machine(&self.host, self.vm_fd(), vcpus)
             .restore(state, acceptance)
             .map_err(adapter("restore the machine's state"))
     }
@@ -144,10 +144,9 @@ impl Guest for MiniVm {
     }
 
     fn end_state(&self) -> Result<EndState, MiniVmError> {
-        let mut registers = Vec::new();
-        for (index, fd) in (0u8..).zip(self.vcpus()?) {
-            regs::encode(&fd, index, &mut registers)?;
-        }
+        let vcpus = self.vcpus()?;
+        let vcpus = vcpus.iter().map(|fd| &**fd);
+        let registers = self.chips.registers(&self.host, self.vm_fd(), vcpus)?;
         EndState::of(
             self.tracked.ram(),
             self.fresh,

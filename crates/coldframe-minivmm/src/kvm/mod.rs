@@ -3,15 +3,23 @@
 //! Invariant: whoever is not the thread of a vCPU uses its descriptor only while that thread is
 //! parked, which the lock around the descriptor enforces.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod control;
+mod failed;
 mod guest;
 mod kick;
 mod park;
-mod regs;
-mod setup;
 mod tracked;
 mod vcpu;
 mod vm;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as arch;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as arch;
 
 pub use tracked::KvmWritten;
 pub use vm::{MiniVm, check_kvm, probe_host};

@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED};
-
 use crate::error::MiniVmError;
 use crate::guest::Guest;
+use crate::kvm::arch::is_resting;
 use crate::kvm::control::lock;
+use crate::kvm::failed::vcpu_error;
 use crate::kvm::kick;
-use crate::kvm::setup::vcpu_error;
 use crate::kvm::vm::MiniVm;
 
 /// How long a kick is given before it is sent again: one can arrive between the look at the flag
@@ -69,11 +68,7 @@ impl MiniVm {
             let state = lock(fd)
                 .get_mp_state()
                 .map_err(|e| vcpu_error("KVM_GET_MP_STATE", index, e))?;
-            let resting = matches!(
-                state.mp_state,
-                KVM_MP_STATE_HALTED | KVM_MP_STATE_INIT_RECEIVED | KVM_MP_STATE_UNINITIALIZED
-            );
-            if !resting {
+            if !is_resting(state.mp_state) {
                 awake.push(index);
             }
         }

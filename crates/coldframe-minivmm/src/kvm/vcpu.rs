@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use coldframe_kvm::{complete_pending_io, is_ring_full};
 use coldframe_units::GuestAddr;
+use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::error::MiniVmError;
 use crate::event::{EndReason, Event};
+use crate::kvm::arch::port_at;
 use crate::kvm::control::{Control, lock};
-use crate::kvm::setup::vcpu_error;
+use crate::kvm::failed::vcpu_error;
 use crate::kvm::tracked::{Tracked, adapter};
 use crate::ports::{Effect, Ports};
 
@@ -99,13 +101,25 @@ impl Runner {
             VcpuExit::IoOut(port, data) => self.act(|ports| ports.write(port, data)),
             VcpuExit::IoIn(port, data) => self.act(|ports| ports.read(self.index, port, data)),
             VcpuExit::MmioRead(addr, data) => {
+                if let Some(port) = port_at(addr) {
+                    return self.act(|ports| ports.read(self.index, port, data));
+                }
                 data.fill(0xff);
                 self.check_mmio(addr)?;
                 self.act(Ports::pass)
             }
-            VcpuExit::MmioWrite(addr, _) => {
+            VcpuExit::MmioWrite(addr, data) => {
+                if let Some(port) = port_at(addr) {
+                    return self.act(|ports| ports.write(port, data));
+                }
                 self.check_mmio(addr)?;
                 self.act(Ports::pass)
+            }
+            VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _) => {
+                self.act(|ports| ports.end(EndReason::Halted))
+            }
+            VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) => {
+                self.act(|ports| ports.end(EndReason::Reset))
             }
             VcpuExit::Hlt if !self.irqchip => self.act(|ports| ports.end(EndReason::Halted)),
             VcpuExit::Shutdown => self.act(|ports| ports.end(EndReason::TripleFault)),

@@ -8,22 +8,19 @@ use std::time::Duration;
 
 use coldframe_hv::HostIdentity;
 use coldframe_kvm::KvmHost;
-use kvm_bindings::kvm_pit_config;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use crate::config::{Config, Shape, Tracking};
 use crate::error::MiniVmError;
 use crate::event::EndReason;
+use crate::kvm::arch::Chips;
 use crate::kvm::control::{Control, lock};
+use crate::kvm::failed::kvm_error;
 use crate::kvm::kick;
-use crate::kvm::setup::{self, kvm_error};
 use crate::kvm::tracked::{Tracked, adapter};
 use crate::kvm::vcpu::{Runner, SharedVcpu};
 use crate::load;
 use crate::memory::{Ram, allocate_ram, ram_layout};
-
-/// Where KVM may keep the three pages that some Intel hosts need, among the devices' addresses.
-const TSS: usize = 0xfffb_d000;
 
 /// A machine on KVM.
 pub struct MiniVm {
@@ -36,6 +33,7 @@ pub struct MiniVm {
     pub(super) fresh: bool,
     pub(super) shape: Shape,
     pub(super) host: KvmHost,
+    pub(super) chips: Chips,
     vm: VmFd,
     kvm: Kvm,
     pub(super) tracked: Arc<Tracked>,
@@ -53,7 +51,10 @@ impl MiniVm {
         let start = load::load(&ram, &config.program)?;
         let mut vm = Self::with_memory(config.shape, config.tracking, ram)?;
         vm.fresh = true;
-        setup::set_start(&lock(&vm.vcpus[0]), start)?;
+        {
+            let vcpus = vm.vcpus()?;
+            vm.chips.set_start(vcpus.iter().map(|fd| &**fd), start)?;
+        }
         Ok(vm)
     }
 
@@ -71,18 +72,12 @@ impl MiniVm {
         let kvm = Kvm::new().map_err(|e| kvm_error("/dev/kvm", e))?;
         let host = KvmHost::probe(&kvm).map_err(adapter("probe this host"))?;
         let vm = kvm.create_vm().map_err(|e| kvm_error("KVM_CREATE_VM", e))?;
-        vm.set_tss_address(TSS)
-            .map_err(|e| kvm_error("KVM_SET_TSS_ADDR", e))?;
         let slots = Tracked::register(&vm, tracking, &ram)?;
-        if irqchip {
-            vm.create_irq_chip()
-                .map_err(|e| kvm_error("KVM_CREATE_IRQCHIP", e))?;
-            vm.create_pit2(kvm_pit_config::default())
-                .map_err(|e| kvm_error("KVM_CREATE_PIT2", e))?;
-        }
+        Chips::before_vcpus(&vm, shape)?;
         let fds = (0..vcpus)
-            .map(|index| setup::new_vcpu(&kvm, &vm, index))
+            .map(|index| Chips::new_vcpu(&kvm, &vm, &host, index))
             .collect::<Result<Vec<VcpuFd>, _>>()?;
+        let chips = Chips::after_vcpus(&vm, &host, vcpus)?;
         let tracked = Arc::new(Tracked::new(slots, &fds, ram)?);
         let mut machine = Self {
             threads: Vec::new(),
@@ -93,6 +88,7 @@ impl MiniVm {
             fresh: false,
             shape,
             host,
+            chips,
             vm,
             kvm,
             tracked,

@@ -127,5 +127,6 @@ fn mode(entry: EntryMode) -> Entry {
         EntryMode::Real => Entry::Real,
         EntryMode::Protected => Entry::Protected,
         EntryMode::Long => Entry::Long,
+        EntryMode::El1 => Entry::El1,
     }
 }

@@ -8,24 +8,8 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use crate::boot;
 use crate::config::Entry;
 use crate::error::MiniVmError;
-use crate::load::Start;
-
-/// A failed call to KVM.
-pub(super) fn kvm_error(call: &'static str, source: kvm_ioctls::Error) -> MiniVmError {
-    MiniVmError::Kvm {
-        call,
-        source: source.into(),
-    }
-}
-
-/// A failed call to KVM on one vCPU.
-pub(super) fn vcpu_error(call: &'static str, vcpu: u8, source: kvm_ioctls::Error) -> MiniVmError {
-    MiniVmError::Vcpu {
-        call,
-        vcpu,
-        source: source.into(),
-    }
-}
+use crate::kvm::failed::{kvm_error, vcpu_error};
+use crate::load::{LoadError, Start};
 
 /// Creates vCPU `index`, with the CPUID that KVM supports.
 pub(super) fn new_vcpu(kvm: &Kvm, vm: &VmFd, index: u8) -> Result<VcpuFd, MiniVmError> {
@@ -78,6 +62,7 @@ pub(super) fn set_start(fd: &VcpuFd, start: Start) -> Result<(), MiniVmError> {
             regs.rsi = boot::BOOT_PARAMS;
             regs.rbp = boot::STACK;
         }
+        Entry::El1 => return Err(MiniVmError::Load(LoadError::NoSuchEntry)),
     }
     fd.set_sregs(&sregs)
         .map_err(|e| vcpu_error("KVM_SET_SREGS", 0, e))?;

@@ -8,7 +8,7 @@ use kvm_bindings::{Msrs, kvm_dtable, kvm_msr_entry, kvm_segment, kvm_sregs, kvm_
 use kvm_ioctls::VcpuFd;
 
 use crate::error::MiniVmError;
-use crate::kvm::setup::vcpu_error;
+use crate::kvm::failed::vcpu_error;
 
 /// The MSRs in the digest: system calls, SYSENTER, PAT, kernel GS. FS and GS base are segments'.
 const MSRS: [u32; 9] = [

@@ -1,0 +1,144 @@
+//! Writing a machine, in the order of the restore plan.
+
+use std::io;
+
+use coldframe_hv::aarch64::{GicModel, PowerState, check as check_aarch64};
+use coldframe_hv::{
+    Acceptance, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
+};
+use kvm_bindings::kvm_mp_state;
+use kvm_ioctls::VcpuFd;
+
+use super::save::{PVTIME, unknown};
+use super::{KvmMachine, counters, init, regs};
+use crate::error::{KvmError, Place};
+use crate::sys;
+
+/// Writes the whole state.
+pub(super) fn restore(
+    machine: &KvmMachine<'_>,
+    state: &MachineState,
+    acceptance: &Acceptance,
+) -> Result<(), KvmError> {
+    check(machine, state)?;
+    for step in Plan::restore(Target::KvmAarch64).adapter_steps() {
+        match step.scope {
+            Scope::Vm => restore_vm(machine, step.op, &state.vm)?,
+            Scope::EachVcpu | Scope::AllVcpusTogether => {
+                for ((_, vcpu), one) in machine.numbered().zip(&state.vcpus) {
+                    restore_vcpu(machine, vcpu, step.op, (&state.vm, one), acceptance)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Before anything is written: the shape of the state, its vCPUs, and its interrupt controller.
+fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError> {
+    state
+        .check()
+        .map_err(|source| KvmError::CheckState { source })?;
+    check_aarch64(state).map_err(|source| KvmError::CheckAarch64 { source })?;
+    let indexes = state.vcpus.iter().map(|vcpu| vcpu.index);
+    if !indexes.eq(machine.numbered().map(|(index, _)| index)) {
+        return Err(KvmError::MatchVcpus {
+            saved: state.vcpus.len(),
+            here: machine.vcpus.len(),
+        });
+    }
+    let (saved, here) = (GicModel::of(&state.vm), machine.gic.model());
+    if saved != Some(here) {
+        return Err(KvmError::MatchGic { saved, here });
+    }
+    state
+        .vcpus
+        .iter()
+        .try_for_each(|vcpu| init::of(vcpu).map(drop))
+}
+
+fn restore_vm(machine: &KvmMachine<'_>, op: Op, state: &VmState) -> Result<(), KvmError> {
+    let gic = &machine.gic;
+    let item = |item: ItemKind| state.items.get(&item);
+    match op {
+        Op::CounterOffset => counters::restore(machine, state),
+        Op::GicDistributor => {
+            if let Some(rows) = item(ItemKind::GIC_DISTRIBUTOR) {
+                gic.restore_distributor(rows)?;
+            }
+            item(ItemKind::GIC_LINES).map_or(Ok(()), |rows| gic.restore_lines(rows))
+        }
+        Op::ItsRegs | Op::ItsControl => {
+            let restore = |rows: &Vec<u8>| gic.restore_its(op == Op::ItsControl, rows);
+            item(ItemKind::GIC_ITS).map_or(Ok(()), restore)
+        }
+        Op::ItsTables => gic.restore_its_tables(),
+        other => Err(unknown(other)),
+    }
+}
+
+fn restore_vcpu(
+    machine: &KvmMachine<'_>,
+    vcpu: &VcpuFd,
+    op: Op,
+    (vm, state): (&VmState, &VcpuState),
+    acceptance: &Acceptance,
+) -> Result<(), KvmError> {
+    let item = |item: ItemKind| state.items.get(&item);
+    match op {
+        Op::VcpuInit => init::restore(vcpu, state),
+        Op::VcpuFinalize => {
+            init::finalize(vcpu, state)?;
+            regs::check_known(vcpu, state, acceptance)
+        }
+        Op::SveLengths | Op::CoreRegs | Op::SystemRegs => {
+            regs::restore(vcpu, op, state, acceptance)
+        }
+        Op::TimerRegs => {
+            let adapted = counters::adapt_timers(machine, vm, state)?;
+            regs::restore(vcpu, op, &adapted, acceptance)
+        }
+        Op::MpState => restore_power(vcpu, state),
+        Op::PvTime => restore_pvtime(vcpu, state),
+        Op::GicRedistributors => item(ItemKind::GIC_REDISTRIBUTOR).map_or(Ok(()), |rows| {
+            machine.gic.restore_redistributor(state.index, rows)
+        }),
+        Op::GicCpuInterface => item(ItemKind::GIC_CPU_INTERFACE).map_or(Ok(()), |rows| {
+            machine.gic.restore_interface(state.index, rows)
+        }),
+        other => Err(unknown(other)),
+    }
+}
+
+fn restore_power(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
+    let (item, place) = (ItemKind::MP_STATE, Place::Vcpu(state.index));
+    let power = PowerState::of(state).ok_or(KvmError::FindItem { item, place })?;
+    let mp_state = kvm_mp_state {
+        mp_state: power.code(),
+    };
+    vcpu.set_mp_state(mp_state)
+        .map_err(|error| KvmError::SetItem {
+            item,
+            place,
+            source: io::Error::from_raw_os_error(error.errno()),
+        })
+}
+
+fn restore_pvtime(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
+    let (item, place) = (ItemKind::PVTIME, Place::Vcpu(state.index));
+    let Some(bytes) = state.items.get(&item) else {
+        return Ok(());
+    };
+    let address = bytes.as_slice().try_into().map(u64::from_le_bytes);
+    let address = address.map_err(|_| KvmError::MatchItem {
+        item,
+        place,
+        found: bytes.len(),
+        expected: size_of::<u64>(),
+    })?;
+    sys::set_attribute(vcpu, PVTIME, address).map_err(|source| KvmError::SetItem {
+        item,
+        place,
+        source,
+    })
+}
