@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod aarch64;
 mod bench;
 mod ci;
 mod compat;
@@ -131,6 +132,12 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Run the tests of KVM on aarch64 in an emulated machine, and the demonstration there.
+    TestAarch64 {
+        /// Cross-build the programs, and run nothing.
+        #[arg(long)]
+        build_only: bool,
+    },
     /// Measure against limits and peers, in bench/; arguments are passed through.
     Bench {
         /// Names of benchmarks, and `--json`.
@@ -183,6 +190,7 @@ fn run(command: Command) -> Result<bool> {
         Command::MinimalVersions => steps::alone(&tree, minimal::check),
         Command::Miri { name } => miri::run(&tree, name.as_deref()),
         Command::Release { name, dry_run } => release::run(&tree, &name, dry_run),
+        Command::TestAarch64 { build_only } => aarch64::run(&tree, build_only),
         Command::Bench { args } => bench::run(&tree, &args),
     }
 }

@@ -43,10 +43,15 @@ pub(super) fn of(state: &VcpuState) -> Result<kvm_vcpu_init, KvmError> {
 }
 
 /// `KVM_ARM_VCPU_INIT` (api.rst, section of that name): EINVAL if the vCPU was initialised with
-/// another target or other features.
+/// another target or other features. Some kernels (Linux 6.1) count among these whether it starts
+/// switched off, which its power state decides later: both are tried.
 pub(super) fn restore(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
-    let init = of(state)?;
-    vcpu.vcpu_init(&init).map_err(|e| set_error(state.index, e))
+    let mut init = of(state)?;
+    let first = vcpu.vcpu_init(&init);
+    init.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF;
+    first
+        .or_else(|refused| vcpu.vcpu_init(&init).map_err(|_| refused))
+        .map_err(|e| set_error(state.index, e))
 }
 
 /// `KVM_ARM_VCPU_FINALIZE` (api.rst, section of that name) of the vector registers, if there are

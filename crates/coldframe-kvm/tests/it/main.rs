@@ -1,7 +1,11 @@
 //! Tests of the KVM adapter, on the real /dev/kvm.
 #![allow(clippy::unwrap_used)]
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
-mod dirty;
-mod machine;
-mod state;
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;

@@ -4,7 +4,7 @@ use coldframe_hv::{ItemKind, Machine, MachineState, VcpuState};
 use coldframe_kvm::{KvmError, KvmHost, Place, complete_pending_io};
 use kvm_ioctls::{Kvm, VcpuExit};
 
-use crate::machine::{COUNTING, Guest, TestVm, open};
+use super::machine::{COUNTING, Guest, TestVm, open};
 
 /// A guest in the middle of its work.
 fn midway(guest: &Guest<'_>) -> Option<(TestVm, KvmHost)> {

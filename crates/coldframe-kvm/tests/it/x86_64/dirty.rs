@@ -7,7 +7,7 @@ use coldframe_testkit::require;
 use coldframe_units::{ByteLen, PageSize};
 use kvm_ioctls::VcpuExit;
 
-use crate::machine::{COUNTING, Guest, RAM_BYTES, TestVm};
+use super::machine::{COUNTING, Guest, RAM_BYTES, TestVm};
 
 /// Writes one byte to each of cx pages: segment bx, stride dx paragraphs; a mark on port 0xf0 after
 /// each, then the end. 16-bit real mode.
@@ -98,7 +98,7 @@ fn the_log_has_exactly_the_pages_that_were_written() {
 
 /// `None` after saying so if this kernel has no dirty ring.
 fn ring(bytes: u32) -> Option<Tracking> {
-    let kvm = crate::machine::open()?;
+    let kvm = super::machine::open()?;
     if kvm.check_extension_raw(kvm_bindings::KVM_CAP_DIRTY_LOG_RING_ACQ_REL.into()) > 0 {
         return Some(Tracking::Ring { bytes });
     }

@@ -1,0 +1,181 @@
+//! Freeze and thaw, with the guest that never stopped as the oracle.
+
+use coldframe_hv::aarch64::{Counters, PowerState, RegClass, RegId, SysReg, register_item};
+use coldframe_hv::{ItemKind, Machine, MachineState};
+use coldframe_kvm::{KvmError, Tracking};
+use kvm_bindings::{KVM_MP_STATE_STOPPED, kvm_mp_state};
+
+use super::machine::TestVm;
+
+const STRIDE: u64 = 24;
+const TIMES: u64 = 1000;
+
+/// A guest of two vCPUs in the middle of its work.
+fn midway() -> Option<TestVm> {
+    let (mut vm, _) = TestVm::new(2, Tracking::Off)?;
+    vm.boot(STRIDE, TIMES);
+    assert!(!vm.run(0, 300) && !vm.run(1, 377));
+    vm.complete();
+    Some(vm)
+}
+
+fn thaw(state: &MachineState, ram: &[u8], waivers: &[&str]) -> Result<TestVm, KvmError> {
+    let (vm, _) = TestVm::new(2, Tracking::Off).unwrap();
+    vm.write(0, ram);
+    let accepted = vm.host.compare(state).accept(waivers).unwrap();
+    vm.machine().restore(state, accepted).map(drop)?;
+    Ok(vm)
+}
+
+#[test]
+fn a_thawed_guest_ends_as_one_that_was_never_stopped() {
+    let Some(mut original) = midway() else {
+        return;
+    };
+    let state = original.machine().save().unwrap();
+    let ram = original.ram();
+    let mut thawed = thaw(&state, &ram, &[]).unwrap();
+    for vm in [&mut original, &mut thawed] {
+        assert!(vm.run(0, 10_000) && vm.run(1, 10_000));
+        vm.complete();
+        assert_eq!(vm.get(1, RegId::general(0).unwrap()), TIMES);
+    }
+    assert!(thawed.ram() == original.ram() && thawed.ram() != ram);
+}
+
+#[test]
+fn every_register_comes_back_as_it_was() {
+    let Some(mut original) = midway() else {
+        return;
+    };
+    // One of each kind that the guest itself does not touch.
+    original.set(0, RegId::from_system(SysReg::new(3, 3, 13, 0, 2)), 0x1234);
+    original.set(1, RegId::from_system(SysReg::CNTV_CVAL_EL0), 0x5678_9abc);
+    original.set(0, RegId::ELR_EL1, 0xffff_0000_1234);
+    original.complete();
+    let state = original.machine().save().unwrap();
+    let classes: Vec<RegClass> = state.vcpus[0]
+        .regs
+        .keys()
+        .map(|code| RegId::from_code(*code).class())
+        .collect();
+    for class in [
+        RegClass::Core,
+        RegClass::Affinity,
+        RegClass::Identification,
+        RegClass::System,
+        RegClass::Firmware,
+        RegClass::Timer,
+    ] {
+        assert!(classes.contains(&class), "{class:?}");
+    }
+    let thawed = thaw(&state, &original.ram(), &[]).unwrap();
+    let again = thawed.machine().save().unwrap();
+    let physical = RegId::from_system(SysReg::CNTP_CVAL_EL0).code();
+    for (left, right) in state.vcpus.iter().zip(&again.vcpus) {
+        assert_eq!(left.items, right.items);
+        assert!(left.regs.keys().eq(right.regs.keys()));
+        for (code, value) in &left.regs {
+            // Where the host's counter cannot be offset, this goes with it.
+            if *code != physical {
+                let name = RegId::from_code(*code);
+                assert_eq!(Some(value), right.regs.get(code), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_counters_go_on_and_never_step_back() {
+    let Some(original) = midway() else {
+        return;
+    };
+    let state = original.machine().save().unwrap();
+    let hz = state.host.counter_hz.unwrap();
+    let thawed = thaw(&state, &original.ram(), &[]).unwrap();
+    let again = thawed.machine().save().unwrap();
+    let before = Counters::of(&state.vm, hz).unwrap();
+    let after = Counters::of(&again.vm, hz).unwrap();
+    let passed = after.guest.wrapping_sub(before.guest);
+    assert!(passed < 60 * hz, "{passed}");
+    assert!(after.physical >= before.physical);
+}
+
+#[test]
+fn a_vcpu_that_was_off_stays_off() {
+    let Some((vm, _)) = TestVm::new(2, Tracking::Off) else {
+        return;
+    };
+    vm.boot(STRIDE, TIMES);
+    let off = kvm_mp_state {
+        mp_state: KVM_MP_STATE_STOPPED,
+    };
+    vm.vcpus[1].set_mp_state(off).unwrap();
+    let state = vm.machine().save().unwrap();
+    assert_eq!(PowerState::of(&state.vcpus[0]), Some(PowerState::On));
+    assert_eq!(PowerState::of(&state.vcpus[1]), Some(PowerState::Off));
+    let thawed = thaw(&state, &vm.ram(), &[]).unwrap();
+    let power = |vcpu: usize| thawed.vcpus[vcpu].get_mp_state().unwrap().mp_state;
+    assert_eq!([power(0), power(1)], [0, KVM_MP_STATE_STOPPED]);
+}
+
+#[test]
+fn a_register_that_this_kernel_lacks_is_named_and_can_be_left_out() {
+    let Some(original) = midway() else {
+        return;
+    };
+    let mut state = original.machine().save().unwrap();
+    // Encodings that the architecture keeps for implementers.
+    let lacking =
+        [SysReg::new(3, 7, 15, 15, 7), SysReg::new(3, 7, 15, 15, 6)].map(RegId::from_system);
+    for register in lacking {
+        assert!(state.vcpus[1].set_reg(register, 1));
+    }
+    let names = lacking.map(|register| register_item(register.code()));
+    let ram = original.ram();
+    let Err(error) = thaw(&state, &ram, &[]) else {
+        panic!("it was restored");
+    };
+    let KvmError::UnknownRegisters { vcpu, registers } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(*vcpu, 1);
+    assert!(lacking.iter().all(|register| registers.contains(register)));
+    assert!(names.iter().all(|name| error.to_string().contains(name)));
+    let one = thaw(&state, &ram, &[&names[0]]);
+    assert!(
+        matches!(one, Err(KvmError::UnknownRegisters { registers, .. }) if registers.len() == 1)
+    );
+    thaw(&state, &ram, &[&names[0], &names[1]]).unwrap();
+}
+
+#[test]
+fn a_state_of_another_machine_is_refused_before_anything_is_written() {
+    let Some(original) = midway() else {
+        return;
+    };
+    let state = original.machine().save().unwrap();
+    let refused = |change: &dyn Fn(&mut MachineState)| {
+        let mut state = state.clone();
+        change(&mut state);
+        let thawed = thaw(&state, &original.ram(), &[]);
+        thawed.err().expect("it was restored")
+    };
+    let error = refused(&|state| drop(state.vcpus.pop()));
+    assert!(matches!(error, KvmError::MatchVcpus { saved: 1, here: 2 }));
+    let error = refused(&|state| drop(state.vcpus[0].items.remove(&ItemKind::VCPU_INIT)));
+    assert!(matches!(error, KvmError::FindItem { .. }));
+    let error = refused(&|state| drop(state.vm.items.remove(&ItemKind::GIC_MODEL)));
+    assert!(matches!(error, KvmError::CheckAarch64 { .. }));
+    let error = refused(&|state| {
+        let init = state.vcpus[0].items.get_mut(&ItemKind::VCPU_INIT).unwrap();
+        init[31] = 0x80;
+    });
+    assert!(matches!(
+        error,
+        KvmError::SetItem {
+            item: ItemKind::VCPU_INIT,
+            ..
+        }
+    ));
+}

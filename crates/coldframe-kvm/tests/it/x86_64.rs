@@ -1,0 +1,5 @@
+//! Machines on x86_64.
+
+mod dirty;
+mod machine;
+mod state;
