@@ -75,8 +75,8 @@ const PENDING: u64 = 0xb_0000;
 fn with_pending_lpi(vm: &TestVm) {
     const PROPERTIES: u64 = 0xa_0000;
     const DEVICES: u64 = 0x9_0000;
-    const COLLECTIONS: u64 = 0x9_1000;
-    const EVENTS: u64 = 0x9_2000;
+    const COLLECTIONS: u64 = 0xc_0000;
+    const EVENTS: u64 = 0xd_0000;
     set_attribute(vm.gic(), DISTRIBUTOR, 0x0, 0x12);
     // Enabled, priority 0xa0.
     vm.write(PROPERTIES as usize, &[0xa1]);
@@ -89,7 +89,7 @@ fn with_pending_lpi(vm: &TestVm) {
     ] {
         set_attribute(vm.gic(), REDISTRIBUTOR, attr, value);
     }
-    // Tables of devices and collections, one page each; a queue of one page.
+    // Tables of devices and collections, one page of 64 KiB each; a queue of one page.
     set_attribute(vm.its(), SERVICE, 0x100, VALID | DEVICES);
     set_attribute(vm.its(), SERVICE, 0x108, VALID | COLLECTIONS);
     set_attribute(vm.its(), SERVICE, 0x80, VALID | QUEUE);
@@ -162,7 +162,7 @@ fn tables_that_the_kernel_writes_are_dirty_pages() {
                 .any(|run| (run.start().get()..run.end().get()).contains(&page))
         };
         // Devices, collections, events, pending bits.
-        for page in [0x90, 0x91, 0x92, (PENDING + 8192 / 8) / 4096] {
+        for page in [0x90, 0xc0, 0xd0, (PENDING + 8192 / 8) / 4096] {
             assert!(has(page), "{tracking:?}: page {page:#x}");
         }
     }
