@@ -1,8 +1,8 @@
 //! KVM adapter: freeze and thaw vCPUs and VM state, dirty logs and rings.
 //!
 //! For VMMs on Linux that use `kvm-ioctls`. [`KvmMachine`] reads and writes all that KVM keeps of
-//! a machine on x86_64 or aarch64, in the order of `coldframe-hv`'s plans; [`KvmHost`] says what a guest would
-//! find different on this host; [`KvmDirty`] says which pages the guest wrote.
+//! a machine on x86_64 or aarch64, in the order of `coldframe-hv`'s plans; [`KvmHost`] says what a
+//! guest would find different on this host; [`KvmDirty`] says which pages the guest wrote.
 //!
 //! ```
 //! # #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -217,7 +217,7 @@ pub(crate) fn counter_hz() -> u64 {
     let hz: u64;
     // SAFETY: reads a register that EL0 may read on Linux, and touches nothing else.
     unsafe {
-        core::arch::asm!("mrs {}, cntfrq_el0", out(reg) hz, options(nomem, nostack, preserves_flags));
+        core::arch::asm!("mrs {}, cntfrq_el0", out(reg) hz, options(nomem, nostack));
     }
     hz
 }

@@ -3,9 +3,9 @@
 //!
 //! For authors of VMMs who want to see every step in one place, and for tests that need a real
 //! guest. RAM is a `GuestMemoryMmap` of `vm-memory`; each vCPU has a thread; the guest sees a
-//! serial console, a few ports, and nothing else. Its payloads are assembly of the host's architecture
-//! in `payload/`, assembled by the Rust compiler, and each ends in the same RAM, registers and console whenever it
-//! is run, paused, or thawed.
+//! serial console, a few ports, and nothing else. Its payloads are assembly of the host's
+//! architecture in `payload/`, assembled by the Rust compiler, and each ends in the same RAM,
+//! registers and console whenever it is run, paused, or thawed.
 //!
 //! ```
 //! use coldframe_minivmm::{Config, EndReason, Event, Guest, SimVm, Stops, Workload};

@@ -1,6 +1,7 @@
 #![allow(unsafe_code)]
-//! The payloads: assembly of the host's architecture, assembled by the Rust compiler into this program's read-only
-//! data, and copied from there into guest memory. They do not depend on where they are placed.
+//! The payloads: assembly of the host's architecture, assembled by the Rust compiler into this
+//! program's read-only data, and copied from there into guest memory. They do not depend on where
+//! they are placed.
 //!
 //! # Safety
 //! The image lies between two labels of one section, both defined here: it is read as a slice

@@ -1,4 +1,5 @@
-//! Debian's arm64 kernel and a static busybox, by apt, without adding an architecture to the system.
+//! Debian's arm64 kernel and a static busybox, by apt, without adding an architecture to the
+//! system.
 
 use std::fs;
 use std::path::{Path, PathBuf};

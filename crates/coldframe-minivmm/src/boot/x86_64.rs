@@ -1,5 +1,5 @@
-//! Boot structures of x86_64, laid out as Firecracker does: GDT at 0x500, boot parameters at 0x7000,
-//! stack below 0x8ff0, page tables from 0x9000.
+//! Boot structures of x86_64, laid out as Firecracker does: GDT at 0x500, boot parameters at
+//! 0x7000, stack below 0x8ff0, page tables from 0x9000.
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
