@@ -5,8 +5,8 @@
 //! demonstration with one and with two vCPUs, each with a full snapshot and diffs, thawed in fresh
 //! processes. Packages are kept in a cache outside the tree; the system's own are left alone.
 
-mod guest;
-mod packages;
+pub mod guest;
+pub mod packages;
 
 use std::path::{Path, PathBuf};
 
@@ -104,7 +104,7 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// A program to run, and its name inside.
-struct Program {
+pub struct Program {
     path: PathBuf,
     name: &'static str,
 }

@@ -1,6 +1,7 @@
 //! The checks of the whole tree, and of the checkers themselves.
 #![allow(clippy::unwrap_used)]
 
+use crate::aarch64::guest::{Step, outcomes};
 use crate::exec::Done;
 use crate::findings::Findings;
 use crate::source::Source;
@@ -131,4 +132,15 @@ fn a_violation_and_a_missed_bug_are_no_clean_summary() {
         );
     }
     assert!(!crash::summarise("").is_clean);
+}
+
+#[test]
+fn a_step_in_the_virtual_machine_is_good_only_if_it_ended_well() {
+    let steps = ["a", "b", "c"].map(|name| Step {
+        name,
+        command: "./coldframe demo",
+    });
+    let output = "COLDFRAME-STATUS 0 0\nCOLDFRAME-STATUS 1 1\nCOLDFRAME-STATUS 2 ";
+    let good: Vec<bool> = outcomes(output, &steps).map(|(good, _)| good).collect();
+    assert_eq!(good, [true, false, false]);
 }

@@ -83,23 +83,31 @@ pub fn run(kernel: &Kernel, programs: &[Program], steps: &[Step<'_>], work: &Pat
     Ok(report(&output, steps, start.elapsed()))
 }
 
-/// One line for each step; false if one failed or did not come to its end.
+/// Prints a line for each step; false if one failed or did not come to its end.
 fn report(output: &str, steps: &[Step<'_>], time: Duration) -> bool {
     let mut is_good = true;
-    for (index, step) in steps.iter().enumerate() {
+    for (step, (good, verdict)) in steps.iter().zip(outcomes(output, steps)) {
+        is_good &= good;
+        println!("aarch64: {}: {verdict}", step.name);
+    }
+    println!("aarch64: {} s in the virtual machine", time.as_secs());
+    is_good
+}
+
+/// Whether each step ended well, and what to say of it.
+pub fn outcomes(output: &str, steps: &[Step<'_>]) -> impl Iterator<Item = (bool, String)> {
+    steps.iter().enumerate().map(move |(index, step)| {
         let prefix = format!("{STATUS} {index} ");
         let status = output.lines().find_map(|line| line.strip_prefix(&prefix));
         let verdict = match status {
+            // The demonstration ends well only if all that was thawed is identical.
             Some("0") if step.command.contains("coldframe demo") => "verdict identical".to_owned(),
             Some("0") => "ok".to_owned(),
             Some(status) => format!("FAILED, exit status {status}"),
             None => "FAILED, did not come to its end".to_owned(),
         };
-        is_good &= status == Some("0");
-        println!("aarch64: {}: {verdict}", step.name);
-    }
-    println!("aarch64: {} s in the virtual machine", time.as_secs());
-    is_good
+        (status == Some("0"), verdict)
+    })
 }
 
 /// An initramfs with busybox, the programs without symbols, and the steps.
