@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::firecracker::Firecracker;
 use crate::harness::{Row, Times};
 use crate::place::Place;
+use crate::program;
 
 const ROUNDS: usize = 5;
 const RAM_MIB: u32 = 128;
@@ -34,7 +35,7 @@ pub fn run(place: &Place) -> Result<Vec<Row>> {
     let Some(kernel) = folder("COLDFRAME_TINY_KERNEL") else {
         return Ok(Vec::new());
     };
-    let coldframe = build_coldframe()?;
+    let coldframe = program::coldframe()?;
     let program = firecracker.join("firecracker");
     let built = Command::new(kernel.join("build.sh"))
         .arg(place.path("kernel.elf"))
@@ -65,19 +66,6 @@ fn folder(variable: &str) -> Option<PathBuf> {
         eprintln!("bench: demo is left out: {variable} names no folder");
     }
     folder
-}
-
-/// Builds the command-line tool in its own workspace.
-fn build_coldframe() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build
-        .current_dir(&root)
-        .args(["build", "--quiet", "--release", "-p", "coldframe"]);
-    let built = build.args(["--target-dir", "target"]).status()?;
-    ensure!(built.success(), "the command-line tool does not build");
-    Ok(root.join("target/release/coldframe"))
 }
 
 #[derive(Deserialize)]

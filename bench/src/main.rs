@@ -20,8 +20,10 @@ mod guest;
 mod harness;
 mod journal;
 mod machine;
+mod nbd;
 mod peers;
 mod place;
+mod program;
 mod resident;
 mod restore;
 mod wal;
@@ -29,7 +31,7 @@ mod wal;
 /// A group of measurements, in the order in which they are run.
 type Group = (&'static str, fn(&Place) -> Result<Vec<Row>>);
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     ("capture", capture::run),
     ("restore", restore::run),
     ("diff", diff::run),
@@ -38,6 +40,7 @@ const GROUPS: [Group; 8] = [
     ("wal", wal::run),
     ("journal", journal::run),
     ("chunks", chunks::run),
+    ("nbd", nbd::run),
 ];
 
 fn main() -> ExitCode {

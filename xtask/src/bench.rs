@@ -7,10 +7,11 @@ use crate::exec;
 use crate::tree::Tree;
 
 /// Benchmarks with peers that only they need, and whose building takes minutes.
-const WITH_PEERS: [(&str, &str); 3] = [
+const WITH_PEERS: [(&str, &str); 4] = [
     ("wal", "wal-peers"),
     ("journal", "wal-peers"),
     ("chunks", "chunk-peers"),
+    ("nbd", "chunk-peers"),
 ];
 
 /// Builds and runs it, with these arguments.
