@@ -1,5 +1,7 @@
 //! How ranges are stored; no chunk is read for it.
 
+use std::sync::Arc;
+
 use coldframe_chunks::Backend;
 use coldframe_storage::Storage;
 use coldframe_units::BLOCK_BYTES;
@@ -48,8 +50,10 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     ) -> Result<(), BlockError> {
         check_range(offset, len, self.size())?;
         let end = offset + len;
-        // Of the image, the run that was looked up last: its end, and whether it is zero.
+        // The run that was looked up last: its end, and whether it is zero. It is of one image: a
+        // fold may bring another one meanwhile.
         let mut run = (0, false);
+        let mut run_of = Arc::clone(&self.lower().image);
         let mut told = (0, false);
         let mut at = offset;
         while at < end {
@@ -57,10 +61,11 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             let block_end = ((block + 1) * BLOCK_BYTES).min(end);
             let (mut known, lower) = self.known(block);
             if known.known != Known::ALL && known_below(&lower, block, &mut known) {
-                if block >= run.0 {
+                if block >= run.0 || !Arc::ptr_eq(&run_of, &lower.image) {
                     let blocks = end.div_ceil(BLOCK_BYTES) - block;
                     let (is_zero, count) = lower.image.run_at(block, blocks)?;
                     run = (block + count, is_zero);
+                    run_of = Arc::clone(&lower.image);
                 }
                 if run.1 {
                     known.rest_is_zero();
@@ -87,7 +92,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     }
 
     /// What the active layer knows, and what is below it.
-    fn known(&self, block: u64) -> (Known, std::sync::Arc<Lower<B>>) {
+    fn known(&self, block: u64) -> (Known, Arc<Lower<B>>) {
         let mut known = Known { known: 0, zero: 0 };
         let pages = self.shard(block).pages();
         if let Some(entry) = pages.get(block) {

@@ -18,6 +18,28 @@ fn extents(device: &crate::support::MemDevice, at: u64, len: u64) -> Vec<(u64, b
 
 // Spec: BLK-1
 #[test]
+fn what_a_fold_brings_down_while_extents_are_told_is_not_told_as_zero() {
+    let rig = Rig::new(4 * BLOCK, MIB, CALM);
+    let device = rig.open();
+    device.write_at(0, &noise(1, PAGE)).unwrap();
+    device.write_at(2 * BLOCK, &noise(2, BLOCK)).unwrap();
+    let mut found = Vec::new();
+    let told = device.extents(0, 4 * BLOCK, &mut |len, is_zero| {
+        if found.is_empty() {
+            // What the index said of the rest of the disk is outdated from here on.
+            device.fold().unwrap();
+        }
+        found.push((len, is_zero));
+        true
+    });
+    told.unwrap();
+    let (data, rest) = (PAGE, 2 * BLOCK - PAGE);
+    let whole = [(data, false), (rest, true), (BLOCK, false), (BLOCK, true)];
+    assert_eq!(found, whole);
+}
+
+// Spec: BLK-1
+#[test]
 fn what_reaches_past_the_end_is_refused_and_nothing_of_it_is_done() {
     let rig = Rig::new(3 * PAGE + 5, MIB, CALM);
     let device = rig.open();
