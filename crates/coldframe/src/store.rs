@@ -14,7 +14,7 @@ pub type Store = AnyStore;
 /// Opens the store at a URL.
 pub fn open(url: &str) -> Result<Store, Failure> {
     let opened = coldframe_chunks::open(url, Options::usual());
-    opened.map_err(|error| open_failure(format!("cannot open {url}"), &error))
+    opened.map_err(|error| open_failure(url, "cannot open", &error))
 }
 
 /// Opens the store at a URL, with a cache of its chunks before it if one is wanted.
@@ -35,20 +35,20 @@ pub fn open_with_memory(url: &str, cache_bytes: u64) -> Result<Store, Failure> {
         ..Options::usual()
     };
     let opened = coldframe_chunks::open(url, options);
-    opened.map_err(|error| open_failure(format!("cannot open {url}"), &error))
+    opened.map_err(|error| open_failure(url, "cannot open", &error))
 }
 
 /// Opens the store at a URL, or makes one there.
 pub fn create(url: &str) -> Result<Store, Failure> {
     let made = coldframe_chunks::create(url, Options::usual());
-    made.map_err(|error| open_failure(format!("cannot make a store at {url}"), &error))
+    made.map_err(|error| open_failure(url, "cannot make a store at", &error))
 }
 
 /// A place that cannot be meant is exit 2.
-fn open_failure(what: String, error: &StoreError) -> Failure {
+fn open_failure(url: &str, what: &str, error: &StoreError) -> Failure {
     match error {
-        StoreError::BadUrl { .. } => Failure::usage(what, error),
-        error => failure(what, error),
+        StoreError::BadUrl { source } => Failure::usage(format!("--store {url}"), source),
+        error => failure(format!("{what} {url}"), error),
     }
 }
 
