@@ -3,7 +3,7 @@
 //!
 //! Invariants: all requests run on one thread of its own, and every call is a plain function. Each
 //! request is tried a bounded number of times, for a bounded time. Nothing that can be written by
-//! two at once is written without a condition. Spec: STORE-19 to STORE-22.
+//! two at once is written without a condition. Spec: STORE-22 to STORE-25.
 
 mod clock;
 mod connect;

@@ -26,7 +26,7 @@ fn each(check: impl Fn(&Place)) {
     }
 }
 
-// Spec: STORE-19
+// Spec: STORE-23
 #[test]
 fn a_key_is_made_once_and_keeps_its_bytes() {
     each(|place| {
@@ -72,7 +72,7 @@ fn a_file_longer_than_allowed_is_not_read() {
     });
 }
 
-// Spec: STORE-8, STORE-19
+// Spec: STORE-8, STORE-23
 #[test]
 fn a_swap_compares_what_is_there_wherever_it_is() {
     each(|place| {
@@ -114,7 +114,7 @@ fn odd_tag_names_come_back_from_a_list() {
 }
 
 // More than a service lists in one page.
-// Spec: STORE-21
+// Spec: STORE-25
 #[test]
 fn a_list_of_many_pages_is_whole() {
     each(|place| {
@@ -144,7 +144,7 @@ fn a_list_of_many_pages_is_whole() {
     });
 }
 
-// Spec: STORE-19
+// Spec: STORE-23
 #[test]
 fn what_is_removed_is_gone_and_nothing_else() {
     each(|place| {
@@ -166,7 +166,7 @@ fn what_is_removed_is_gone_and_nothing_else() {
 }
 
 // Failure mode 5: of those who write at once, one succeeds.
-// Spec: STORE-19
+// Spec: STORE-23
 #[test]
 fn of_many_that_create_or_swap_at_once_one_succeeds() {
     each(|place| {
@@ -240,7 +240,7 @@ fn a_large_file_arrives_whole() {
     });
 }
 
-// Spec: STORE-11, STORE-20
+// Spec: STORE-11, STORE-24
 #[test]
 fn leases_are_seen_until_they_are_given_back() {
     each(|place| {
@@ -255,7 +255,7 @@ fn leases_are_seen_until_they_are_given_back() {
     });
 }
 
-// Spec: STORE-11, STORE-20
+// Spec: STORE-11, STORE-24
 #[test]
 fn one_collects_at_a_time() {
     each(|place| {

@@ -246,7 +246,7 @@ proptest! {
         ..Default::default()
     })]
 
-    // Spec: STORE-11, STORE-20
+    // Spec: STORE-11, STORE-24
     #[test]
     fn no_order_of_pushes_and_collections_loses_what_is_tagged_in_object_storage(
         steps in prop::collection::vec(step(), 1..40),

@@ -64,7 +64,7 @@ fn two_pushes_and_a_collector_at_once_lose_nothing_that_is_tagged() {
     race(&|| LocalStore::create(dir.path()).unwrap(), 40);
 }
 
-// Spec: STORE-11, STORE-20
+// Spec: STORE-11, STORE-24
 #[test]
 fn two_pushes_and_a_collector_at_once_lose_nothing_in_object_storage() {
     for place in remotes() {

@@ -33,7 +33,7 @@ const HARMLESS: [Fault; 9] = [
 ];
 
 // Failure modes 3, 5, 6, 11: a single request that fails, is slow, is cut, or answers wrongly.
-// Spec: STORE-19, STORE-21
+// Spec: STORE-23, STORE-25
 #[test]
 fn any_one_request_of_a_push_that_goes_wrong_is_made_again() {
     let clean = Faulty::default();
@@ -57,7 +57,7 @@ fn any_one_request_of_a_push_that_goes_wrong_is_made_again() {
     }
 }
 
-// Spec: STORE-11, STORE-21
+// Spec: STORE-11, STORE-25
 #[test]
 fn any_one_request_of_a_collection_that_goes_wrong_loses_nothing() {
     let prepare = |faulty: &Faulty| {
@@ -100,7 +100,7 @@ fn any_one_request_of_a_collection_that_goes_wrong_loses_nothing() {
 
 // Failure mode 3: what comes instead of data is never data, and no reason to call the chunk
 // damaged.
-// Spec: STORE-3, STORE-21
+// Spec: STORE-3, STORE-25
 #[test]
 fn a_service_that_is_down_is_an_io_error_and_not_damage() {
     let faulty = Faulty::default();
@@ -148,7 +148,7 @@ fn bytes_that_are_wrong_twice_are_damage_and_once_are_not() {
 }
 
 // Failure mode 5: a conflict with nothing behind it, and a success whose answer was lost.
-// Spec: STORE-19
+// Spec: STORE-23
 #[test]
 fn a_conditional_write_whose_effect_is_open_is_read_back() {
     let faulty = Faulty::default();
@@ -177,7 +177,7 @@ fn a_conditional_write_whose_effect_is_open_is_read_back() {
 }
 
 // Failure mode 5: equal bytes are no proof that they are ours.
-// Spec: STORE-19
+// Spec: STORE-23
 #[test]
 fn the_same_bytes_by_someone_else_are_someone_elses() {
     let faulty = Faulty::default();
@@ -190,7 +190,7 @@ fn the_same_bytes_by_someone_else_are_someone_elses() {
 }
 
 // Failure mode 6: a service slower than anyone waits.
-// Spec: STORE-21
+// Spec: STORE-25
 #[test]
 fn a_slow_service_is_given_up_in_time_and_asked_again() {
     let faulty = Faulty::default();
@@ -220,7 +220,7 @@ fn a_slow_service_is_given_up_in_time_and_asked_again() {
     assert_eq!(store.get(id(1)).unwrap(), bytes(1));
 }
 
-// Spec: STORE-21
+// Spec: STORE-25
 #[test]
 fn a_request_is_tried_as_often_as_allowed_and_no_more() {
     let faulty = Faulty::default();
@@ -239,7 +239,7 @@ fn a_request_is_tried_as_often_as_allowed_and_no_more() {
 }
 
 // Failure mode 11: an incomplete list.
-// Spec: STORE-11, STORE-21
+// Spec: STORE-11, STORE-25
 #[test]
 fn an_incomplete_list_hides_nothing_for_long_and_deletes_nothing() {
     let faulty = Faulty::default();

@@ -18,7 +18,7 @@ const SHORT: RemoteOptions = RemoteOptions {
     ..QUICK
 };
 
-// Spec: STORE-20
+// Spec: STORE-24
 #[test]
 fn a_lease_is_renewed_for_as_long_as_its_holder_lives() {
     let faulty = Faulty::default();
@@ -35,7 +35,7 @@ fn a_lease_is_renewed_for_as_long_as_its_holder_lives() {
 }
 
 // A holder that cannot reach the service takes its lease for lost before anyone else does.
-// Spec: STORE-20
+// Spec: STORE-24
 #[test]
 fn a_lease_that_ran_out_never_comes_back() {
     let faulty = Faulty::default();
@@ -57,7 +57,7 @@ fn a_lease_that_ran_out_never_comes_back() {
 }
 
 // A machine that stood still: by its own clock no time has passed, and its lease is gone.
-// Spec: STORE-20
+// Spec: STORE-24
 #[test]
 fn a_push_whose_lease_was_taken_for_void_says_so_and_takes_its_tag_back() {
     let faulty = Faulty::default();
@@ -100,7 +100,7 @@ fn remove_leases(faulty: &Faulty) {
 }
 
 // Failure mode 1: two collectors at once.
-// Spec: STORE-20
+// Spec: STORE-24
 #[test]
 fn the_right_of_a_collector_that_died_is_taken_over_and_not_given_back_to_it() {
     let faulty = Faulty::default();
@@ -118,7 +118,7 @@ fn the_right_of_a_collector_that_died_is_taken_over_and_not_given_back_to_it() {
     assert!(taken.confirm().unwrap());
 }
 
-// Spec: STORE-11, STORE-20
+// Spec: STORE-11, STORE-24
 #[test]
 fn a_collector_that_lost_its_right_deletes_nothing_more() {
     let faulty = Faulty::default();
@@ -139,7 +139,7 @@ fn a_collector_that_lost_its_right_deletes_nothing_more() {
 }
 
 // By the clocks of real servers, which tell whole seconds.
-// Spec: STORE-20
+// Spec: STORE-24
 #[test]
 fn leases_run_out_by_the_clock_of_the_service() {
     use object_store::ObjectStoreExt as _;

@@ -99,7 +99,7 @@ fn listed(folder: &PathBuf, path: &str) -> Option<Vec<u8>> {
     Some([head.as_bytes(), text.as_bytes()].concat())
 }
 
-// Spec: STORE-21
+// Spec: STORE-25
 #[test]
 fn a_directory_behind_a_web_server_is_read_and_not_written() {
     let dir = tempfile::tempdir().unwrap();

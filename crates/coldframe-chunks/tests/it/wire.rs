@@ -178,7 +178,7 @@ fn store(endpoint: &str, prefix: &str, options: RemoteOptions) -> PackStore<Remo
 }
 
 // Failure mode 3: an error body, a short body, another range: taken for data by some.
-// Spec: STORE-3, STORE-21
+// Spec: STORE-3, STORE-25
 #[test]
 fn answers_that_are_not_what_was_asked_for_are_never_data() {
     let between = Between::start();
@@ -206,7 +206,7 @@ fn answers_that_are_not_what_was_asked_for_are_never_data() {
 }
 
 // Failure mode 6: a service that takes the request and says nothing.
-// Spec: STORE-21
+// Spec: STORE-25
 #[test]
 fn a_server_that_never_answers_is_given_up() {
     let between = Between::start();
@@ -225,7 +225,7 @@ fn a_server_that_never_answers_is_given_up() {
     assert!(began.elapsed() < Duration::from_secs(20));
 }
 
-// Spec: STORE-19, STORE-21
+// Spec: STORE-23, STORE-25
 #[test]
 fn writes_that_are_answered_wrongly_once_are_done_once() {
     let between = Between::start();

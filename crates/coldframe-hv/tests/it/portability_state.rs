@@ -47,10 +47,12 @@ fn check(state: &MachineState, offer: Offer<'_>, item: &str, expected: Option<Ve
     assert_eq!(waived.is_err(), expected == Some(Verdict::Impossible));
 }
 
+type Edit = fn(&mut HostIdentity);
+
 #[test]
 fn each_difference_of_two_macs_is_named_by_its_item() {
     let state = saved(Hypervisor::Hvf, GicModel::Apple);
-    let edits: [(&str, Option<Verdict>, fn(&mut HostIdentity)); 7] = [
+    let edits: [(&str, Option<Verdict>, Edit); 7] = [
         ("kernel", Some(Verdict::MustBeWaived), |here| {
             here.kernel = "25A1".to_owned();
         }),
