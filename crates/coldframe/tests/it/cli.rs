@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Home, Outcome, coldframe, command, names, simulated};
 
-const VERBS: [&[&str]; 29] = [
+const VERBS: [&[&str]; 38] = [
     &["demo"],
     &["inspect"],
     &["verify"],
@@ -27,6 +27,15 @@ const VERBS: [&[&str]; 29] = [
     &["journal"],
     &["journal", "stat"],
     &["journal", "dump"],
+    &["push"],
+    &["pull"],
+    &["store"],
+    &["store", "init"],
+    &["store", "ls"],
+    &["store", "stat"],
+    &["store", "verify"],
+    &["store", "gc"],
+    &["store", "import-shuru"],
     &["disk"],
     &["disk", "import"],
     &["disk", "export"],
@@ -55,7 +64,7 @@ fn every_verb_but_completions_has_json() {
     for verb in VERBS {
         let takes_more = matches!(
             verb,
-            ["import"] | ["export"] | ["wal"] | ["journal"] | ["disk"]
+            ["import"] | ["export"] | ["wal"] | ["journal"] | ["store"] | ["disk"]
         );
         let help = run(&[verb, &["--help"]].concat()).done();
         let expected = !takes_more && verb != ["completions"];
