@@ -62,7 +62,7 @@ impl KvmHost {
         let cpuid = kvm
             .get_supported_cpuid(kvm::KVM_MAX_CPUID_ENTRIES)
             .map_err(probe_error("the CPUID"))?;
-        let cpuid: Vec<_> = cpuid.as_slice().iter().map(leaf).collect();
+        let cpuid: Vec<_> = cpuid.as_slice().iter().map(leaf).map(of_any_cpu).collect();
         let msrs = kvm
             .get_msr_index_list()
             .map_err(probe_error("the list of model-specific registers"))?;
@@ -119,6 +119,22 @@ fn leaf(entry: &kvm::kvm_cpuid_entry2) -> CpuidLeaf {
         ecx: entry.ecx,
         edx: entry.edx,
     }
+}
+
+/// A leaf without what tells the CPUs of a host from each other, which is that of whichever asked:
+/// APIC, compute unit and node ids (Intel SDM volume 2, CPUID; AMD APM volume 3, E.3 and E.4).
+const fn of_any_cpu(mut leaf: CpuidLeaf) -> CpuidLeaf {
+    match leaf.function {
+        1 => leaf.ebx &= 0x00ff_ffff,
+        0xb | 0x1f => leaf.edx = 0,
+        0x8000_001e => {
+            leaf.eax = 0;
+            leaf.ebx &= !0xff;
+            leaf.ecx &= !0xff;
+        }
+        _ => {}
+    }
+    leaf
 }
 
 /// The CPU's name out of leaves 0, 1 and 0x80000002 to 4 (Intel SDM volume 2, CPUID).
