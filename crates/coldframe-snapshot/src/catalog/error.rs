@@ -19,7 +19,7 @@ pub enum CatalogError {
         #[source]
         source: JournalError,
     },
-    /// The journal is damaged; [`Catalog::rebuild`] begins a new one.
+    /// The journal is damaged; [`rebuild`](super::Catalog::rebuild) begins a new one.
     #[error("the catalog {} is damaged: {end}; it can be rebuilt without its pins and leases",
         path.display())]
     Damaged {
