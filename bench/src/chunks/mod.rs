@@ -122,6 +122,7 @@ fn sizes(results: &Results, names: &[&'static str]) -> Vec<Row> {
                 unit: "MiB",
                 limit,
                 ratio_to_limit: limit.map(|limit| limit / value),
+                spread: None,
                 peers,
                 note,
             }

@@ -80,6 +80,7 @@ fn rows(costs: &[Cost], times: [Vec<Vec<f64>>; 2]) -> Vec<Row> {
             unit,
             limit: Some(limit),
             ratio_to_limit: Some(limit / value),
+            spread: None,
             peers: BTreeMap::new(),
             note,
         };
