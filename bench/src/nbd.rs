@@ -189,7 +189,7 @@ fn copied(
             copy(&server.uri())
         })
     };
-    // shuru-store takes a thousand times as long for a flush of so much: it is left out.
+    // Not shuru-store, which serves one client at a time: copies use several connections.
     let servers = &SERVERS[..4];
     let mut runs: Vec<Run<'_>> = servers.iter().map(|(_, who)| over(*who)).collect();
     runs.push(Box::new(|| plain_copy(images, is_read)));
