@@ -87,7 +87,7 @@ fn the_transition_from_clean_is_reported_once() {
 
 #[test]
 fn eight_threads_of_a_thousand_marks_lose_none_and_share_the_transitions() {
-    // Miri takes a thousand times as long for each.
+    // Miri takes far longer for each.
     let each = if cfg!(miri) { 40 } else { 1000 };
     let all = each * 4;
     let dirty = bitmap(4096 * all);
