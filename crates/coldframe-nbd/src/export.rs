@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::ExportError;
 use crate::proto::{Allocation, BlockSizes, Errno, Extents};
 
@@ -33,6 +35,17 @@ pub trait Export: Send + Sync {
     /// # Errors
     /// Whatever kept it from filling all of `buf`.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ExportError>;
+
+    /// The same bytes in pieces that are in memory already, `len` (bytes) of them together, to be
+    /// sent from where they are. `None`, as from exports that do not override it, has them read
+    /// by [`Export::read_at`]. Called for long reads alone.
+    ///
+    /// # Errors
+    /// As for [`Export::read_at`].
+    fn read_shared(&self, len: u32, offset: u64) -> Result<Option<Vec<Bytes>>, ExportError> {
+        let _ = (len, offset);
+        Ok(None)
+    }
 
     /// Writes all of `data` at `offset` (bytes). It need not be durable yet.
     ///
@@ -129,6 +142,10 @@ impl<E: Export> Export for ReadOnly<E> {
         self.0.read_at(buf, offset)
     }
 
+    fn read_shared(&self, len: u32, offset: u64) -> Result<Option<Vec<Bytes>>, ExportError> {
+        self.0.read_shared(len, offset)
+    }
+
     fn write_at(&self, _data: &[u8], _offset: u64) -> Result<(), ExportError> {
         Err(Errno::NotPermitted.into())
     }
@@ -165,6 +182,10 @@ impl<E: Export + ?Sized> Export for Arc<E> {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ExportError> {
         (**self).read_at(buf, offset)
+    }
+
+    fn read_shared(&self, len: u32, offset: u64) -> Result<Option<Vec<Bytes>>, ExportError> {
+        (**self).read_shared(len, offset)
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<(), ExportError> {

@@ -59,8 +59,18 @@ impl Channel {
         Ok(())
     }
 
+    /// Whether it is worth looking again in a moment: nothing is there yet.
+    pub(super) fn is_quiet(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            // What was received may be waiting in the session.
+            return false;
+        }
+        !self.socket.is_readable()
+    }
+
     /// Writes all parts.
-    pub(super) fn write_all(&self, parts: [&[u8]; 2], deadline: Instant) -> io::Result<()> {
+    pub(super) fn write_all(&self, parts: &[&[u8]], deadline: Instant) -> io::Result<()> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             return tls.write_all(&self.socket, parts, deadline);
@@ -79,8 +89,8 @@ impl Channel {
 }
 
 /// Writes all parts to the socket.
-pub(super) fn write_all(socket: &Socket, parts: [&[u8]; 2], deadline: Instant) -> io::Result<()> {
-    let mut slices = parts.map(IoSlice::new);
+pub(super) fn write_all(socket: &Socket, parts: &[&[u8]], deadline: Instant) -> io::Result<()> {
+    let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
     let mut slices = &mut slices[..];
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {

@@ -17,6 +17,7 @@ use super::budget::{Budget, Permit};
 use super::buffer::{Buffer, KEEP_BYTES};
 use super::channel::Channel;
 use super::input::Input;
+use super::outgoing::Outgoing;
 use super::socket::Socket;
 use super::{Shared, handshake, lock};
 use crate::Export;
@@ -56,7 +57,7 @@ pub(super) struct Work {
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) payload: Buffer,
-    pub(super) reply: Buffer,
+    pub(super) reply: Outgoing,
 }
 
 /// Serves a client until it leaves, breaks the protocol, is too slow, or the server stops.
@@ -123,7 +124,7 @@ fn work(connection: &Arc<Connection>) {
         let started = Instant::now();
         connection.perform(&work, &mut scratch);
         let is_slow = started.elapsed() >= SLOW;
-        connection.finish(connection.send(scratch.reply.as_slice()));
+        connection.finish(connection.send(&scratch.reply));
         if is_slow && connection.needs_help(&work) {
             call_help(connection);
         }
@@ -235,15 +236,20 @@ impl Connection {
     }
 
     /// Sends a reply, or holds it back until the next wait.
-    fn send(&self, reply: &[u8]) -> io::Result<()> {
+    fn send(&self, reply: &Outgoing) -> io::Result<()> {
         let mut held = lock(&self.held);
         let is_pooled = self.is_pooled.load(Ordering::Relaxed);
-        if !is_pooled && held.len() + reply.len() <= HELD_BYTES_MAX {
-            held.extend_from_slice(reply);
+        if let Some(bytes) = reply.as_slice()
+            && !is_pooled
+            && held.len() + bytes.len() <= HELD_BYTES_MAX
+        {
+            held.extend_from_slice(bytes);
             return Ok(());
         }
         let deadline = Instant::now() + self.shared.limits.message_timeout;
-        let sent = self.channel.write_all([&held, reply], deadline);
+        let mut parts = vec![&held[..]];
+        parts.extend(reply.parts());
+        let sent = self.channel.write_all(&parts, deadline);
         held.clear();
         sent
     }
@@ -255,7 +261,7 @@ impl Connection {
             return Ok(());
         }
         let deadline = Instant::now() + self.shared.limits.message_timeout;
-        let sent = self.channel.write_all([&held, &[]], deadline);
+        let sent = self.channel.write_all(&[&held], deadline);
         held.clear();
         sent
     }

@@ -18,7 +18,7 @@ pub(super) fn negotiate(
     deadline: Instant,
 ) -> io::Result<Option<Session>> {
     let mut negotiator = Negotiator::new(&shared.exports, shared.tls.policy);
-    channel.write_all([&Negotiator::GREETING, &[]], deadline)?;
+    channel.write_all(&[&Negotiator::GREETING], deadline)?;
     let mut flags = [0; 4];
     channel.read_exact(&mut flags, deadline)?;
     negotiator.client_flags(flags).map_err(violation)?;
@@ -35,7 +35,7 @@ pub(super) fn negotiate(
             channel.read_exact(&mut data, deadline)?;
             negotiator.option(header.code, &data, &mut out)
         };
-        channel.write_all([&out, &[]], deadline)?;
+        channel.write_all(&[&out], deadline)?;
         match step {
             Step::Continue => {}
             Step::StartTls => {

@@ -10,11 +10,17 @@ use super::timed_out;
 
 const BUFFER_BYTES: usize = 32 << 10;
 
+/// The longest to look for a message before sleeping, and the longest wait after which that is
+/// worth it: about what being woken takes on a virtual machine's idle processor.
+const WATCH_MAX: Duration = Duration::from_micros(100);
+
 /// The receiving side of a connection.
 pub(super) struct Input {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    /// How long the next wait begins with looking instead of sleeping.
+    watch: Duration,
     /// Nothing more is to be read.
     pub is_over: bool,
 }
@@ -25,6 +31,7 @@ impl Input {
             buffer: vec![0; BUFFER_BYTES].into(),
             start: 0,
             end: 0,
+            watch: Duration::ZERO,
             is_over: false,
         }
     }
@@ -46,15 +53,21 @@ impl Input {
         if self.buffered() < N {
             idle()?;
         }
-        while self.buffered() == 0 {
-            if is_stopping() {
-                return Ok(None);
+        if self.buffered() == 0 {
+            let began = Instant::now();
+            self.watch(channel, began);
+            while self.buffered() == 0 {
+                if is_stopping() {
+                    return Ok(None);
+                }
+                match self.fill(channel) {
+                    Ok(0) => return Ok(None),
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    _ => {}
+                }
             }
-            match self.fill(channel) {
-                Ok(0) => return Ok(None),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
+            let is_short = began.elapsed() <= WATCH_MAX;
+            self.watch = if is_short { WATCH_MAX } else { Duration::ZERO };
         }
         if is_stopping() {
             return Ok(None);
@@ -62,6 +75,14 @@ impl Input {
         let mut bytes = [0; N];
         self.read_exact(&mut bytes, channel, Instant::now() + timeout)?;
         Ok(Some(bytes))
+    }
+
+    /// Looks whether a message is coming, for a while, if the last one came as soon as that: to be
+    /// woken takes longer than many a request. Whoever else wants the processor gets it.
+    fn watch(&self, channel: &Channel, began: Instant) {
+        while began.elapsed() < self.watch && channel.is_quiet() {
+            std::thread::yield_now();
+        }
     }
 
     /// Fills `buf`.

@@ -12,6 +12,7 @@ mod connections;
 mod handshake;
 mod input;
 mod listen;
+mod outgoing;
 mod perform;
 mod socket;
 #[cfg(feature = "tls")]

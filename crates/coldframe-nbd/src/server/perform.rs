@@ -4,11 +4,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Connection, Scratch, Work};
+use super::outgoing::Outgoing;
 use crate::proto::{Allocation, Command, Errno, Extents, reply};
 use crate::{ExportError, ZeroMode};
 
 /// Reads shorter than this are not asked for holes, in bytes.
 const SPARSE_READ_BYTES_MIN: u32 = 64 << 10;
+
+/// Reads shorter than this are copied: a small part of a system call costs more than that, in bytes.
+const SHARED_BYTES_MIN: u32 = 32 << 10;
 
 /// Extents of one read that are told apart; the rest is one more piece of data.
 const READ_EXTENTS_MAX: usize = 127;
@@ -122,9 +126,28 @@ impl Connection {
             out.extend(&reply::data_header(true, cookie, offset, len));
         }
         if len > 0 {
-            self.export.read_at(out.grow(len as usize), offset)?;
+            self.read_data(offset, len, out)?;
         }
         Ok(())
+    }
+
+    /// Appends bytes of the export: its own where there are many, else a copy.
+    fn read_data(&self, offset: u64, len: u32, out: &mut Outgoing) -> Result<(), ExportError> {
+        if len >= SHARED_BYTES_MIN
+            && let Some(pieces) = self.export.read_shared(len, offset)?
+        {
+            let found = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+            if found != u64::from(len) {
+                // The header, which says how many there are, is written already.
+                return Err(ExportError::new(
+                    Errno::Io,
+                    "the export gave too few bytes, or too many",
+                ));
+            }
+            pieces.into_iter().for_each(|piece| out.share(piece));
+            return Ok(());
+        }
+        self.export.read_at(out.grow(len as usize), offset)
     }
 
     fn read_sparse(
@@ -144,7 +167,7 @@ impl Connection {
                 out.extend(&reply::hole(is_last, cookie, at, piece_len));
             } else {
                 out.extend(&reply::data_header(is_last, cookie, at, piece_len));
-                self.export.read_at(out.grow(piece_len as usize), at)?;
+                self.read_data(at, piece_len, out)?;
             }
             at += u64::from(piece_len);
         }

@@ -181,7 +181,7 @@ impl TlsStream {
     pub(super) fn write_all(
         &self,
         socket: &Socket,
-        parts: [&[u8]; 2],
+        parts: &[&[u8]],
         deadline: Instant,
     ) -> io::Result<()> {
         for part in parts.iter().flat_map(|part| part.chunks(WRITE_BYTES)) {
@@ -199,7 +199,7 @@ impl TlsStream {
                 session.write_tls(&mut records)?;
             }
         }
-        write_all(socket, [&records, &[]], deadline)
+        write_all(socket, &[&records], deadline)
     }
 
     /// Says goodbye, as far as the client still listens.

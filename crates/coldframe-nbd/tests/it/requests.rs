@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use coldframe_nbd::{Errno, Export, ExportError, NbdServer, ReadOnly, ZeroMode};
 
 use crate::client::*;
@@ -250,6 +251,56 @@ fn a_plain_export_zeroes_by_writing_and_is_all_data() {
     // It panics, and goes on.
     assert_eq!(client.error_of(0, READ, 13, 1), EIO);
     assert_eq!(client.error_of(0, READ, 14, 1), 0);
+}
+
+/// An export that shares what it holds, in pieces of odd lengths; past its middle it is one short.
+struct Sharing(MemDisk);
+
+impl Export for Sharing {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ExportError> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn read_shared(&self, len: u32, offset: u64) -> Result<Option<Vec<Bytes>>, ExportError> {
+        let bytes = Bytes::from(self.0.bytes()).slice(offset as usize..);
+        let is_short = offset > MIB / 2;
+        let bytes = bytes.slice(..len as usize - usize::from(is_short));
+        let piece = |at: usize| bytes.slice(at..bytes.len().min(at + 10_007));
+        Ok(Some((0..bytes.len()).step_by(10_007).map(piece).collect()))
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> Result<(), ExportError> {
+        self.0.write_at(data, offset)
+    }
+
+    fn flush(&self) -> Result<(), ExportError> {
+        self.0.flush()
+    }
+}
+
+// Spec: NBD-14, NBD-22
+#[test]
+fn what_an_export_shares_is_sent_as_it_is() {
+    let bytes: Vec<u8> = (0..MIB).map(|at| (at * 31 / 7) as u8).collect();
+    let site = serve(NbdServer::new(Sharing(MemDisk::holding(&bytes))));
+    let mut simple = Client::simple(&site.path, "");
+    assert!(simple.read(0, 1 << 20) == bytes);
+    assert!(simple.read(77, 100_000) == bytes[77..100_077]);
+    let mut structured = Client::structured(&site.path, "");
+    for flags in [0, DF] {
+        structured.ask(flags, READ, 3, 400_000);
+        let chunks = structured.chunks();
+        assert_eq!(chunks.len(), 1);
+        assert!(chunks[0].1 == [&be(3, 8), &bytes[3..400_003]].concat());
+    }
+    for client in [&mut simple, &mut structured] {
+        assert_eq!(client.error_of(0, READ, MIB / 2 + 1, 100_000), EIO);
+        assert_eq!(client.error_of(0, READ, 0, 100_000), 0);
+    }
 }
 
 // Spec: NBD-11, NBD-14, NBD-22
