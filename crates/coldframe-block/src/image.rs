@@ -122,6 +122,26 @@ impl<B: Backend> DiskImage<B> {
         Ok(())
     }
 
+    /// The `len` bytes from `offset` on, in pieces that lie in one block each: those of a chunk are
+    /// shared with whoever else has it, and not copied.
+    ///
+    /// # Errors
+    /// As [`DiskImage::read_at`].
+    pub fn read_shared(&self, offset: u64, len: u64) -> Result<Vec<Bytes>, BlockError> {
+        check_range(offset, len, self.size().get())?;
+        let piece = |(block, from, len): (u64, usize, usize)| {
+            let bytes = self.content(block)?;
+            let whole = bytes.filter(|bytes| bytes.len() >= from + len);
+            if let Some(bytes) = whole {
+                return Ok(bytes.slice(from..from + len));
+            }
+            let mut copy = vec![0; len];
+            self.read_at(block * BLOCK_BYTES + from as u64, &mut copy)?;
+            Ok(copy.into())
+        };
+        ranges_by_block(offset, len).map(piece).collect()
+    }
+
     /// What the blocks from `block` on are: whether they are known to be zero, and for how many
     /// blocks that holds, at most `count`.
     ///
@@ -234,6 +254,19 @@ pub(crate) fn by_block(
         let block = at / BLOCK_BYTES;
         at += len as u64;
         Some((block, from, part))
+    })
+}
+
+/// A range by block: the offset in the block where each part begins, and its length.
+pub(crate) fn ranges_by_block(offset: u64, len: u64) -> impl Iterator<Item = (u64, usize, usize)> {
+    let end = offset + len;
+    let mut at = offset;
+    std::iter::from_fn(move || {
+        let from = at % BLOCK_BYTES;
+        let len = (end - at).min(BLOCK_BYTES - from);
+        let block = at / BLOCK_BYTES;
+        at += len;
+        (len > 0).then_some((block, from as usize, len as usize))
     })
 }
 

@@ -1,5 +1,6 @@
 //! Devices and images as exports of an NBD server.
 
+use bytes::Bytes;
 use coldframe_chunks::Backend;
 use coldframe_nbd::{Allocation, Errno, Export, ExportError, Extents, ZeroMode};
 use coldframe_storage::Storage;
@@ -42,6 +43,10 @@ impl<B: Backend, S: Storage + 'static> Export for BlockDevice<B, S> {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ExportError> {
         Ok(Self::read_at(self, offset, buf)?)
+    }
+
+    fn read_shared(&self, len: u32, offset: u64) -> Result<Option<Vec<Bytes>>, ExportError> {
+        Ok(Some(Self::read_shared(self, offset, len.into())?))
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<(), ExportError> {
@@ -95,6 +100,10 @@ impl<B: Backend> Export for DiskImage<B> {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ExportError> {
         Ok(Self::read_at(self, offset, buf)?)
+    }
+
+    fn read_shared(&self, len: u32, offset: u64) -> Result<Option<Vec<Bytes>>, ExportError> {
+        Ok(Some(Self::read_shared(self, offset, len.into())?))
     }
 
     fn write_at(&self, _: &[u8], _: u64) -> Result<(), ExportError> {

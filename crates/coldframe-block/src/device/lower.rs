@@ -120,6 +120,22 @@ impl<B: Backend> Lower<B> {
     }
 }
 
+impl<B: Backend> Lower<B> {
+    /// The chunk of a block, if all of the block is in one.
+    pub fn chunk(&self, block: u64) -> Result<Option<Bytes>, BlockError> {
+        let covers = |frozen: &Arc<Frozen>| {
+            frozen.block(block).is_some() || frozen.zeros.end_of(block).is_some()
+        };
+        if self.frozen.as_ref().is_some_and(covers) {
+            return Ok(None);
+        }
+        match self.image.located(block, 1)?.0 {
+            Located::Chunk(id, len) => self.image.chunk(block, id, len).map(Some),
+            Located::Zero | Located::Base => Ok(None),
+        }
+    }
+}
+
 /// The bytes of a block of the image; those of the flat image are kept, as far as there is room.
 pub(super) fn content<B: Backend>(
     image: &DiskImage<B>,

@@ -24,6 +24,7 @@ mod zero;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use coldframe_chunks::{Backend, ChunkStore, PackStore, PutCount, TagName};
 use coldframe_storage::{Overwrite, Storage};
 use coldframe_units::{ByteLen, RootHash};
@@ -159,6 +160,15 @@ impl<B: Backend, S: Storage + 'static> BlockDevice<B, S> {
     /// [`BlockError::BaseChanged`].
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
         self.inner.read_at(offset, buf)
+    }
+
+    /// The `len` bytes from `offset` on, in pieces that lie in one block each: those of a block that
+    /// was not changed since the last fold are shared with the chunk, and not copied.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::read_at`].
+    pub fn read_shared(&self, offset: u64, len: u64) -> Result<Vec<Bytes>, BlockError> {
+        self.inner.read_shared(offset, len)
     }
 
     /// Writes `data` at `offset`. It survives the end of the process when this returns, and a

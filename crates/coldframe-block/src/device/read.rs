@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use coldframe_chunks::Backend;
 use coldframe_storage::Storage;
 
 use crate::BlockError;
 use crate::device::inner::Inner;
-use crate::device::lower::{copy_pages, fill_pages, pages_of};
-use crate::image::{by_block, check_range};
+use crate::device::lower::{Lower, copy_pages, fill_pages, pages_of};
+use crate::image::{by_block, check_range, ranges_by_block};
 
 impl<B: Backend, S: Storage> Inner<B, S> {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
@@ -20,6 +21,36 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             self.read_block(block, from, part)?;
         }
         Ok(())
+    }
+
+    /// The bytes from `offset` on, in pieces: those of a block that nothing covers are the chunk's
+    /// own.
+    pub fn read_shared(&self, offset: u64, len: u64) -> Result<Vec<Bytes>, BlockError> {
+        check_range(offset, len, self.size())?;
+        self.ahead
+            .note(offset, len, || Arc::clone(&self.lower().image));
+        ranges_by_block(offset, len)
+            .map(|(block, from, len)| self.share_block(block, from, len))
+            .collect()
+    }
+
+    fn share_block(&self, block: u64, from: usize, len: usize) -> Result<Bytes, BlockError> {
+        if let Some(lower) = self.lower_of_uncovered(block)
+            && let Some(bytes) = lower.chunk(block)?
+            && bytes.len() >= from + len
+        {
+            return Ok(bytes.slice(from..from + len));
+        }
+        let mut copy = vec![0; len];
+        self.read_block(block, from, &mut copy)?;
+        Ok(copy.into())
+    }
+
+    /// What is below a block, if the active layer has nothing of it.
+    fn lower_of_uncovered(&self, block: u64) -> Option<Arc<Lower<B>>> {
+        let pages = self.shard(block).pages();
+        let is_covered = pages.get(block).is_some() || self.zeros().end_of(block).is_some();
+        (!is_covered).then(|| self.lower())
     }
 
     /// Fills `buf` from `from` of a block on, wherever the disk ends.

@@ -129,12 +129,24 @@ pub fn read<B: Backend, S: Storage>(device: &BlockDevice<B, S>, offset: u64, len
 }
 
 pub fn all<B: Backend, S: Storage>(device: &BlockDevice<B, S>) -> Vec<u8> {
-    read(device, 0, device.size().get())
+    let size = device.size().get();
+    let bytes = read(device, 0, size);
+    let shared = device.read_shared(0, size).unwrap();
+    assert!(
+        shared.concat() == bytes,
+        "two ways to read, and two answers"
+    );
+    bytes
 }
 
 pub fn all_of<B: Backend>(image: &DiskImage<B>) -> Vec<u8> {
     let mut bytes = vec![0xee; usize::try_from(image.size().get()).unwrap()];
     image.read_at(0, &mut bytes).unwrap();
+    let shared = image.read_shared(0, image.size().get()).unwrap();
+    assert!(
+        shared.concat() == bytes,
+        "two ways to read, and two answers"
+    );
     bytes
 }
 
