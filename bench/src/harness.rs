@@ -90,9 +90,9 @@ impl Row {
 
     /// The same in microseconds, of one of `count` equal pieces of work.
     pub fn each(mut self, count: usize) -> Self {
-        let micros = |ms: f64| ms * 1e3 / count as f64;
-        self.value = micros(self.value);
-        self.limit = self.limit.map(micros);
+        let scale = 1e3 / count as f64;
+        self.value *= scale;
+        self.limit = self.limit.map(|limit| limit * scale);
         self.unit = "us";
         self
     }

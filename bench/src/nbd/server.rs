@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -20,11 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Memory for chunks that were read: more than the image has, as the others have the page cache.
 const CACHE: &str = "2GiB";
 
+/// Memory and log for changes: as for others who copy on write, nothing is brought down meanwhile.
+const ROOM: &str = "--dirty-size 2GiB --wal-size 1GiB";
+
 /// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// `coldframe disk serve`, of a store that holds the image.
+    /// `coldframe disk serve`, of a store that holds the image, with room for all that is written.
     Coldframe,
+    /// The same with the usual room: changes become chunks meanwhile.
+    ColdframeUsual,
     /// nbdkit's file plugin: writes go into the file.
     NbdkitFile,
     /// nbdkit's copy-on-write filter over the same.
@@ -107,9 +111,9 @@ impl Server {
         let running = start(who, images, &socket)?;
         let server = Self { running, socket };
         let start = Instant::now();
-        while UnixStream::connect(&server.socket).is_err() {
+        while !answers(&server.uri())? {
             ensure!(start.elapsed() < PATIENCE, "{who:?} opens no socket");
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(20));
         }
         Ok(server)
     }
@@ -134,14 +138,23 @@ impl Drop for Server {
     }
 }
 
+/// Whether a server is there, and speaks.
+fn answers(uri: &str) -> Result<bool> {
+    let mut nbdinfo = Command::new("nbdinfo");
+    Ok(nbdinfo.args(["--size", uri]).output()?.status.success())
+}
+
 fn start(who: Who, images: &Images, socket: &Path) -> Result<Running> {
     let mut command = match who {
-        Who::Coldframe => {
+        Who::Coldframe | Who::ColdframeUsual => {
             let mut ours = Command::new(&images.coldframe);
             let listen = format!("unix:{}", socket.display());
             let name = images.import_fresh()?;
             ours.args(["disk", "serve", &name, "--listen", &listen]);
             ours.args(["--cache-size", CACHE]);
+            if who == Who::Coldframe {
+                ours.args(ROOM.split(' '));
+            }
             ours.arg("--store").arg(&images.store);
             ours
         }
