@@ -1,6 +1,9 @@
 //! Power cuts: after every write of the log and every change of the store, with all that a disk
 //! may make of what was not synced.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod directory;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
