@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use crate::harness::Row;
 use crate::place::Place;
 
+mod block;
 mod capture;
 mod chunks;
 mod demo;
@@ -31,7 +32,7 @@ mod wal;
 /// A group of measurements, in the order in which they are run.
 type Group = (&'static str, fn(&Place) -> Result<Vec<Row>>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("capture", capture::run),
     ("restore", restore::run),
     ("diff", diff::run),
@@ -40,6 +41,7 @@ const GROUPS: [Group; 9] = [
     ("wal", wal::run),
     ("journal", journal::run),
     ("chunks", chunks::run),
+    ("block", block::run),
     ("nbd", nbd::run),
 ];
 

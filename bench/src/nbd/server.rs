@@ -149,6 +149,11 @@ fn start(who: Who, images: &Images, socket: &Path) -> Result<Running> {
         Who::Coldframe | Who::ColdframeUsual => {
             let mut ours = Command::new(&images.coldframe);
             let listen = format!("unix:{}", socket.display());
+            // The log of the disk before this one is of no more use, and fills the place.
+            let logs = images.store.join("wal");
+            if logs.exists() {
+                fs::remove_dir_all(logs)?;
+            }
             let name = images.import_fresh()?;
             ours.args(["disk", "serve", &name, "--listen", &listen]);
             ours.args(["--cache-size", CACHE]);

@@ -21,7 +21,7 @@ mod plain;
 mod recovery;
 
 pub use append::SIZES;
-pub use plain::{Hash, Plain};
+pub use plain::{Hash, Plain, filled};
 
 /// A log that records can be put into; by several threads at once.
 pub trait Log: Sync {
