@@ -33,8 +33,8 @@ const NOTE: &str = "Time for 10,000 requests of one fio job of 2 s over one conn
                     file and qemu-nbd write into the image. We have room for all that is written, \
                     as they have.";
 
-const USUAL: &str = "The same with the usual 256 MiB for changes: once half of it is full, all that \
-                     was changed becomes chunks, beside the job.";
+const USUAL: &str = "The same with the usual 256 MiB for changes: once half of it is full, all \
+                     that was changed becomes chunks, beside the job.";
 
 const COPY: &str = "nbdcopy of the whole image, 1 GiB, to nowhere, and from a file with a flush at \
                     the end. The limit is to read the file, or to copy it and sync the copy.";

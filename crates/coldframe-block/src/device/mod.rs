@@ -162,8 +162,8 @@ impl<B: Backend, S: Storage + 'static> BlockDevice<B, S> {
         self.inner.read_at(offset, buf)
     }
 
-    /// The `len` bytes from `offset` on, in pieces that lie in one block each: those of a block that
-    /// was not changed since the last fold are shared with the chunk, and not copied.
+    /// The `len` bytes from `offset` on, in pieces that lie in one block each: those of a block
+    /// that was not changed since the last fold are shared with the chunk, and not copied.
     ///
     /// # Errors
     /// As [`BlockDevice::read_at`].

@@ -11,7 +11,8 @@ use crate::{ExportError, ZeroMode};
 /// Reads shorter than this are not asked for holes, in bytes.
 const SPARSE_READ_BYTES_MIN: u32 = 64 << 10;
 
-/// Reads shorter than this are copied: a small part of a system call costs more than that, in bytes.
+/// Reads shorter than this are copied: that costs less than one more part of a system call. In
+/// bytes.
 const SHARED_BYTES_MIN: u32 = 32 << 10;
 
 /// Extents of one read that are told apart; the rest is one more piece of data.
