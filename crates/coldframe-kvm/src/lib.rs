@@ -45,6 +45,11 @@ mod pending;
 mod slot;
 #[cfg(target_os = "linux")]
 mod sys;
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "aarch64", target_arch = "x86_64")
+))]
+mod thaw;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod x86_64;
 

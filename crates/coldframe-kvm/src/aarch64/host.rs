@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use coldframe_hv::aarch64::{RegClass, RegId, SysReg};
-use coldframe_hv::{CpuIdentity, HostIdentity, Hypervisor, MachineState, PortabilityReport};
+use coldframe_hv::aarch64::{GicModel, RegClass, RegId, SysReg};
+use coldframe_hv::{CpuIdentity, HostIdentity, Hypervisor, MachineState, Offer, PortabilityReport};
 use coldframe_units::{Arch, PageSize};
 use kvm_bindings as kvm;
 use kvm_ioctls::{Kvm, VmFd};
@@ -51,6 +51,9 @@ const CAPABILITIES: &[u32] = &[
 pub struct KvmHost {
     identity: HostIdentity,
     init: kvm::kvm_vcpu_init,
+    gics: Vec<GicModel>,
+    /// Empty without SVE.
+    sve_lengths: Vec<u8>,
 }
 
 fn probe_error(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
@@ -76,7 +79,9 @@ impl KvmHost {
         let vcpu = vm.create_vcpu(0).map_err(probe_error("a vCPU"))?;
         vcpu.vcpu_init(&init)
             .map_err(probe_error("the features of a vCPU"))?;
+        let mut sve_lengths = Vec::new();
         if init.features[0] & 1 << kvm::KVM_ARM_VCPU_SVE != 0 {
+            sve_lengths = regs::get(&vcpu, 0, RegId::SVE_LENGTHS)?;
             let feature = i32::try_from(kvm::KVM_ARM_VCPU_SVE).unwrap_or(0);
             vcpu.vcpu_finalize(&feature)
                 .map_err(probe_error("the vectors of a vCPU"))?;
@@ -103,7 +108,12 @@ impl KvmHost {
             page_size: PageSize::new(sys::host_page_bytes()).unwrap_or(PageSize::SIZE_4K),
             ..HostIdentity::bare(Arch::Aarch64, Hypervisor::Kvm)
         };
-        Ok(Self { identity, init })
+        Ok(Self {
+            identity,
+            init,
+            gics: gics(kvm)?,
+            sve_lengths,
+        })
     }
 
     /// What the host is.
@@ -122,8 +132,35 @@ impl KvmHost {
     /// What a guest saved in `state` would find different here.
     #[must_use]
     pub fn compare(&self, state: &MachineState) -> PortabilityReport {
-        PortabilityReport::of(state, (&self.identity).into())
+        let offer = Offer {
+            identity: &self.identity,
+            gics: Some(&self.gics),
+            sve_lengths: Some(&self.sve_lengths),
+        };
+        PortabilityReport::of(state, offer)
     }
+}
+
+/// The interrupt controllers that the kernel makes, each for a machine of its own.
+fn gics(kvm: &Kvm) -> Result<Vec<GicModel>, KvmError> {
+    let types = [
+        (GicModel::V2, kvm::kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V2),
+        (GicModel::V3, kvm::kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3),
+    ];
+    let mut gics = Vec::new();
+    for (model, type_) in types {
+        let vm = kvm.create_vm().map_err(probe_error("a machine"))?;
+        let mut request = kvm::kvm_create_device {
+            type_,
+            ..kvm::kvm_create_device::default()
+        };
+        match vm.create_device(&mut request) {
+            Ok(_) => gics.push(model),
+            Err(error) if error.errno() == libc::ENODEV => {}
+            Err(error) => return Err(probe_error("an interrupt controller")(error)),
+        }
+    }
+    Ok(gics)
 }
 
 fn features(vm: &VmFd) -> Result<kvm::kvm_vcpu_init, KvmError> {

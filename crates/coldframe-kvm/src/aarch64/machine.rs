@@ -2,12 +2,12 @@
 
 use coldframe_hv::aarch64::GuestTime;
 use coldframe_hv::{Acceptance, Machine, MachineState, Thawed};
-use coldframe_units::GenerationId;
 use kvm_bindings::kvm_vcpu_init;
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::{KvmGic, KvmHost, restore, save};
 use crate::error::KvmError;
+use crate::thaw;
 
 /// A machine all of whose vCPUs are out of `KVM_RUN`.
 ///
@@ -95,10 +95,6 @@ impl Machine for KvmMachine<'_> {
         acceptance: Acceptance,
     ) -> Result<Thawed, KvmError> {
         restore::restore(self, state, &acceptance)?;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| KvmError::NewGeneration {
-            source: error.into(),
-        })?;
-        Ok(Thawed::new(GenerationId::from_bytes(id)))
+        thaw::thawed()
     }
 }

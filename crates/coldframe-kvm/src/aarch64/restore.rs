@@ -13,6 +13,7 @@ use super::save::{PVTIME, unknown};
 use super::{KvmMachine, counters, init, regs};
 use crate::error::{KvmError, Place};
 use crate::sys;
+use crate::thaw;
 
 /// Writes the whole state.
 pub(super) fn restore(
@@ -36,17 +37,8 @@ pub(super) fn restore(
 
 /// Before anything is written: the shape of the state, its vCPUs, and its interrupt controller.
 fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError> {
-    state
-        .check()
-        .map_err(|source| KvmError::CheckState { source })?;
+    thaw::check(state, machine.vcpus.len())?;
     check_aarch64(state).map_err(|source| KvmError::CheckAarch64 { source })?;
-    let indexes = state.vcpus.iter().map(|vcpu| vcpu.index);
-    if !indexes.eq(machine.numbered().map(|(index, _)| index)) {
-        return Err(KvmError::MatchVcpus {
-            saved: state.vcpus.len(),
-            here: machine.vcpus.len(),
-        });
-    }
     let (saved, here) = (GicModel::of(&state.vm), machine.gic.model());
     if saved != Some(here) {
         return Err(KvmError::MatchGic { saved, here });

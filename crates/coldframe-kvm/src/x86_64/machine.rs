@@ -1,11 +1,11 @@
 //! A paused machine, held by its descriptors.
 
 use coldframe_hv::{Acceptance, Machine, MachineState, Thawed};
-use coldframe_units::GenerationId;
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::{KvmHost, restore, save};
 use crate::error::KvmError;
+use crate::thaw;
 
 /// A machine all of whose vCPUs are out of `KVM_RUN`.
 ///
@@ -67,10 +67,6 @@ impl Machine for KvmMachine<'_> {
         acceptance: Acceptance,
     ) -> Result<Thawed, KvmError> {
         restore::restore(self, state, &acceptance)?;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| KvmError::NewGeneration {
-            source: error.into(),
-        })?;
-        Ok(Thawed::new(GenerationId::from_bytes(id)))
+        thaw::thawed()
     }
 }

@@ -12,6 +12,7 @@ use super::item::{self, Row};
 use super::wide::{self, XsaveBuffer};
 use super::{KvmMachine, clocks, msr, save};
 use crate::error::{KvmError, Place};
+use crate::thaw;
 
 /// Writes the whole state.
 pub(super) fn restore(
@@ -39,16 +40,7 @@ pub(super) fn restore(
 
 /// Before anything is written: the shape of the state, its vCPUs, and what no vCPU can lack.
 fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError> {
-    state
-        .check()
-        .map_err(|source| KvmError::CheckState { source })?;
-    let indexes = state.vcpus.iter().map(|vcpu| vcpu.index);
-    if !indexes.eq(machine.numbered().map(|(index, _)| index)) {
-        return Err(KvmError::MatchVcpus {
-            saved: state.vcpus.len(),
-            here: machine.vcpus.len(),
-        });
-    }
+    thaw::check(state, machine.vcpus.len())?;
     for vcpu in &state.vcpus {
         for item in [
             ItemKind::REGS,

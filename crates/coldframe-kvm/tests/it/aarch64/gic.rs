@@ -1,7 +1,7 @@
 //! The interrupt controller and its translation service, set up by the VMM as a guest would.
 
-use coldframe_hv::aarch64::{ITS_CONTROL_ATTR, decode_rows};
-use coldframe_hv::{DirtySource, ItemKind, Machine};
+use coldframe_hv::aarch64::{GicModel, ITS_CONTROL_ATTR, decode_rows};
+use coldframe_hv::{DirtySource, ItemKind, Machine, MachineState, Verdict};
 use coldframe_kvm::{KvmDirty, Tracking};
 use kvm_bindings as kvm;
 
@@ -12,7 +12,7 @@ const REDISTRIBUTOR: u32 = kvm::KVM_DEV_ARM_VGIC_GRP_REDIST_REGS;
 const SERVICE: u32 = kvm::KVM_DEV_ARM_VGIC_GRP_ITS_REGS;
 const VALID: u64 = 1 << 63;
 
-fn thaw(vm: &TestVm) -> (TestVm, coldframe_hv::MachineState) {
+fn thaw(vm: &TestVm) -> (TestVm, MachineState) {
     let state = vm.machine().save().unwrap();
     let (thawed, _) = TestVm::new(1, Tracking::Off).unwrap();
     thawed.write(0, &vm.ram());
@@ -166,4 +166,21 @@ fn tables_that_the_kernel_writes_are_dirty_pages() {
             assert!(has(page), "{tracking:?}: page {page:#x}");
         }
     }
+}
+
+#[test]
+fn the_host_says_which_controllers_it_makes() {
+    let Some((vm, _)) = TestVm::new(1, Tracking::Off) else {
+        return;
+    };
+    let mut state = vm.machine().save().unwrap();
+    let verdict = |state: &MachineState| {
+        let report = vm.host.compare(state);
+        let mut items = report.differences().iter();
+        items.find(|item| item.item == "gic.kind").unwrap().verdict
+    };
+    assert_eq!(verdict(&state), Verdict::Same);
+    let apple = GicModel::Apple.code().to_le_bytes().to_vec();
+    state.vm.items.insert(ItemKind::GIC_MODEL, apple);
+    assert_eq!(verdict(&state), Verdict::Impossible);
 }
