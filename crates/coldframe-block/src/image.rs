@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coldframe_chunkfile::{IndexOrigin, TagKind};
-use coldframe_chunks::{Backend, ChunkStore, Image, Located, PackStore, StoreError, TagName};
+use coldframe_chunks::{
+    Backend, ChunkStore, Image, Located, PackStore, StoreError, TagName, Visitor,
+};
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, RootHash};
 
 use crate::error::store;
@@ -202,6 +204,11 @@ impl<B: Backend> DiskImage<B> {
     /// The bytes of many chunks.
     pub(crate) fn chunks(&self, ids: &[ChunkId]) -> Vec<Result<Bytes, StoreError>> {
         self.chunks.get_many(ids)
+    }
+
+    /// Shows the bytes of many chunks: see [`ChunkStore::visit_many`].
+    pub(crate) fn visit_chunks(&self, ids: &[ChunkId], visitor: &Visitor<'_>) {
+        self.chunks.visit_many(ids, visitor);
     }
 
     /// A block that the flat image has.

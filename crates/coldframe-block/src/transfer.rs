@@ -4,7 +4,9 @@
 //! read is an error, and no tag stands for it.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use coldframe_chunkfile::{IMAGE_BYTES_MAX, IndexBuilder, IndexOrigin, Tag, TagKind};
 use coldframe_chunks::{Backend, Block, Located, PackStore, Push, PutCount, StoreError, TagName};
@@ -16,8 +18,11 @@ use crate::base::is_zero;
 use crate::error::{index, store};
 use crate::{BaseFile, BlockError, DiskImage};
 
-/// Blocks that are read or written at a time: 4 MiB.
+/// Blocks that are read at a time: 4 MiB.
 const BATCH: u64 = 64;
+
+/// Blocks that are fetched and written at a time; none of them stays in memory.
+const EXPORT_BATCH: usize = 1024;
 
 /// When the blocks of an image are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,18 +240,18 @@ fn next_data(_: &File, at: u64, _: u64) -> std::io::Result<u64> {
 pub fn export<B: Backend>(
     image: &DiskImage<B>,
     out: &dyn Storage,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<u64, BlockError> {
     let failed = |source: StorageError| BlockError::Export { source };
     let size = image.size();
     out.set_len(size).map_err(failed)?;
     let blocks = size.get().div_ceil(BLOCK_BYTES);
     let (mut block, mut data_bytes) = (0, 0);
-    let mut batch: Vec<(u64, ChunkId)> = Vec::new();
+    let mut batch: Vec<(u64, ChunkId)> = Vec::with_capacity(EXPORT_BATCH);
     while block < blocks {
         let (located, run) = image.located(block, blocks - block)?;
         match located {
-            Located::Zero => {}
+            Located::Zero => progress((run * BLOCK_BYTES).min(size.get())),
             Located::Chunk(id, _) => batch.push((block, id)),
             Located::Base => {
                 for block in block..block + run {
@@ -255,17 +260,17 @@ pub fn export<B: Backend>(
                         out.write_at(at, &bytes).map_err(failed)?;
                         data_bytes += bytes.len() as u64;
                     }
+                    progress(BLOCK_BYTES.min(size.get()));
                 }
             }
         }
         block += run;
-        progress((run * BLOCK_BYTES).min(size.get()));
-        if batch.len() as u64 == BATCH {
-            data_bytes += write_batch(image, &batch, out)?;
+        if batch.len() == EXPORT_BATCH {
+            data_bytes += write_batch(image, &batch, out, progress)?;
             batch.clear();
         }
     }
-    data_bytes += write_batch(image, &batch, out)?;
+    data_bytes += write_batch(image, &batch, out, progress)?;
     Ok(data_bytes)
 }
 
@@ -273,27 +278,55 @@ fn write_batch<B: Backend>(
     image: &DiskImage<B>,
     batch: &[(u64, ChunkId)],
     out: &dyn Storage,
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<u64, BlockError> {
     let ids: Vec<ChunkId> = batch.iter().map(|(_, id)| *id).collect();
-    let mut written = 0;
-    for ((block, id), bytes) in batch.iter().zip(image.chunks(&ids)) {
-        let (block, id) = (*block, *id);
-        let bytes = bytes.map_err(|source| BlockError::Read { block, source })?;
-        let at = block * BLOCK_BYTES;
-        let len = (image.size().get() - at).min(BLOCK_BYTES);
-        if bytes.len() as u64 != len {
-            let (expected, found) = (len, bytes.len() as u64);
-            let source = StoreError::WrongChunkLen {
-                id,
-                block,
-                expected,
-                found,
-            };
-            return Err(BlockError::Read { block, source });
+    let done = Mutex::new((Ok(0), progress));
+    image.visit_chunks(&ids, &|number, bytes| {
+        let (block, id) = batch[number];
+        let written = write_block(image, block, id, bytes, out);
+        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        let (total, progress) = &mut *done;
+        match (written, total) {
+            (Ok(len), Ok(total)) => {
+                *total += len;
+                progress(len);
+                ControlFlow::Continue(())
+            }
+            (Err(error), total) => {
+                *total = Err(error);
+                ControlFlow::Break(())
+            }
+            (Ok(_), Err(_)) => ControlFlow::Break(()),
         }
-        let written_at = out.write_at(FileOffset::new(at), &bytes);
-        written_at.map_err(|source| BlockError::Export { source })?;
-        written += len;
+    });
+    let (total, _) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    total
+}
+
+fn write_block<B: Backend>(
+    image: &DiskImage<B>,
+    block: u64,
+    id: ChunkId,
+    bytes: Result<&[u8], StoreError>,
+    out: &dyn Storage,
+) -> Result<u64, BlockError> {
+    let bytes = bytes.map_err(|source| BlockError::Read { block, source })?;
+    let at = block * BLOCK_BYTES;
+    let (expected, found) = (
+        (image.size().get() - at).min(BLOCK_BYTES),
+        bytes.len() as u64,
+    );
+    if found != expected {
+        let source = StoreError::WrongChunkLen {
+            id,
+            block,
+            expected,
+            found,
+        };
+        return Err(BlockError::Read { block, source });
     }
-    Ok(written)
+    let written = out.write_at(FileOffset::new(at), bytes);
+    written.map_err(|source| BlockError::Export { source })?;
+    Ok(found)
 }

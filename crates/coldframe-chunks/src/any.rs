@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coldframe_storage::StorageError;
 use coldframe_units::{ByteLen, FileOffset};
 
-use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed};
+use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed, NewFile};
 use crate::store::{Options, PackStore};
 use crate::url::StoreUrl;
 use crate::{StoreError, error};
@@ -66,6 +66,10 @@ impl Backend for AnyBackend {
         self.0.create(key, parts)
     }
 
+    fn begin<'a>(&'a self, key: &Key) -> Result<Box<dyn NewFile + 'a>, StorageError> {
+        self.0.begin(key)
+    }
+
     fn replace(
         &self,
         key: &Key,
@@ -86,6 +90,15 @@ impl Backend for AnyBackend {
         len: ByteLen,
     ) -> Result<Option<Bytes>, StorageError> {
         self.0.read_range(key, offset, len)
+    }
+
+    fn read_into(
+        &self,
+        key: &Key,
+        offset: FileOffset,
+        room: &mut [u8],
+    ) -> Result<bool, StorageError> {
+        self.0.read_into(key, offset, room)
     }
 
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError> {

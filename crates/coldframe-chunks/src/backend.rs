@@ -206,6 +206,44 @@ pub trait Exclusive: Send + fmt::Debug {
     }
 }
 
+/// A file that is being written; dropped unfinished, it leaves nothing.
+pub trait NewFile: Send {
+    /// Writes at an offset, in any order; what is never written is zeros.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed, and the file is not to be finished.
+    fn write_at(&mut self, offset: FileOffset, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Keeps the file under its key: as [`Backend::create`].
+    ///
+    /// # Errors
+    /// As [`Backend::create`].
+    fn finish(self: Box<Self>) -> Result<bool, StorageError>;
+}
+
+/// A file that is kept in memory until it is whole.
+struct Gathered<'a, B: ?Sized> {
+    backend: &'a B,
+    key: Key,
+    bytes: Vec<u8>,
+}
+
+impl<B: Backend + ?Sized> NewFile for Gathered<'_, B> {
+    fn write_at(&mut self, offset: FileOffset, bytes: &[u8]) -> Result<(), StorageError> {
+        let start = offset.get() as usize;
+        let end = start + bytes.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[start..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<bool, StorageError> {
+        self.backend.create(&self.key, &[&self.bytes])
+    }
+}
+
 /// Where a store keeps its files.
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// The place, to put into errors.
@@ -217,6 +255,19 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// [`StorageError`]: the place failed, and the file is not there, or is there whole.
     fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError>;
+
+    /// Begins a new file that is written piece by piece, where the place can: a pack is on its way
+    /// to the disk while it is filled. Others gather it in memory.
+    ///
+    /// # Errors
+    /// [`StorageError::Exists`] if the key is seen to be there; the place failed.
+    fn begin<'a>(&'a self, key: &Key) -> Result<Box<dyn NewFile + 'a>, StorageError> {
+        Ok(Box::new(Gathered {
+            backend: self,
+            key: key.clone(),
+            bytes: Vec::new(),
+        }))
+    }
 
     /// Puts `new` in the place of `expected`, or removes it, if `expected` is what is there;
     /// `None` stands for no file. `false` if it was something else.
@@ -247,6 +298,32 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
         offset: FileOffset,
         len: ByteLen,
     ) -> Result<Option<Bytes>, StorageError>;
+
+    /// As [`Backend::read_range`], into room that the caller has; `false` if there is no such file.
+    ///
+    /// # Errors
+    /// As [`Backend::read_range`].
+    fn read_into(
+        &self,
+        key: &Key,
+        offset: FileOffset,
+        room: &mut [u8],
+    ) -> Result<bool, StorageError> {
+        let len = ByteLen::new(room.len() as u64);
+        let Some(bytes) = self.read_range(key, offset, len)? else {
+            return Ok(false);
+        };
+        if bytes.len() != room.len() {
+            return Err(StorageError::UnexpectedEnd {
+                path: format!("{}/{key}", self.place()).into(),
+                offset,
+                need: len,
+                have: ByteLen::new(bytes.len() as u64),
+            });
+        }
+        room.copy_from_slice(&bytes);
+        Ok(true)
+    }
 
     /// All files of a folder; what has no name of ours is left out.
     ///

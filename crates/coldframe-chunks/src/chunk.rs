@@ -104,6 +104,10 @@ impl PutCount {
     }
 }
 
+/// What is shown the bytes of a chunk, or why they cannot be had, with its number among those that
+/// were asked for; it may break off.
+pub type Visitor<'a> = dyn Fn(usize, Result<&[u8], StoreError>) -> ControlFlow<()> + Sync + 'a;
+
 /// Something that stores chunks: packs in a directory, an object store, a cache in front of one.
 ///
 /// Invariants of every implementation: the bytes of a chunk were checked against its id when it is
@@ -119,6 +123,21 @@ pub trait ChunkStore: Send + Sync {
     /// The bytes of many chunks, in the order of `ids`.
     fn get_many(&self, ids: &[ChunkId]) -> Vec<Result<Bytes, StoreError>> {
         ids.iter().map(|id| self.get(*id)).collect()
+    }
+
+    /// Shows the bytes of many chunks to `visitor`, with their number in `ids`, in no order and
+    /// from several threads, until it breaks off. Nothing of them is kept: this is how to go
+    /// through more than fits into memory.
+    fn visit_many(&self, ids: &[ChunkId], visitor: &Visitor<'_>) {
+        for (number, id) in ids.iter().enumerate() {
+            let shown = match self.get(*id) {
+                Ok(bytes) => visitor(number, Ok(&bytes)),
+                Err(error) => visitor(number, Err(error)),
+            };
+            if shown.is_break() {
+                return;
+            }
+        }
     }
 
     /// What is known of a chunk without reading it; `None` if it is not there.

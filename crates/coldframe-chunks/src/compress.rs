@@ -1,5 +1,7 @@
 //! Compression of single chunks: never longer than raw, never more than was announced.
 
+use std::ops::Range;
+
 use coldframe_chunkfile::Compression;
 use coldframe_units::ChunkId;
 
@@ -12,11 +14,13 @@ const GAIN_MIN: usize = 16;
 #[cfg(feature = "zstd")]
 const ZSTD_LEVEL: i32 = 1;
 
-/// Compresses chunks one after the other, with tables and room that are made once.
+/// Compresses chunks one after the other, with tables that are made once, into room that is used
+/// again.
 pub(crate) struct Compressor {
     wanted: Compression,
-    /// As long as the longest output so far may have been.
+    /// Compressed chunks, one behind the other: its first `used` bytes.
     room: Vec<u8>,
+    used: usize,
     #[cfg(feature = "zstd")]
     zstd: Option<zstd::bulk::Compressor<'static>>,
 }
@@ -27,6 +31,7 @@ impl Compressor {
         Self {
             wanted,
             room: Vec::new(),
+            used: 0,
             // Without it chunks are stored as they are.
             #[cfg(feature = "zstd")]
             zstd: match wanted {
@@ -41,33 +46,58 @@ impl Compressor {
         self.wanted
     }
 
-    /// The bytes to store; `None` for the chunk's own.
-    pub fn compress(&mut self, raw: &[u8]) -> Option<Vec<u8>> {
-        let limit = raw.len().saturating_sub(raw.len() / GAIN_MIN);
-        let fits = |len: usize| 0 < len && len < limit;
-        match self.wanted {
-            Compression::None => None,
-            Compression::Lz4 => {
-                let most = lz4_flex::block::get_maximum_output_size(raw.len());
-                if self.room.len() < most {
-                    self.room.resize(most, 0);
-                }
-                let len = lz4_flex::block::compress_into(raw, &mut self.room).ok()?;
-                fits(len).then(|| self.room[..len].to_vec())
-            }
-            Compression::Zstd => self.zstd(raw).filter(|stored| fits(stored.len())),
+    /// Forgets what was compressed, and keeps its room.
+    pub const fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Where in [`Compressor::bytes`] the bytes to store are; `None` for the chunk's own.
+    pub fn compress(&mut self, raw: &[u8]) -> Option<Range<usize>> {
+        let most = match self.wanted {
+            Compression::None => return None,
+            Compression::Lz4 => lz4_flex::block::get_maximum_output_size(raw.len()),
+            Compression::Zstd => zstd_most(raw.len()),
+        };
+        if self.room.len() < self.used + most {
+            self.room.resize(self.used + most, 0);
         }
+        let start = self.used;
+        let len = match self.wanted {
+            Compression::None => None,
+            Compression::Lz4 => lz4_flex::block::compress_into(raw, &mut self.room[start..]).ok(),
+            Compression::Zstd => self.zstd(raw, start),
+        };
+        let limit = raw.len().saturating_sub(raw.len() / GAIN_MIN);
+        let len = len.filter(|len| 0 < *len && *len < limit)?;
+        self.used += len;
+        Some(start..self.used)
+    }
+
+    /// What was compressed since the room was cleared.
+    pub fn bytes(&self) -> &[u8] {
+        &self.room[..self.used]
     }
 
     #[cfg(feature = "zstd")]
-    fn zstd(&mut self, raw: &[u8]) -> Option<Vec<u8>> {
-        self.zstd.as_mut()?.compress(raw).ok()
+    fn zstd(&mut self, raw: &[u8], start: usize) -> Option<usize> {
+        let room = &mut self.room[start..];
+        self.zstd.as_mut()?.compress_to_buffer(raw, room).ok()
     }
 
     #[cfg(not(feature = "zstd"))]
-    const fn zstd(&self, _raw: &[u8]) -> Option<Vec<u8>> {
+    const fn zstd(&self, _raw: &[u8], _start: usize) -> Option<usize> {
         None
     }
+}
+
+#[cfg(feature = "zstd")]
+fn zstd_most(len: usize) -> usize {
+    zstd::zstd_safe::compress_bound(len)
+}
+
+#[cfg(not(feature = "zstd"))]
+const fn zstd_most(_len: usize) -> usize {
+    0
 }
 
 /// What a build without Zstandard writes in its place.
@@ -78,47 +108,61 @@ const fn effective(wanted: Compression) -> Compression {
     }
 }
 
-/// Exactly `raw_len` bytes out of stored ones.
-pub(crate) fn decompress(
-    id: ChunkId,
-    stored: &[u8],
-    raw_len: u32,
-    compression: Compression,
-) -> Result<Result<Vec<u8>, ChunkDamage>, StoreError> {
-    let mut raw = vec![0; raw_len as usize];
-    let len = match compression {
-        Compression::None => {
-            let fits = stored.len() == raw.len();
-            if fits {
-                raw.copy_from_slice(stored);
+/// Decompresses chunks one after the other, with tables that are made once.
+#[derive(Default)]
+pub(crate) struct Decompressor {
+    #[cfg(feature = "zstd")]
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl Decompressor {
+    /// Exactly as many bytes as `raw` has room for, out of stored ones.
+    pub fn decompress(
+        &mut self,
+        id: ChunkId,
+        stored: &[u8],
+        compression: Compression,
+        raw: &mut [u8],
+    ) -> Result<Result<(), ChunkDamage>, StoreError> {
+        let len = match compression {
+            Compression::None => {
+                let fits = stored.len() == raw.len();
+                if fits {
+                    raw.copy_from_slice(stored);
+                }
+                fits.then_some(raw.len())
             }
-            fits.then_some(raw.len())
+            Compression::Lz4 => lz4_flex::block::decompress_into(stored, raw).ok(),
+            Compression::Zstd => self.zstd(id, stored, raw)?,
+        };
+        Ok(match len == Some(raw.len()) {
+            true => Ok(()),
+            false => Err(ChunkDamage::Decompress),
+        })
+    }
+
+    #[cfg(feature = "zstd")]
+    fn zstd(
+        &mut self,
+        _id: ChunkId,
+        stored: &[u8],
+        raw: &mut [u8],
+    ) -> Result<Option<usize>, StoreError> {
+        if self.zstd.is_none() {
+            self.zstd = zstd::bulk::Decompressor::new().ok();
         }
-        Compression::Lz4 => lz4_flex::block::decompress_into(stored, &mut raw).ok(),
-        Compression::Zstd => zstd_decompress(id, stored, &mut raw)?,
-    };
-    Ok(if len == Some(raw.len()) {
-        Ok(raw)
-    } else {
-        Err(ChunkDamage::Decompress)
-    })
-}
+        let zstd = self.zstd.as_mut();
+        Ok(zstd.and_then(|zstd| zstd.decompress_to_buffer(stored, raw).ok()))
+    }
 
-#[cfg(feature = "zstd")]
-fn zstd_decompress(
-    _id: ChunkId,
-    stored: &[u8],
-    raw: &mut [u8],
-) -> Result<Option<usize>, StoreError> {
-    Ok(zstd::bulk::decompress_to_buffer(stored, raw).ok())
-}
-
-#[cfg(not(feature = "zstd"))]
-fn zstd_decompress(
-    id: ChunkId,
-    _stored: &[u8],
-    _raw: &mut [u8],
-) -> Result<Option<usize>, StoreError> {
-    let compression = Compression::Zstd;
-    Err(StoreError::Unsupported { id, compression })
+    #[cfg(not(feature = "zstd"))]
+    fn zstd(
+        &mut self,
+        id: ChunkId,
+        _stored: &[u8],
+        _raw: &mut [u8],
+    ) -> Result<Option<usize>, StoreError> {
+        let compression = Compression::Zstd;
+        Err(StoreError::Unsupported { id, compression })
+    }
 }

@@ -18,7 +18,7 @@ use coldframe_storage::{
 };
 use coldframe_units::{ByteLen, FileOffset};
 
-use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed};
+use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed, NewFile};
 
 /// Files that are kept open for reading.
 const OPEN_FILES_MAX: usize = 128;
@@ -137,6 +137,28 @@ fn write_parts(file: &PendingFile, parts: &[&[u8]]) -> Result<(), StorageError> 
     Ok(())
 }
 
+/// A file of a directory, under a temporary name.
+struct Pending(PendingFile);
+
+impl NewFile for Pending {
+    fn write_at(&mut self, offset: FileOffset, bytes: &[u8]) -> Result<(), StorageError> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<bool, StorageError> {
+        published(self.0.publish().map(drop))
+    }
+}
+
+/// That the name is taken is not an error.
+fn published(result: Result<(), StorageError>) -> Result<bool, StorageError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_exists() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl Backend for Directory {
     fn place(&self) -> String {
         self.path.display().to_string()
@@ -147,11 +169,12 @@ impl Backend for Directory {
             write_parts(&file, parts)?;
             file.publish()
         });
-        match written {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_exists() => Ok(false),
-            Err(error) => Err(error),
-        }
+        published(written.map(drop))
+    }
+
+    fn begin<'a>(&'a self, key: &Key) -> Result<Box<dyn NewFile + 'a>, StorageError> {
+        let file = PendingFile::create(&self.file(key), Overwrite::Refuse)?;
+        Ok(Box::new(Pending(file)))
     }
 
     fn replace(
@@ -204,6 +227,19 @@ impl Backend for Directory {
             Some(file) => read_exact(&file, offset, len).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn read_into(
+        &self,
+        key: &Key,
+        offset: FileOffset,
+        room: &mut [u8],
+    ) -> Result<bool, StorageError> {
+        let Some(file) = self.opened(key)? else {
+            return Ok(false);
+        };
+        file.read_at(offset, room)?;
+        Ok(true)
     }
 
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError> {

@@ -58,6 +58,7 @@ mod image;
 mod keep;
 mod layers;
 mod ledger;
+mod prepare;
 mod publisher;
 mod push;
 mod read;
@@ -70,11 +71,14 @@ mod tags;
 mod trace;
 mod url;
 mod verify;
+mod visit;
 
 pub use any::{AnyBackend, AnyStore, create, open};
-pub use backend::{Backend, Exclusive, FileId, Folder, Key, Lease, LeaseId, Listed, TagName};
+pub use backend::{
+    Backend, Exclusive, FileId, Folder, Key, Lease, LeaseId, Listed, NewFile, TagName,
+};
 pub use cache::CacheCount;
-pub use chunk::{Chunk, ChunkStat, ChunkStore, PutCount};
+pub use chunk::{Chunk, ChunkStat, ChunkStore, PutCount, Visitor};
 pub use collect::{CollectOptions, Collected};
 pub use directory::Directory;
 pub use disk_cache::DiskCache;

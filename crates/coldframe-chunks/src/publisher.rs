@@ -1,36 +1,54 @@
-//! The thread that writes packs, one after the other, while the next is being filled.
+//! The threads that write packs while the next chunks are prepared: one writes the pieces of a
+//! pack as they come, one makes whole packs durable and gives them their names.
 //!
-//! Invariant: after a pack failed no later one is written, and every later call says so: chunks
-//! that were counted on the lost pack are not taken for stored.
+//! Invariants: after a pack failed no later one is published, and every later call says so: chunks
+//! that were counted on the lost pack are not taken for stored. What waits to be written is
+//! bounded: a few pieces, whatever the size of packs.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use coldframe_chunkfile::{EncodedPack, PACK_LIMITS, Pack};
-use coldframe_storage::{IoContext, Operation};
+use coldframe_storage::{IoContext, Operation, StorageError};
+use coldframe_units::FileOffset;
 
-use crate::backend::{Backend, Key};
+use crate::backend::{Backend, Key, NewFile};
 use crate::error::storage;
 use crate::store::Inner;
 use crate::{FileId, StoreError};
 
-/// A pack that is ready to be written.
-pub(crate) struct Finished {
-    pub body: Vec<u8>,
-    pub tables: EncodedPack,
-}
+/// A piece of a pack is handed on when it has this many bytes.
+pub(crate) const PIECE_BYTES: usize = 1 << 20;
+
+/// Pieces that wait to be written.
+const PIECES_MAX: usize = 4;
 
 enum Order {
-    Publish(Box<Finished>),
+    /// Write a piece of the open pack, or of a new one.
+    Write(FileOffset, Vec<u8>),
+    /// The open pack has all its pieces.
+    Publish(Box<EncodedPack>),
     /// Answer when all before is durable.
     Flush(SyncSender<Result<(), StoreError>>),
 }
 
-/// The sending end; dropped, it lets the thread finish what it has.
+enum Step<'a> {
+    Publish(OpenPack<'a>, Box<EncodedPack>),
+    Flush(SyncSender<Result<(), StoreError>>),
+}
+
+struct OpenPack<'a> {
+    id: FileId,
+    file: Box<dyn NewFile + 'a>,
+}
+
+/// The sending end; dropped, it lets the threads finish what they have.
 pub(crate) struct Publisher {
     orders: Option<SyncSender<Order>>,
+    /// Pieces that were written: room for the next.
+    spare: Receiver<Vec<u8>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -42,17 +60,28 @@ impl fmt::Debug for Publisher {
 
 impl Publisher {
     pub fn start<B: Backend>(inner: Arc<Inner<B>>) -> Self {
-        // One pack waits while one is written and one is filled: memory is bounded.
-        let (orders, received) = sync_channel(1);
-        let thread = std::thread::spawn(move || run(&inner, &received));
+        let (orders, received) = sync_channel(PIECES_MAX);
+        let (written, spare) = channel();
+        let thread = std::thread::spawn(move || run(&inner, &received, &written));
         Self {
             orders: Some(orders),
+            spare,
             thread: Some(thread),
         }
     }
 
-    pub fn publish(&self, pack: Finished) -> Result<(), StoreError> {
-        self.send(Order::Publish(Box::new(pack)))
+    /// Writes a piece of the pack at an offset of the file; what is given back is room for the
+    /// next.
+    pub fn write(&self, at: FileOffset, piece: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.send(Order::Write(at, piece))?;
+        let mut room = self.spare.try_recv().unwrap_or_default();
+        room.clear();
+        Ok(room)
+    }
+
+    /// Publishes the pack that was written since the last.
+    pub fn publish(&self, tables: EncodedPack) -> Result<(), StoreError> {
+        self.send(Order::Publish(Box::new(tables)))
     }
 
     /// Waits until all packs are durable.
@@ -78,53 +107,138 @@ impl Drop for Publisher {
     }
 }
 
-fn run<B: Backend>(inner: &Inner<B>, orders: &Receiver<Order>) {
-    let mut failed = None;
-    let mut has_failed = false;
-    for order in orders {
-        match order {
-            Order::Publish(_) if has_failed => {}
-            Order::Publish(pack) => {
-                if let Err(error) = publish(inner, &pack) {
-                    failed = Some(error);
-                    has_failed = true;
-                }
+/// What went wrong first, and whether it was told.
+#[derive(Default)]
+struct Failure(Mutex<Option<Option<StoreError>>>);
+
+impl Failure {
+    fn note<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        let mut failure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(value) => failure.is_none().then_some(value),
+            Err(error) => {
+                failure.get_or_insert(Some(error));
+                None
             }
-            Order::Flush(answer) => {
-                // The first to ask learns the reason.
-                let result = match failed.take() {
-                    Some(error) => Err(error),
-                    None if has_failed => Err(StoreError::PushFailed),
-                    None => Ok(()),
-                };
-                let _ = answer.send(result);
+        }
+    }
+
+    /// The first to ask learns the reason.
+    fn told(&self) -> Result<(), StoreError> {
+        let mut failure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *failure {
+            None => Ok(()),
+            Some(reason) => Err(reason.take().unwrap_or(StoreError::PushFailed)),
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        let failure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.is_some()
+    }
+}
+
+fn run<B: Backend>(inner: &Inner<B>, orders: &Receiver<Order>, written: &Sender<Vec<u8>>) {
+    let failure = Failure::default();
+    std::thread::scope(|scope| {
+        // One pack waits while one is made durable and one is written.
+        let (steps, received) = sync_channel(1);
+        let failure = &failure;
+        scope.spawn(move || finish_all(inner, &received, failure));
+        let mut open: Option<OpenPack<'_>> = None;
+        for order in orders {
+            let step = match order {
+                Order::Write(at, piece) => {
+                    open = match failure.is_set() {
+                        true => None,
+                        false => failure.note(write(inner, open.take(), at, &piece)),
+                    };
+                    // Nobody wants it when the push is over.
+                    let _ = written.send(piece);
+                    continue;
+                }
+                Order::Publish(tables) => match open.take() {
+                    Some(pack) => Step::Publish(pack, tables),
+                    // A piece of it failed.
+                    None => continue,
+                },
+                Order::Flush(answer) => Step::Flush(answer),
+            };
+            if steps.send(step).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn write<'a, B: Backend>(
+    inner: &'a Inner<B>,
+    open: Option<OpenPack<'a>>,
+    at: FileOffset,
+    piece: &[u8],
+) -> Result<OpenPack<'a>, StoreError> {
+    let mut pack = match open {
+        Some(pack) => pack,
+        None => begin(inner)?,
+    };
+    pack.file.write_at(at, piece).map_err(storage)?;
+    Ok(pack)
+}
+
+fn begin<B: Backend>(inner: &Inner<B>) -> Result<OpenPack<'_>, StoreError> {
+    loop {
+        let id = random_id(&inner.backend)?;
+        match inner.backend.begin(&Key::Pack(id)) {
+            Ok(file) => return Ok(OpenPack { id, file }),
+            Err(error) if error.is_exists() => {}
+            Err(error) => return Err(storage(error)),
+        }
+    }
+}
+
+fn finish_all<'a, B: Backend>(inner: &Inner<B>, steps: &Receiver<Step<'a>>, failure: &Failure) {
+    for step in steps {
+        match step {
+            Step::Publish(..) if failure.is_set() => {}
+            Step::Publish(pack, tables) => {
+                failure.note(finish(inner, pack, &tables));
+            }
+            Step::Flush(answer) => {
+                let _ = answer.send(failure.told());
             }
         }
     }
 }
 
-/// Writes a pack and adds it to the catalog.
-pub(crate) fn publish<B: Backend>(inner: &Inner<B>, pack: &Finished) -> Result<FileId, StoreError> {
-    let tables = &pack.tables;
+/// Makes a pack durable, and adds it to the catalog.
+fn finish<B: Backend>(
+    inner: &Inner<B>,
+    pack: OpenPack<'_>,
+    tables: &EncodedPack,
+) -> Result<(), StoreError> {
+    let OpenPack { id, mut file } = pack;
     let table = Pack::from_parts(
         &tables.header,
         &tables.tail,
         tables.tail_offset,
         PACK_LIMITS,
     );
-    let parts = [&tables.header[..], &pack.body, &tables.tail];
-    loop {
-        let file = random_id(&inner.backend)?;
-        if inner
-            .backend
-            .create(&Key::Pack(file), &parts)
-            .map_err(storage)?
-        {
-            let bad = |source| StoreError::DamagedPack { pack: file, source };
-            inner.catalog_mut().add_pack(file, &table.map_err(bad)?);
-            return Ok(file);
-        }
+    let table = table.map_err(|source| StoreError::DamagedPack { pack: id, source })?;
+    let written = file
+        .write_at(tables.tail_offset, &tables.tail)
+        .and_then(|()| file.write_at(FileOffset::ZERO, &tables.header))
+        .and_then(|()| file.finish());
+    match written.map_err(storage)? {
+        true => inner.catalog_mut().add_pack(id, &table),
+        false => return Err(storage(taken(&inner.backend, id))),
     }
+    Ok(())
+}
+
+/// The name was free when the pack was begun, and is random.
+fn taken<B: Backend>(backend: &B, id: FileId) -> StorageError {
+    let path = format!("{}/{}", backend.place(), Key::Pack(id));
+    StorageError::Exists { path: path.into() }
 }
 
 /// A number that no file has yet, as far as chance goes.

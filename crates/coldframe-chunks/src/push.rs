@@ -7,20 +7,18 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coldframe_chunkfile::{
-    Compression, INDEX_FORMAT, INDEX_LIMITS, Index, IndexOrigin, PackBuilder, Tag,
-};
+use coldframe_chunkfile::{INDEX_FORMAT, INDEX_LIMITS, Index, IndexOrigin, PackBuilder, Tag};
 use coldframe_envelope::{Container, Header, Limits};
 use coldframe_storage::StorageError;
-use coldframe_units::{ByteLen, ChunkId, RootHash};
+use coldframe_units::{ByteLen, ChunkId, FileOffset, RootHash};
 
 use crate::backend::{Backend, Key, Lease, TagName};
 use crate::catalog::IdSet;
-use crate::chunk::{Chunk, PutCount, check_len, id_of};
-use crate::compress::Compressor;
+use crate::chunk::{Chunk, PutCount, check_len};
 use crate::error::{build, storage};
 use crate::ledger::Condemned;
-use crate::publisher::{Finished, Publisher};
+use crate::prepare::{Batch, Input, Preparer};
+use crate::publisher::{PIECE_BYTES, Publisher};
 use crate::store::Inner;
 use crate::{FileId, Reference, StoreError};
 
@@ -33,40 +31,27 @@ pub struct Block<'a> {
     pub expected: Option<ChunkId>,
 }
 
-/// A chunk to prepare.
-struct Input<'a> {
-    bytes: &'a [u8],
-    id: Option<ChunkId>,
-    /// Whether the bytes are known to have the id.
-    is_hashed: bool,
-}
-
-/// A chunk on its way to a pack.
-struct Prepared<'a> {
-    id: ChunkId,
-    raw: &'a [u8],
-    /// `None` if the chunk is there, or is stored as it is.
-    stored: Option<Vec<u8>>,
-    compression: Compression,
-}
-
 /// Something that is being stored.
 ///
-/// Chunks are gathered into packs that are published one after the other by a thread of its own;
-/// one sync makes a whole pack durable. Dropped without [`Push::finish`] it leaves chunks that
+/// Chunks are gathered into packs that threads of its own write and publish one after the other; one
+/// sync makes a whole pack durable. Dropped without [`Push::finish`] it leaves chunks that
 /// nobody names, for the collector.
 #[derive(Debug)]
 pub struct Push<B: Backend> {
     inner: Arc<Inner<B>>,
     lease: Box<dyn Lease>,
     condemned: Condemned,
+    preparer: Preparer,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    body: Vec<u8>,
+    /// The last bytes of the pack that is being filled: they are not handed on yet.
+    piece: Vec<u8>,
     builder: PackBuilder,
+    /// Where the chunks of a pack begin.
+    body_start: u64,
     /// Chunks that this push has taken and that may not be published yet.
     taken: IdSet,
     publisher: Publisher,
@@ -87,12 +72,15 @@ impl<B: Backend> Push<B> {
         let condemned = ledger.condemned();
         let publisher = Publisher::start(Arc::clone(&inner));
         let builder = PackBuilder::new(inner.producer);
+        let options = inner.options;
         Ok(Self {
             inner,
             lease,
             condemned,
+            preparer: Preparer::new(options.compression, options.threads),
             state: Mutex::new(State {
-                body: Vec::new(),
+                piece: Vec::new(),
+                body_start: builder.end().get(),
                 builder,
                 taken: IdSet::default(),
                 publisher,
@@ -127,10 +115,7 @@ impl<B: Backend> Push<B> {
             id: block.expected,
             is_hashed: false,
         });
-        let prepared = self.prepare_all(&inputs.collect::<Vec<_>>())?;
-        let ids = prepared.iter().map(|chunk| chunk.id).collect();
-        self.take(prepared)?;
-        Ok(ids)
+        self.put(&inputs.collect::<Vec<_>>())
     }
 
     /// Stores chunks that are hashed already; see [`Push::put_blocks`].
@@ -143,8 +128,7 @@ impl<B: Backend> Push<B> {
             id: Some(chunk.id()),
             is_hashed: true,
         });
-        let prepared = self.prepare_all(&inputs.collect::<Vec<_>>())?;
-        self.take(prepared)
+        self.put(&inputs.collect::<Vec<_>>()).map(drop)
     }
 
     /// As `self`, with more packs taken for absent.
@@ -357,72 +341,30 @@ impl<B: Backend> Push<B> {
         self.is_kept(id) || self.state().taken.contains(&id)
     }
 
-    /// Hashes and compresses, in several threads if there is enough to do.
-    fn prepare_all<'a>(&self, inputs: &[Input<'a>]) -> Result<Vec<Prepared<'a>>, StoreError> {
-        let threads = self.inner.options.threads.min(inputs.len() / 4).max(1);
-        if threads == 1 {
-            return self.prepare(inputs);
-        }
-        let parts = std::thread::scope(|scope| {
-            let parts = inputs.chunks(inputs.len().div_ceil(threads));
-            let parts: Vec<_> = parts
-                .map(|part| scope.spawn(move || self.prepare(part)))
-                .collect();
-            let parts = parts.into_iter().map(|part| {
-                let joined = part.join();
-                joined.expect("hashing and compressing do not panic")
-            });
-            parts.collect::<Result<Vec<_>, _>>()
-        });
-        Ok(parts?.into_iter().flatten().collect())
+    /// Hashes, compresses, and hands on.
+    fn put(&self, inputs: &[Input<'_>]) -> Result<Vec<ChunkId>, StoreError> {
+        let batch = self.preparer.prepare(inputs, &|id| self.is_there(id))?;
+        self.take(&batch)?;
+        let ids = batch.chunks.iter().map(|chunk| chunk.id).collect();
+        self.preparer.give_back(batch);
+        Ok(ids)
     }
 
-    fn prepare<'a>(&self, inputs: &[Input<'a>]) -> Result<Vec<Prepared<'a>>, StoreError> {
-        let mut compressor = Compressor::new(self.inner.options.compression);
-        let prepared = inputs.iter().map(|input| {
-            let id = match input.id {
-                Some(id) if input.is_hashed => id,
-                expected => {
-                    let found = id_of(input.bytes);
-                    match expected.filter(|id| *id != found) {
-                        Some(id) => return Err(StoreError::WrongBytes { id, found }),
-                        None => found,
-                    }
-                }
-            };
-            let stored = match self.is_there(id) {
-                true => None,
-                false => compressor.compress(input.bytes),
-            };
-            let is_compressed = stored.is_some();
-            Ok(Prepared {
-                id,
-                raw: input.bytes,
-                stored,
-                compression: if is_compressed {
-                    compressor.compression()
-                } else {
-                    Compression::None
-                },
-            })
-        });
-        prepared.collect()
-    }
-
-    fn take(&self, prepared: Vec<Prepared<'_>>) -> Result<(), StoreError> {
+    fn take(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
         self.check_lease()?;
         let mut state = self.state();
         if state.failed {
             return Err(StoreError::PushFailed);
         }
-        for chunk in prepared {
+        for chunk in &batch.chunks {
             if state.taken.contains(&chunk.id) || self.is_kept(chunk.id) {
                 state.count.deduplicated += 1;
                 continue;
             }
-            let stored = chunk.stored.as_deref().unwrap_or(chunk.raw);
+            let stored = batch.stored(chunk);
             let (raw_len, stored_len) = (len32(chunk.raw), len32(stored));
-            let is_full = state.body.len() + stored.len() > self.inner.options.pack_bytes as usize;
+            let end = state.builder.end().get() - state.body_start;
+            let is_full = end + u64::from(stored_len) > self.inner.options.pack_bytes.into();
             if is_full && !state.builder.is_empty() {
                 self.close_pack(&mut state)?;
             }
@@ -430,7 +372,10 @@ impl<B: Backend> Push<B> {
                 .builder
                 .push(chunk.id, chunk.compression, raw_len, stored_len);
             pushed.map_err(build)?;
-            state.body.extend_from_slice(stored);
+            state.piece.extend_from_slice(stored);
+            if state.piece.len() >= PIECE_BYTES {
+                self.close_piece(&mut state)?;
+            }
             state.taken.insert(chunk.id);
             state.count.written += 1;
             state.count.raw_bytes += u64::from(raw_len);
@@ -439,7 +384,17 @@ impl<B: Backend> Push<B> {
         Ok(())
     }
 
-    /// Hands the pack that is being filled to the publisher.
+    /// Hands what was gathered of the pack to the publisher.
+    fn close_piece(&self, state: &mut State) -> Result<(), StoreError> {
+        let piece = std::mem::take(&mut state.piece);
+        let start = state.builder.end().get() - piece.len() as u64;
+        let sent = state.publisher.write(FileOffset::new(start), piece);
+        state.failed |= sent.is_err();
+        state.piece = sent?;
+        Ok(())
+    }
+
+    /// Hands the end of the pack that is being filled to the publisher.
     fn close_pack(&self, state: &mut State) -> Result<(), StoreError> {
         if state.failed {
             return Err(StoreError::PushFailed);
@@ -447,12 +402,13 @@ impl<B: Backend> Push<B> {
         if state.builder.is_empty() {
             return Ok(());
         }
+        if !state.piece.is_empty() {
+            self.close_piece(state)?;
+        }
         let builder = PackBuilder::new(self.inner.producer);
         let builder = std::mem::replace(&mut state.builder, builder);
-        let room = self.inner.options.pack_bytes as usize;
-        let body = std::mem::replace(&mut state.body, Vec::with_capacity(room));
         let tables = builder.finish().map_err(build)?;
-        let sent = state.publisher.publish(Finished { body, tables });
+        let sent = state.publisher.publish(tables);
         state.failed |= sent.is_err();
         sent
     }

@@ -4,6 +4,8 @@
 //! the backend says.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use coldframe_chunkfile::{Compression, PACK_LIMITS, Pack};
@@ -12,8 +14,8 @@ use coldframe_units::{ByteLen, ChunkId, FileOffset};
 
 use crate::backend::{Backend, Key};
 use crate::catalog::Place;
-use crate::chunk::{Chunk, id_of};
-use crate::compress::decompress;
+use crate::chunk::id_of;
+use crate::compress::Decompressor;
 use crate::error::{ChunkDamage, storage};
 use crate::store::Inner;
 use crate::{FileId, StoreError};
@@ -92,7 +94,11 @@ impl<B: Backend> Inner<B> {
         };
         let raw = match place.compression {
             Compression::None => Ok(stored),
-            other => decompress(id, &stored, place.raw_len, other)?.map(Bytes::from),
+            other => {
+                let mut raw = vec![0; place.raw_len as usize];
+                let done = Decompressor::default().decompress(id, &stored, other, &mut raw)?;
+                done.map(|()| Bytes::from(raw))
+            }
         };
         Ok(match raw {
             Err(damage) => Copy::Damaged(damage),
@@ -169,18 +175,13 @@ impl<B: Backend> Inner<B> {
         if let Some(bytes) = self.cache.get(id) {
             return Ok(bytes);
         }
-        let near = self.near.get();
-        if let Some(bytes) = near.and_then(|near| near.get(id).ok()) {
+        if let Some(bytes) = self.near.get().and_then(|near| near.get(id).ok()) {
             self.cache.insert(id, &bytes);
             return Ok(bytes);
         }
         let bytes = self.read_chunk(id)?;
         self.cache.insert(id, &bytes);
-        if let Some(near) = near
-            && let Err(error) = near.put(&Chunk::known(id, bytes.clone()))
-        {
-            tracing::warn!(chunk = %id, %error, "chunk not cached");
-        }
+        self.keep_near(id, || bytes.clone());
         Ok(bytes)
     }
 
@@ -191,11 +192,6 @@ impl<B: Backend> Inner<B> {
         {
             tracing::warn!(chunk = %id, %error, "chunk not removed from the cache");
         }
-    }
-
-    /// Threads that read: they mostly wait where more than one is best.
-    fn readers(&self) -> usize {
-        self.options.threads.max(self.backend.reads_at_once())
     }
 
     /// The tables of packs, read by several threads.
@@ -216,45 +212,29 @@ impl<B: Backend> Inner<B> {
         })
     }
 
-    /// Chunks by several threads, each going through its packs from front to back.
+    /// Chunks by several threads, neighbours at once.
     pub fn get_many(&self, ids: &[ChunkId]) -> Vec<Result<Bytes, StoreError>> {
-        let is_near = self.backend.reads_at_once() <= 1;
-        let least = if is_near { 4 } else { 1 };
-        let threads = self.readers().min(ids.len() / least).max(1);
-        if threads == 1 {
-            return ids.iter().map(|id| self.get(*id)).collect();
+        if let [id] = ids {
+            return vec![self.get(*id)];
         }
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        {
-            let catalog = self.catalog();
-            let none = BTreeSet::new();
-            order.sort_by_cached_key(|index| {
-                let place = catalog.kept(ids[*index], &none);
-                place.map(|place| (place.pack, place.offset()))
-            });
-        }
-        let mut results: Vec<Option<Result<Bytes, StoreError>>> = Vec::new();
-        results.resize_with(ids.len(), || None);
-        std::thread::scope(|scope| {
-            let parts = order.chunks(ids.len().div_ceil(threads));
-            let parts: Vec<_> = parts
-                .map(|part| {
-                    scope.spawn(move || {
-                        let read = |index: &usize| (*index, self.get(ids[*index]));
-                        part.iter().map(read).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            for part in parts {
-                let part = part.join().expect("reading a chunk does not panic");
-                for (index, result) in part {
-                    results[index] = Some(result);
-                }
+        let mut found: Vec<Option<Result<Bytes, StoreError>>> =
+            ids.iter().map(|id| self.cache.get(*id).map(Ok)).collect();
+        let is_open = |number: &usize| found[*number].is_none();
+        let open: Vec<usize> = (0..ids.len()).filter(is_open).collect();
+        let wanted: Vec<ChunkId> = open.iter().map(|number| ids[*number]).collect();
+        let read = Mutex::new(&mut found);
+        self.visit(&wanted, &|number, bytes| {
+            let bytes = bytes.map(Bytes::copy_from_slice);
+            if let Ok(bytes) = &bytes {
+                self.cache.insert(wanted[number], bytes);
             }
+            let mut found = read.lock().unwrap_or_else(PoisonError::into_inner);
+            found[open[number]] = Some(bytes);
+            ControlFlow::Continue(())
         });
-        let results = results.into_iter();
-        results
-            .map(|result| result.expect("every index is in one part"))
+        let found = found.into_iter();
+        found
+            .map(|found| found.expect("every chunk is shown"))
             .collect()
     }
 }

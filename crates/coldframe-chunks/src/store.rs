@@ -16,8 +16,9 @@ use coldframe_units::{ByteLen, ChunkId};
 use crate::backend::{Backend, Folder, Key};
 use crate::cache::{CacheCount, ChunkCache};
 use crate::catalog::{Catalog, Place};
-use crate::chunk::{Chunk, ChunkStat, ChunkStore, PutCount};
+use crate::chunk::{Chunk, ChunkStat, ChunkStore, PutCount, Visitor};
 use crate::error::{encode, storage};
+use crate::visit::Rooms;
 use crate::{Directory, FileId, Push, StoreError};
 
 /// The format of the file that says that a place is a store.
@@ -71,6 +72,8 @@ pub(crate) struct Inner<B: Backend> {
     catalog: RwLock<Catalog>,
     refreshing: Mutex<()>,
     pub cache: ChunkCache,
+    /// What those who go through many chunks use again.
+    pub rooms: Rooms,
     /// A cache outside of the memory, once one was given.
     pub near: OnceLock<Arc<dyn ChunkStore>>,
 }
@@ -143,6 +146,7 @@ impl<B: Backend> PackStore<B> {
             catalog: RwLock::default(),
             refreshing: Mutex::default(),
             cache: ChunkCache::new(options.cache_bytes),
+            rooms: Rooms::default(),
             near: OnceLock::new(),
         };
         inner.refresh()?;
@@ -274,6 +278,10 @@ impl<B: Backend> ChunkStore for PackStore<B> {
 
     fn get_many(&self, ids: &[ChunkId]) -> Vec<Result<Bytes, StoreError>> {
         self.inner.get_many(ids)
+    }
+
+    fn visit_many(&self, ids: &[ChunkId], visitor: &Visitor<'_>) {
+        self.inner.visit(ids, visitor);
     }
 
     fn stat(&self, id: ChunkId) -> Result<Option<ChunkStat>, StoreError> {

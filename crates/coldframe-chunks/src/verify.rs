@@ -1,6 +1,8 @@
 //! Checking a store: every chunk against its id, every tag down to its chunks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use coldframe_units::{ChunkId, RootHash};
 
@@ -8,6 +10,7 @@ use crate::backend::{Backend, Folder, Key, TagName};
 use crate::error::storage;
 use crate::store::PackStore;
 use crate::trace::Tracer;
+use crate::visit::Wanted;
 use crate::{FileId, StoreError, ledger};
 
 /// Something that is wrong with a store.
@@ -153,14 +156,30 @@ impl<B: Backend> PackStore<B> {
 
     fn verify_chunks(&self, verified: &mut Verified) -> Result<(), StoreError> {
         self.verify_packs(verified);
-        let ids = self.inner().catalog().ids();
-        for id in ids {
-            // Every copy is looked at: of two, the sound one may be the one that is deleted later.
-            if self.inner().has_sound(id, &BTreeSet::new(), true)? {
+        let inner = self.inner();
+        let (ids, copies) = {
+            let catalog = inner.catalog();
+            let copies = catalog.all().enumerate();
+            let copies = copies.map(|(number, (id, &place))| Wanted { number, id, place });
+            (catalog.ids(), copies.collect::<Vec<_>>())
+        };
+        // Every copy is looked at: of two, the sound one may be the one that is deleted later.
+        let odd = Mutex::new(BTreeSet::new());
+        let lock = || odd.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.read_copies(copies, &|copy, bytes| {
+            if bytes.is_none() {
+                lock().insert(copy.id);
+            }
+            ControlFlow::Continue(())
+        });
+        let odd = std::mem::take(&mut *lock());
+        verified.chunks += (ids.len() - odd.len()) as u64;
+        for id in odd {
+            if inner.has_sound(id, &BTreeSet::new(), true)? {
                 verified.chunks += 1;
                 continue;
             }
-            match self.inner().read_chunk(id) {
+            match inner.read_chunk(id) {
                 Ok(_) => verified.chunks += 1,
                 Err(error @ StoreError::Storage { .. }) => return Err(error),
                 Err(error) => verified.findings.push(Finding::Chunk { id, error }),

@@ -5,7 +5,9 @@
 //! it unchecked.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use coldframe_chunks::{Backend, ChunkStore, PackStore, StoreError};
 use coldframe_envelope::{HEADER_LEN, Limits};
@@ -20,8 +22,8 @@ use super::{Progress, TransferError};
 use crate::files::{MANIFEST, MEMORY, STATE};
 use crate::{SavedState, Snapshot, snapshots_in};
 
-/// Blocks that are fetched at once: 16 MiB.
-const BATCH: usize = 256;
+/// Blocks that are fetched at once; none of them stays in memory.
+const BATCH: usize = 1024;
 
 /// One snapshot of a chain that was pulled.
 #[derive(Clone, Debug)]
@@ -63,7 +65,7 @@ pub fn pull<B: Backend>(
     root: RootHash,
     dir: &Path,
     search: &[PathBuf],
-    progress: &mut dyn FnMut(&Progress),
+    progress: &mut (dyn FnMut(&Progress) + Send),
 ) -> Result<Pulled, TransferError> {
     let span = tracing::info_span!("pull", %root, dir = %dir.display());
     let _entered = span.enter();
@@ -120,7 +122,7 @@ struct Puller<'a, B: Backend> {
     nearby: Option<Nearby>,
     search: &'a [PathBuf],
     done: Progress,
-    progress: &'a mut dyn FnMut(&Progress),
+    progress: &'a mut (dyn FnMut(&Progress) + Send),
 }
 
 /// A block to fill in.
@@ -248,15 +250,25 @@ impl<B: Backend> Puller<'_, B> {
             }
         }
         let ids: Vec<ChunkId> = far.iter().map(|wanted| wanted.row.stored_id()).collect();
-        for (wanted, got) in far.into_iter().zip(self.store.get_many(&ids)) {
-            let bytes = got.map_err(|source| TransferError::Block {
-                snapshot: link.manifest.id,
-                block: wanted.row.block,
-                source: Box::new(source),
-            })?;
-            write_block(link, file, wanted, &bytes)?;
-            self.done.count(bytes.len() as u64, true);
-        }
+        let state = Mutex::new((Ok(()), &mut self.done, &mut self.progress));
+        self.store.visit_many(&ids, &|number, bytes| {
+            let written = write_fetched(link, file, far[number], bytes);
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let (result, done, progress) = &mut *state;
+            match written {
+                Ok(len) => {
+                    done.count(len, true);
+                    progress(done);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    *result = Err(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        let (result, ..) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        result?;
         (self.progress)(&self.done);
         Ok(())
     }
@@ -311,6 +323,21 @@ fn is_filled(file: &FileStorage, plan: &BlockPlan, row: &BlockRow) -> Result<boo
     }
     // Most of what was not filled in is still a hole.
     Ok(data.iter().any(|byte| *byte != 0) && row.matches(plan, &data) == Ok(true))
+}
+
+fn write_fetched(
+    link: &Link,
+    file: &FileStorage,
+    wanted: &Wanted,
+    bytes: Result<&[u8], StoreError>,
+) -> Result<u64, TransferError> {
+    let bytes = bytes.map_err(|source| TransferError::Block {
+        snapshot: link.manifest.id,
+        block: wanted.row.block,
+        source: Box::new(source),
+    })?;
+    write_block(link, file, wanted, bytes)?;
+    Ok(bytes.len() as u64)
 }
 
 /// Writes a block's data to where the extents say; its zeros are there already.

@@ -12,8 +12,8 @@ use super::{Progress, TransferError};
 use crate::files::{self, MANIFEST, MEMORY};
 use crate::{Chain, Snapshot, SnapshotError};
 
-/// Blocks that are read, hashed and compressed at once: 16 MiB.
-const BATCH: usize = 256;
+/// Blocks that are read, hashed and compressed at once: 4 MiB.
+const BATCH: usize = 64;
 
 /// Where a tag that is there already may be moved to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl<B: Backend> Sender<B> {
         let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
         let blocks = view.blocks().map_err(refused)?;
         let plans = view.extents().map_err(refused)?.block_plans();
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut batch, mut room) = (Vec::with_capacity(BATCH), Vec::new());
         for (number, (plan, row)) in plans.zip(blocks.iter_verified()).enumerate() {
             let id = row.map_err(refused)?.stored_id();
             if self.push.has(id).map_err(failed)? {
@@ -169,14 +169,14 @@ impl<B: Backend> Sender<B> {
                 batch.push(Wanted { id, plan });
             }
             if batch.len() == BATCH {
-                self.send(&batch, &storage, done)?;
+                self.send(&batch, &storage, &mut room, done)?;
                 batch.clear();
             }
             if number.is_multiple_of(BATCH) {
                 progress(done);
             }
         }
-        self.send(&batch, &storage, done)?;
+        self.send(&batch, &storage, &mut room, done)?;
         progress(done);
         Ok(())
     }
@@ -185,17 +185,25 @@ impl<B: Backend> Sender<B> {
         &self,
         batch: &[Wanted],
         file: &FileStorage,
+        room: &mut Vec<u8>,
         done: &mut Progress,
     ) -> Result<(), TransferError> {
-        let read = |wanted: &Wanted| read_block(file, &wanted.plan);
-        let bytes: Vec<Vec<u8>> = batch
-            .iter()
-            .map(read)
-            .collect::<Result<_, _>>()
-            .map_err(storage)?;
-        let blocks = batch.iter().zip(&bytes).map(|(wanted, bytes)| Block {
-            bytes,
-            expected: Some(wanted.id),
+        let len = |wanted: &Wanted| wanted.plan.hashed_len().get() as usize;
+        room.resize(batch.iter().map(len).sum(), 0);
+        let mut rest = &mut room[..];
+        for wanted in batch {
+            let (block, later) = rest.split_at_mut(len(wanted));
+            read_block(file, &wanted.plan, block).map_err(storage)?;
+            rest = later;
+        }
+        let mut rest = &room[..];
+        let blocks = batch.iter().map(|wanted| {
+            let (bytes, later) = rest.split_at(len(wanted));
+            rest = later;
+            Block {
+                bytes,
+                expected: Some(wanted.id),
+            }
         });
         let sent = self.push.put_blocks(&blocks.collect::<Vec<_>>());
         sent.map_err(|error| match error {
@@ -263,18 +271,16 @@ pub(crate) fn reader(file: &MappedFile, link: &Snapshot) -> Result<FileStorage, 
 }
 
 /// The bytes that are hashed for a block.
-fn read_block(file: &FileStorage, plan: &BlockPlan) -> Result<Vec<u8>, StorageError> {
-    let mut bytes = vec![0; plan.hashed_len().get() as usize];
-    let mut at = 0;
+fn read_block(file: &FileStorage, plan: &BlockPlan, bytes: &mut [u8]) -> Result<(), StorageError> {
+    let mut rest = bytes;
     for piece in plan.pieces() {
+        let (Piece::Data { len, .. } | Piece::Zeros { len }) = *piece;
+        let (now, later) = rest.split_at_mut(len.get() as usize);
+        rest = later;
         match *piece {
-            Piece::Zeros { len } => at += len.get() as usize,
-            Piece::Data { file_offset, len } => {
-                let end = at + len.get() as usize;
-                file.read_at(file_offset, &mut bytes[at..end])?;
-                at = end;
-            }
+            Piece::Zeros { .. } => now.fill(0),
+            Piece::Data { file_offset, .. } => file.read_at(file_offset, now)?,
         }
     }
-    Ok(bytes)
+    Ok(())
 }
