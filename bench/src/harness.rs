@@ -88,6 +88,17 @@ impl Row {
         self
     }
 
+    /// Says at once what it came to: a group may take minutes, or fail at its last row.
+    pub fn told(self) -> Self {
+        let ratios = self.ratio_to_limit.map(|ratio| ("the limit", ratio));
+        let peers = self.peers.iter().map(|(name, ratio)| (*name, *ratio));
+        let ratios = ratios.into_iter().chain(peers);
+        let ratios = ratios.map(|(name, ratio)| format!("{ratio:.2} of {name}"));
+        let ratios = ratios.collect::<Vec<_>>().join(", ");
+        eprintln!("bench: {}: {ratios}", self.name);
+        self
+    }
+
     /// The same in microseconds, of one of `count` equal pieces of work.
     pub fn each(mut self, count: usize) -> Self {
         let scale = 1e3 / count as f64;

@@ -125,13 +125,16 @@ fn images(place: &Place) -> Result<Images> {
     }
     file.sync_all()?;
     fs::copy(&images.base, &images.written)?;
-    images.import_fresh()?;
+    images.import()?;
     Ok(images)
 }
 
 fn served(place: &Place, images: &Images, job: &Job, ours: Who) -> Result<Row> {
     let over = |who: Who| -> Run<'_> {
         Box::new(move || {
+            if !job.is_read() {
+                images.renew(who)?;
+            }
             let server = Server::start(who, images)?;
             if job.is_read() {
                 // shuru-store knows one client at a time, and all bytes are in memory after it.
@@ -153,7 +156,7 @@ fn served(place: &Place, images: &Images, job: &Job, ours: Who) -> Result<Row> {
         _ => NOTE,
     };
     let limit = Some(SERVERS.len());
-    Ok(Row::race(job.name, note, &times, limit, &peers))
+    Ok(Row::race(job.name, note, &times, limit, &peers).told())
 }
 
 /// Runs a job; the time that so many requests took.
@@ -194,6 +197,9 @@ fn copied(
     let is_read = name.contains("from");
     let over = |who: Who| -> Run<'_> {
         Box::new(move || {
+            if !is_read {
+                images.renew(who)?;
+            }
             let server = Server::start(who, images)?;
             if is_read {
                 copy(&server.uri())?;
@@ -207,7 +213,7 @@ fn copied(
     runs.push(Box::new(|| plain_copy(images, is_read)));
     let times = race(place, ROUNDS, &mut runs)?;
     let peers: Vec<_> = (1..servers.len()).map(|at| (servers[at].0, at)).collect();
-    Ok(Row::race(name, COPY, &times, Some(servers.len()), &peers))
+    Ok(Row::race(name, COPY, &times, Some(servers.len()), &peers).told())
 }
 
 fn copy(connections: u32, from: &str, to: &str) -> Result<Duration> {

@@ -1,8 +1,10 @@
 //! coldframe-chunks: an image as any program would keep it, through the public interface.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, Result};
@@ -14,8 +16,8 @@ use coldframe_units::ByteLen;
 use super::contest::Contestant;
 use super::image::BLOCK;
 
-/// Blocks at once: 16 MiB.
-const BATCH: usize = 256;
+/// Blocks at once: 4 MiB.
+const BATCH: usize = 64;
 
 pub struct Ours {
     pub name: &'static str,
@@ -90,19 +92,31 @@ impl Contestant for Ours {
         let file = File::create_new(out)?;
         file.set_len(image.index().size().get())?;
         let count = image.index().block_count();
-        for start in (0..count).step_by(BATCH) {
-            let mut wanted = Vec::with_capacity(BATCH);
-            for block in start..count.min(start + BATCH as u64) {
-                if let Located::Chunk(id, _) = image.locate(block)? {
-                    wanted.push((block, id));
-                }
-            }
-            let ids: Vec<_> = wanted.iter().map(|(_, id)| *id).collect();
-            for ((block, _), bytes) in wanted.iter().zip(store.get_many(&ids)) {
-                file.write_all_at(&bytes?, block * BLOCK as u64)?;
+        let mut wanted = Vec::with_capacity(count as usize);
+        for block in 0..count {
+            if let Located::Chunk(id, _) = image.locate(block)? {
+                wanted.push((block, id));
             }
         }
-        Ok(())
+        let ids: Vec<_> = wanted.iter().map(|(_, id)| *id).collect();
+        let failed = Mutex::new(None);
+        store.visit_many(&ids, &|number, bytes| {
+            let at = wanted[number].0 * BLOCK as u64;
+            let written = bytes
+                .map_err(anyhow::Error::from)
+                .and_then(|bytes| Ok(file.write_all_at(bytes, at)?));
+            match written {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    *failed.lock().expect("nobody panics") = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        match failed.into_inner().expect("nobody panics") {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
     }
 }
 

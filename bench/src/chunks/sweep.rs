@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -29,7 +31,7 @@ const SIZES: [usize; 8] = [
     2048 * KIB,
 ];
 /// Bytes that are stored or read at once.
-const BATCH: usize = 16 << 20;
+const BATCH: usize = 4 << 20;
 
 /// What one size came to, but for time.
 #[derive(Clone, Copy, Default)]
@@ -130,11 +132,17 @@ fn once(place: &Place, size: usize, memories: &[Vec<u8>]) -> Result<(Duration, D
     };
     let read = timed(|| {
         let store = LocalStore::open_at(Directory::new(&dir)?, options)?;
-        for part in ids.chunks(BATCH / size) {
-            for bytes in store.get_many(part) {
-                ensure!(bytes?.len() == size, "a chunk of another length");
+        let lost = AtomicUsize::new(0);
+        store.visit_many(&ids, &|_, bytes| {
+            if !bytes.is_ok_and(|bytes| bytes.len() == size) {
+                lost.fetch_add(1, Ordering::Relaxed);
             }
-        }
+            ControlFlow::Continue(())
+        });
+        ensure!(
+            lost.into_inner() == 0,
+            "chunks that are missing, or of another length"
+        );
         Ok(())
     })?;
     fs::remove_dir_all(&dir)?;

@@ -2,7 +2,6 @@
 //!
 //! Invariant: a value holds one running server, which is killed with it.
 
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,6 +20,9 @@ const CACHE: &str = "2GiB";
 
 /// Memory and log for changes: as for others who copy on write, nothing is brought down meanwhile.
 const ROOM: &str = "--dirty-size 2GiB --wal-size 1GiB";
+
+/// The disk in our store.
+const DISK: &str = "disk";
 
 /// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +54,6 @@ pub struct Images {
     pub store: PathBuf,
     /// Where sockets and the rest go.
     pub dir: PathBuf,
-    /// Disks that were made of the image.
-    disks: Cell<u32>,
 }
 
 impl Images {
@@ -65,17 +65,13 @@ impl Images {
             written: dir.join("written.img"),
             store: dir.join("disk-store"),
             dir: dir.to_path_buf(),
-            disks: Cell::new(0),
         }
     }
 
-    /// Takes the image into our store under a name of its own; chunks that are there are found
-    /// again.
-    pub fn import_fresh(&self) -> Result<String> {
-        let number = self.disks.replace(self.disks.get() + 1);
-        let name = format!("disk-{number}");
+    /// Takes the image into our store.
+    pub fn import(&self) -> Result<()> {
         let mut import = Command::new(&self.coldframe);
-        import.args(["disk", "import", "--name", &name]);
+        import.args(["disk", "import", "--name", DISK]);
         import.arg("--store").arg(&self.store).arg(&self.base);
         let output = import.output()?;
         let problem = String::from_utf8_lossy(&output.stderr);
@@ -84,7 +80,18 @@ impl Images {
             "coldframe disk import: {}",
             problem.trim()
         );
-        Ok(name)
+        Ok(())
+    }
+
+    /// For one who copies on write: whatever was written before is gone, and no part of it is on
+    /// its way to the disk.
+    pub fn renew(&self, who: Who) -> Result<()> {
+        if matches!(who, Who::Coldframe | Who::ColdframeUsual) {
+            fs::remove_dir_all(&self.store)?;
+            self.import()?;
+        }
+        ensure!(Command::new("sync").status()?.success());
+        Ok(())
     }
 }
 
@@ -149,13 +156,7 @@ fn start(who: Who, images: &Images, socket: &Path) -> Result<Running> {
         Who::Coldframe | Who::ColdframeUsual => {
             let mut ours = Command::new(&images.coldframe);
             let listen = format!("unix:{}", socket.display());
-            // The log of the disk before this one is of no more use, and fills the place.
-            let logs = images.store.join("wal");
-            if logs.exists() {
-                fs::remove_dir_all(logs)?;
-            }
-            let name = images.import_fresh()?;
-            ours.args(["disk", "serve", &name, "--listen", &listen]);
+            ours.args(["disk", "serve", DISK, "--listen", &listen]);
             ours.args(["--cache-size", CACHE]);
             if who == Who::Coldframe {
                 ours.args(ROOM.split(' '));

@@ -133,9 +133,7 @@ impl Field {
         let peers = self.peers.iter().zip(2..);
         let peers = peers.map(|((name, _), index)| (*name, index));
         let row = Row::race(name, note, &times, Some(1), &peers.collect::<Vec<_>>());
-        let ratio = row.ratio_to_limit.unwrap_or_default();
-        eprintln!("bench: {}, {ratio:.2} of the limit", row.name);
-        Ok(row)
+        Ok(row.told())
     }
 }
 
