@@ -213,6 +213,12 @@ impl BlockError {
     }
 }
 
+impl From<StoreError> for BlockError {
+    fn from(source: StoreError) -> Self {
+        store(source)
+    }
+}
+
 pub(crate) fn store(source: StoreError) -> BlockError {
     BlockError::Store { source }
 }

@@ -9,17 +9,16 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use coldframe_chunkfile::{IMAGE_BYTES_MAX, IndexBuilder, IndexOrigin, Tag, TagKind};
-use coldframe_chunks::{Backend, Block, Located, PackStore, Push, PutCount, StoreError, TagName};
+use coldframe_chunks::{Backend, Located, PackStore, Push, PutCount, StoreError, TagName};
 use coldframe_envelope::Producer;
 use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError};
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, FileOffset, RootHash};
 
-use crate::base::is_zero;
 use crate::error::{index, store};
 use crate::{BaseFile, BlockError, DiskImage};
 
-/// Blocks that are read at a time: 4 MiB.
-const BATCH: u64 = 64;
+/// Blocks that are read at a time: 8 MiB.
+const BATCH: u64 = 128;
 
 /// Blocks that are fetched and written at a time; none of them stays in memory.
 const EXPORT_BATCH: usize = 1024;
@@ -154,7 +153,6 @@ fn read_all<B: Backend>(
     let storage = file.try_clone().at(Operation::Open, path).map_err(failed)?;
     let storage = FileStorage::from_file(storage, path);
     let blocks = size.div_ceil(BLOCK_BYTES);
-    let mut buf = vec![0; (BATCH * BLOCK_BYTES) as usize];
     let (mut block, mut data_bytes) = (0, 0);
     while block < blocks {
         let data = next_data(&file, block * BLOCK_BYTES, size);
@@ -166,47 +164,28 @@ fn read_all<B: Backend>(
             block += hole;
             continue;
         }
-        let at = block * BLOCK_BYTES;
-        let len = (size - at).min(BATCH * BLOCK_BYTES);
-        let bytes = &mut buf[..len as usize];
-        storage
-            .read_at(FileOffset::new(at), bytes)
-            .map_err(failed)?;
-        data_bytes += put_batch(bytes, block, push, builder)?;
-        progress(len);
-        block += len.div_ceil(BLOCK_BYTES);
-    }
-    Ok(data_bytes)
-}
-
-fn put_batch<B: Backend>(
-    bytes: &[u8],
-    first: u64,
-    push: &Push<B>,
-    builder: &mut IndexBuilder,
-) -> Result<u64, BlockError> {
-    let blocks = bytes.chunks(BLOCK_BYTES as usize);
-    let data = blocks.clone().filter(|block| !is_zero(block));
-    let data: Vec<_> = data
-        .map(|bytes| Block {
-            bytes,
-            expected: None,
-        })
-        .collect();
-    let mut ids = push.put_blocks(&data).map_err(store)?.into_iter();
-    let mut data_bytes = 0;
-    for (block, bytes) in (first..).zip(blocks) {
-        match Some(bytes)
-            .filter(|bytes| !is_zero(bytes))
-            .and_then(|_| ids.next())
-        {
-            Some(id) => {
-                data_bytes += bytes.len() as u64;
-                builder.push_chunk(block, id)
+        let start = block * BLOCK_BYTES;
+        let len = (size - start).min(BATCH * BLOCK_BYTES);
+        let offsets = (start..start + len).step_by(BLOCK_BYTES as usize);
+        let lens = offsets.map(|at| (start + len - at).min(BLOCK_BYTES) as usize);
+        let lens: Vec<usize> = lens.collect();
+        let read = |number: usize, bytes: &mut [u8]| {
+            let at = FileOffset::new(start + number as u64 * BLOCK_BYTES);
+            storage.read_at(at, bytes).map_err(failed)
+        };
+        let ids = push.put_read(&lens, read)?;
+        for (id, len) in ids.into_iter().zip(&lens) {
+            match id {
+                Some(id) => {
+                    data_bytes += *len as u64;
+                    builder.push_chunk(block, id)
+                }
+                None => builder.push_zeros(block, 1),
             }
-            None => builder.push_zeros(block, 1),
+            .map_err(index)?;
+            block += 1;
         }
-        .map_err(index)?;
+        progress(len);
     }
     Ok(data_bytes)
 }

@@ -58,9 +58,7 @@ impl Compressor {
             Compression::Lz4 => lz4_flex::block::get_maximum_output_size(raw.len()),
             Compression::Zstd => zstd_most(raw.len()),
         };
-        if self.room.len() < self.used + most {
-            self.room.resize(self.used + most, 0);
-        }
+        self.reserve(most);
         let start = self.used;
         let len = match self.wanted {
             Compression::None => None,
@@ -71,6 +69,23 @@ impl Compressor {
         let len = len.filter(|len| 0 < *len && *len < limit)?;
         self.used += len;
         Some(start..self.used)
+    }
+
+    /// Keeps bytes as they are beside those that were compressed.
+    pub fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
+        self.reserve(bytes.len());
+        let start = self.used;
+        self.used += bytes.len();
+        self.room[start..self.used].copy_from_slice(bytes);
+        start..self.used
+    }
+
+    /// Room for so many more; what was made once is not filled again.
+    fn reserve(&mut self, len: usize) {
+        let end = self.used + len;
+        if self.room.len() < end {
+            self.room.resize(end, 0);
+        }
     }
 
     /// What was compressed since the room was cleared.

@@ -115,7 +115,45 @@ impl<B: Backend> Push<B> {
             id: block.expected,
             is_hashed: false,
         });
-        self.put(&inputs.collect::<Vec<_>>())
+        let ids = self.put_inputs(&inputs.collect::<Vec<_>>())?;
+        Ok(ids.into_iter().flatten().collect())
+    }
+
+    /// Stores blocks of these lengths that `read` fills, each by whichever thread is free; returns
+    /// their ids, in order, `None` for those that are all zero, which are not stored. Not durable
+    /// before [`Push::flush`] or [`Push::finish`].
+    ///
+    /// This is the fastest way in for what is not in memory: several blocks are read at the same
+    /// time, and each is hashed and compressed while the processor still has it in its cache.
+    ///
+    /// ```
+    /// use coldframe_chunks::{LocalStore, StoreError};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = LocalStore::create(dir.path())?;
+    /// let disk = [[1; 4096], [0; 4096], [2; 4096]]; // or a file, by `read_exact_at`
+    /// let push = store.push()?;
+    /// let ids = push.put_read(&[4096; 3], |number, block| {
+    ///     block.copy_from_slice(&disk[number]);
+    ///     Ok::<(), StoreError>(())
+    /// })?;
+    /// push.finish()?;
+    /// assert!(ids[0].is_some() && ids[1].is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first of `read`'s own: then none of the blocks was taken; [`StoreError::ChunkLen`],
+    /// [`StoreError::MissingChunk`] if one that was there is lost meanwhile,
+    /// [`StoreError::LeaseLost`], [`StoreError::Storage`], [`StoreError::PushFailed`].
+    pub fn put_read<E: From<StoreError> + Send>(
+        &self,
+        lens: &[usize],
+        read: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
+    ) -> Result<Vec<Option<ChunkId>>, E> {
+        lens.iter().try_for_each(|len| check_len(*len))?;
+        let batch = self.preparer.read(lens, read, &|id| self.is_there(id))?;
+        Ok(self.put(batch)?)
     }
 
     /// Stores chunks that are hashed already; see [`Push::put_blocks`].
@@ -128,7 +166,7 @@ impl<B: Backend> Push<B> {
             id: Some(chunk.id()),
             is_hashed: true,
         });
-        self.put(&inputs.collect::<Vec<_>>()).map(drop)
+        self.put_inputs(&inputs.collect::<Vec<_>>()).map(drop)
     }
 
     /// As `self`, with more packs taken for absent.
@@ -341,11 +379,17 @@ impl<B: Backend> Push<B> {
         self.is_kept(id) || self.state().taken.contains(&id)
     }
 
-    /// Hashes, compresses, and hands on.
-    fn put(&self, inputs: &[Input<'_>]) -> Result<Vec<ChunkId>, StoreError> {
-        let batch = self.preparer.prepare(inputs, &|id| self.is_there(id))?;
+    fn put_inputs(&self, inputs: &[Input<'_>]) -> Result<Vec<Option<ChunkId>>, StoreError> {
+        self.put(self.preparer.prepare(inputs, &|id| self.is_there(id))?)
+    }
+
+    /// Hands on what was prepared.
+    fn put(&self, batch: Batch<'_>) -> Result<Vec<Option<ChunkId>>, StoreError> {
         self.take(&batch)?;
-        let ids = batch.chunks.iter().map(|chunk| chunk.id).collect();
+        let ids = batch.chunks.iter();
+        let ids = ids
+            .map(|chunk| chunk.as_ref().map(|chunk| chunk.id))
+            .collect();
         self.preparer.give_back(batch);
         Ok(ids)
     }
@@ -356,13 +400,15 @@ impl<B: Backend> Push<B> {
         if state.failed {
             return Err(StoreError::PushFailed);
         }
-        for chunk in &batch.chunks {
+        for chunk in batch.chunks.iter().flatten() {
             if state.taken.contains(&chunk.id) || self.is_kept(chunk.id) {
                 state.count.deduplicated += 1;
                 continue;
             }
-            let stored = batch.stored(chunk);
-            let (raw_len, stored_len) = (len32(chunk.raw), len32(stored));
+            // It was there a moment ago; just now someone has seen that it is damaged.
+            let lost = StoreError::MissingChunk { id: chunk.id };
+            let stored = batch.stored(chunk).ok_or(lost)?;
+            let (raw_len, stored_len) = (len32(chunk.raw_len), len32(stored.len()));
             let end = state.builder.end().get() - state.body_start;
             let is_full = end + u64::from(stored_len) > self.inner.options.pack_bytes.into();
             if is_full && !state.builder.is_empty() {
@@ -414,8 +460,8 @@ impl<B: Backend> Push<B> {
     }
 }
 
-fn len32(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).expect("a chunk is at most 2 MiB long")
+fn len32(len: usize) -> u32 {
+    u32::try_from(len).expect("a chunk is at most 2 MiB long")
 }
 
 /// Limits for files that are kept whole.
