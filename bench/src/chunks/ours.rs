@@ -5,19 +5,18 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, Result};
 use coldframe_chunkfile::{Compression, IndexBuilder, IndexOrigin, Tag, TagKind};
-use coldframe_chunks::{Block, ChunkStore, Directory, LocalStore, Located, Options};
+use coldframe_chunks::{ChunkStore, Directory, LocalStore, Located, Options};
 use coldframe_envelope::Producer;
 use coldframe_units::ByteLen;
 
 use super::contest::Contestant;
 use super::image::BLOCK;
 
-/// Blocks at once: 4 MiB.
-const BATCH: usize = 64;
+/// Blocks at once: 8 MiB.
+const BATCH: usize = 128;
 
 pub struct Ours {
     pub name: &'static str,
@@ -45,36 +44,24 @@ impl Contestant for Ours {
         let len = file.metadata()?.len();
         let producer = Producer::new("bench", "1")?;
         let mut index = IndexBuilder::new(ByteLen::new(len), IndexOrigin::None, producer)?;
-        let (filled, pieces) = sync_channel::<Result<Vec<u8>>>(1);
-        let (emptied, spare) = sync_channel::<Vec<u8>>(3);
-        let mut block = 0;
-        std::thread::scope(|scope| {
-            scope.spawn(move || read_ahead(&file, len, &filled, &spare));
-            for piece in pieces {
-                let piece = piece?;
-                let blocks = piece.chunks(BLOCK).map(|bytes| Block {
-                    bytes,
-                    expected: None,
-                });
-                let is_zero = |block: &Block<'_>| is_zero(block.bytes);
-                let (zero, data): (Vec<_>, Vec<_>) =
-                    blocks.enumerate().partition(|(_, block)| is_zero(block));
-                let blocks: Vec<_> = data.iter().map(|(_, block)| *block).collect();
-                let mut ids = push.put_blocks(&blocks)?.into_iter();
-                let mut zero = zero.into_iter().map(|(at, _)| at).peekable();
-                for at in 0..piece.len().div_ceil(BLOCK) {
-                    if zero.next_if_eq(&at).is_some() {
-                        index.push_zeros(block, 1)?;
-                    } else {
-                        index.push_chunk(block, ids.next().context("an id for each")?)?;
-                    }
-                    block += 1;
+        for start in (0..len).step_by(BATCH * BLOCK) {
+            let end = len.min(start + (BATCH * BLOCK) as u64);
+            let lens = (start..end).step_by(BLOCK);
+            let lens: Vec<usize> = lens
+                .map(|at| (end - at).min(BLOCK as u64) as usize)
+                .collect();
+            let read = |number: usize, block: &mut [u8]| {
+                let at = start + (number * BLOCK) as u64;
+                file.read_exact_at(block, at).map_err(anyhow::Error::from)
+            };
+            let ids = push.put_read(&lens, read)?;
+            for (block, id) in (start / BLOCK as u64..).zip(ids) {
+                match id {
+                    Some(id) => index.push_chunk(block, id)?,
+                    None => index.push_zeros(block, 1)?,
                 }
-                // Once all is read, nobody wants it.
-                let _ = emptied.try_send(piece);
             }
-            anyhow::Ok(())
-        })?;
+        }
         let root = push.put_root(&[&index.finish()?.into_file()])?;
         let tag = Tag {
             kind: TagKind::Index,
@@ -116,26 +103,6 @@ impl Contestant for Ours {
         match failed.into_inner().expect("nobody panics") {
             None => Ok(()),
             Some(error) => Err(error),
-        }
-    }
-}
-
-/// Reads the next piece while one is being stored, into what an earlier one was in.
-fn read_ahead(
-    file: &File,
-    len: u64,
-    filled: &SyncSender<Result<Vec<u8>>>,
-    spare: &Receiver<Vec<u8>>,
-) {
-    let piece = (BATCH * BLOCK) as u64;
-    for start in (0..len).step_by(piece as usize) {
-        let mut bytes = spare.try_recv().unwrap_or_default();
-        bytes.resize(piece.min(len - start) as usize, 0);
-        let read = file.read_exact_at(&mut bytes, start);
-        let is_read = read.is_ok();
-        let piece = read.map(|()| bytes).map_err(Into::into);
-        if filled.send(piece).is_err() || !is_read {
-            return;
         }
     }
 }
