@@ -25,6 +25,7 @@
 //! | another place for files | [`PackStore`] over your [`Backend`] |
 //! | another store, or a cache before it | your [`ChunkStore`], [`DiskCache`], [`Layers`] |
 //! | many chunks, an index, a tag | [`Push`] |
+//! | blocks of a file or a disk | [`Push::put_read`], [`ChunkStore::visit_many`] |
 //! | a file of a format of yours | [`Push::keep`], [`PackStore::kept`], your [`Tracer`] |
 //! | a disk or RAM image to read | [`Image`] |
 //! | a store that is far away | [`PackStore::with_cache`] |

@@ -49,6 +49,7 @@ pub struct MemBackend {
     state: Arc<Mutex<State>>,
     next: Arc<AtomicU64>,
     pub age: Duration,
+    pub reads_at_once: usize,
 }
 
 impl MemBackend {
@@ -196,6 +197,10 @@ impl Drop for MemExclusive {
 impl Backend for MemBackend {
     fn place(&self) -> String {
         "(memory)".to_owned()
+    }
+
+    fn reads_at_once(&self) -> usize {
+        self.reads_at_once
     }
 
     fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError> {

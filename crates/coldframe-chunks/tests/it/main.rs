@@ -24,5 +24,6 @@ mod store;
 mod support;
 mod tags;
 mod url;
+mod visit;
 mod web;
 mod wire;

@@ -10,7 +10,7 @@ use coldframe_wal::journal::{
 };
 use serde_json::Value;
 
-use crate::support::{Home, Outcome, coldframe, keys};
+use crate::support::{Home, Outcome, changed, coldframe, json_of, keys, run_on};
 
 /// Another program: it has an entry of its own, and one of coldframe's.
 enum Theirs {}
@@ -46,29 +46,13 @@ fn clocks(path: &Path, count: u64, close: bool) -> Vec<Span> {
     spans
 }
 
-fn changed(home: &Home, from: &Path, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
-    let mut bytes = fs::read(from).unwrap();
-    change(&mut bytes);
-    let path = home.at("changed");
-    fs::write(&path, bytes).unwrap();
-    path
-}
-
 fn journal(verb: &str, path: &Path, more: &[&str]) -> Outcome {
-    let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"journal", &verb, &path];
-    args.extend(more.iter().map(|arg| arg as &dyn AsRef<OsStr>));
-    coldframe(&args)
+    run_on("journal", verb, path, more)
 }
 
 #[track_caller]
 fn json(verb: &str, path: &Path, code: i32) -> Value {
-    let outcome = journal(verb, path, &["--json"]);
-    assert_eq!(
-        (outcome.code, outcome.stderr.as_str()),
-        (code, ""),
-        "{outcome:#?}"
-    );
-    outcome.json()
+    json_of("journal", verb, path, code)
 }
 
 /// The progress of each entry of a dump.

@@ -53,6 +53,34 @@ impl Outcome {
     }
 }
 
+/// `coldframe GROUP VERB PATH` and more.
+pub fn run_on(group: &str, verb: &str, path: &Path, more: &[&str]) -> Outcome {
+    let mut args: Vec<&dyn AsRef<OsStr>> = vec![&group, &verb, &path];
+    args.extend(more.iter().map(|arg| arg as &dyn AsRef<OsStr>));
+    coldframe(&args)
+}
+
+/// The same with `--json`: what it printed, and nothing to stderr.
+#[track_caller]
+pub fn json_of(group: &str, verb: &str, path: &Path, code: i32) -> Value {
+    let outcome = run_on(group, verb, path, &["--json"]);
+    assert_eq!(
+        (outcome.code, outcome.stderr.as_str()),
+        (code, ""),
+        "{outcome:#?}"
+    );
+    outcome.json()
+}
+
+/// A copy of a file, changed.
+pub fn changed(home: &Home, from: &Path, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let mut bytes = fs::read(from).unwrap();
+    change(&mut bytes);
+    let path = home.at("changed");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
 /// The command with these arguments, not yet run.
 pub fn command(args: &[&dyn AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coldframe"));

@@ -2,7 +2,6 @@
 
 mod damage;
 
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use coldframe_units::{ByteLen, FileOffset};
 use coldframe_wal::{Region, RingOptions, RingWal, Sequence};
 use serde_json::Value;
 
-use crate::support::{Home, Outcome, coldframe, keys};
+use crate::support::{Home, Outcome, changed, coldframe, json_of, keys, run_on};
 
 /// Bytes before the first record, of a record of ours, and of the region.
 const RING_START: u64 = 8192;
@@ -61,29 +60,13 @@ const fn start(number: u64) -> u64 {
     RING_START + (number - 1) * RECORD
 }
 
-fn changed(home: &Home, from: &Path, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
-    let mut bytes = fs::read(from).unwrap();
-    change(&mut bytes);
-    let path = home.at("changed");
-    fs::write(&path, bytes).unwrap();
-    path
-}
-
 fn wal(verb: &str, path: &Path, more: &[&str]) -> Outcome {
-    let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"wal", &verb, &path];
-    args.extend(more.iter().map(|arg| arg as &dyn AsRef<OsStr>));
-    coldframe(&args)
+    run_on("wal", verb, path, more)
 }
 
 #[track_caller]
 fn json(verb: &str, path: &Path, code: i32) -> Value {
-    let outcome = wal(verb, path, &["--json"]);
-    assert_eq!(
-        (outcome.code, outcome.stderr.as_str()),
-        (code, ""),
-        "{outcome:#?}"
-    );
-    outcome.json()
+    json_of("wal", verb, path, code)
 }
 
 fn numbers(dump: &Value) -> Vec<u64> {

@@ -1,0 +1,154 @@
+//! Files that are kept whole by their root, and that all they name is there to stay.
+
+use coldframe_chunkfile::{INDEX_FORMAT, INDEX_LIMITS, Index, IndexOrigin};
+use coldframe_envelope::{Container, Header, Limits};
+use coldframe_storage::StorageError;
+use coldframe_units::{ByteLen, RootHash};
+
+use super::Push;
+use crate::backend::{Backend, Key};
+use crate::error::storage;
+use crate::{FileId, Reference, StoreError};
+
+impl<B: Backend> Push<B> {
+    /// Keeps a whole file by its root, once all chunks of the push are durable; `parts` are its
+    /// bytes, one behind the other.
+    ///
+    /// # Errors
+    /// [`StoreError::BadFile`] if header, table or a section does not hold;
+    /// [`StoreError::MissingChunk`], [`StoreError::MissingRoot`] if an index names what is not
+    /// there, or is about to be deleted; as [`Push::flush`].
+    pub fn put_root(&self, parts: &[&[u8]]) -> Result<RootHash, StoreError> {
+        let joined: Vec<u8>;
+        let file = match parts {
+            [file] => file,
+            parts => {
+                joined = parts.concat();
+                &joined[..]
+            }
+        };
+        let root = check_file(file)?;
+        self.flush()?;
+        self.check_lease()?;
+        if self.has_sound_root(root, parts)? {
+            return Ok(root);
+        }
+        self.check_references(file)?;
+        self.create_root(root, parts)
+    }
+
+    /// Whether a file is there to stay with these very bytes: one that is damaged is written anew.
+    pub(crate) fn has_sound_root(
+        &self,
+        root: RootHash,
+        parts: &[&[u8]],
+    ) -> Result<bool, StoreError> {
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        let copies: Vec<FileId> = {
+            let catalog = self.inner.catalog();
+            let copies = catalog.roots.get(&root).into_iter().flatten().copied();
+            let is_kept = |file: &FileId| !self.condemned.roots.contains(&(root, *file));
+            copies.filter(is_kept).collect()
+        };
+        for file in copies {
+            let key = Key::Root(root, file);
+            let bytes = match self.inner.backend.read(&key, ByteLen::new(len)) {
+                Ok(Some(bytes)) if bytes.len() as u64 == len => bytes,
+                // Another length is no sound copy.
+                Ok(_) | Err(StorageError::OutOfBounds { .. }) => continue,
+                Err(source) => return Err(storage(source)),
+            };
+            let mut rest = &bytes[..];
+            let is_equal = parts.iter().all(|part| {
+                let (now, later) = rest.split_at(part.len());
+                rest = later;
+                now == *part
+            });
+            if is_equal {
+                return Ok(true);
+            }
+            tracing::warn!(%root, %file, "damaged file");
+        }
+        Ok(false)
+    }
+
+    /// Writes a new file under its root.
+    pub(crate) fn create_root(
+        &self,
+        root: RootHash,
+        parts: &[&[u8]],
+    ) -> Result<RootHash, StoreError> {
+        loop {
+            let file = crate::publisher::random_id(&self.inner.backend)?;
+            let key = Key::Root(root, file);
+            if self.inner.backend.create(&key, parts).map_err(storage)? {
+                let mut catalog = self.inner.catalog_mut();
+                catalog.roots.entry(root).or_default().insert(file);
+                return Ok(root);
+            }
+        }
+    }
+
+    /// Whether a file is there by its root, and will be until this push ends.
+    #[must_use]
+    pub fn has_root(&self, root: RootHash) -> bool {
+        let catalog = self.inner.catalog();
+        let copies = catalog.roots.get(&root);
+        copies.is_some_and(|files| {
+            let mut files = files.iter();
+            files.any(|file| !self.condemned.roots.contains(&(root, *file)))
+        })
+    }
+
+    /// An index is kept only when all that it names is there to stay; other formats are checked by
+    /// those who know them.
+    fn check_references(&self, file: &[u8]) -> Result<(), StoreError> {
+        let bad = |source| StoreError::BadFile { source };
+        let header = Header::peek(file).map_err(bad)?;
+        if header.format != INDEX_FORMAT.id() {
+            return Ok(());
+        }
+        let index = Index::open(file, INDEX_LIMITS).map_err(bad)?;
+        index.verify_rows(file).map_err(bad)?;
+        if let IndexOrigin::Parent { root, .. } = index.origin() {
+            self.check_need(Reference::Root(root))?;
+        }
+        for page in index.pages() {
+            let start = page.offset.get() as usize;
+            let bytes = &file[start..start + page.len.get() as usize];
+            for row in index.decode_page(&page, bytes).map_err(bad)?.rows() {
+                if let Some(id) = row.chunk {
+                    self.check_need(Reference::Chunk(id, 0))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something that a file names is there to stay.
+    pub(crate) fn check_need(&self, need: Reference) -> Result<(), StoreError> {
+        match need {
+            Reference::Chunk(id, _) if !self.is_kept(id) => Err(StoreError::MissingChunk { id }),
+            Reference::Root(root) if !self.has_root(root) => Err(StoreError::MissingRoot { root }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Limits for files that are kept whole.
+const ROOT_LIMITS: Limits = Limits {
+    sections_max: 4096,
+    section_bytes_max: INDEX_LIMITS.section_bytes_max,
+    file_bytes_max: INDEX_LIMITS.file_bytes_max,
+};
+
+/// The root of a file whose header, table and small sections hold; sections that the format hashes
+/// itself are checked by its own readers.
+fn check_file(file: &[u8]) -> Result<RootHash, StoreError> {
+    let bad = |source| StoreError::BadFile { source };
+    let container = Container::peek(file, ROOT_LIMITS).map_err(bad)?;
+    for section in container.table().sections() {
+        section.body(file, ROOT_LIMITS).map_err(bad)?;
+    }
+    Ok(container.root())
+}
