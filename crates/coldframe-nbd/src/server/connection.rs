@@ -2,29 +2,27 @@
 //!
 //! Invariants: requests are taken in order, one worker at a time (the input's lock), and replied
 //! to in any order, one worker at a time (the output's lock, taken after the input's where both
-//! are). There is one worker until the export turns out to be slow while requests wait; until
-//! then replies are held back while the next small request is here already, so that a fast
-//! export costs one system call for many requests.
+//! are). There is one worker until the export turns out to be slow while requests wait, and again
+//! once it was fast for long; one alone holds replies back while the next small request is here
+//! already, so that a fast export costs one system call for many requests.
 
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::budget::{Budget, Permit};
 use super::buffer::{Buffer, KEEP_BYTES};
 use super::channel::Channel;
 use super::input::Input;
 use super::outgoing::Outgoing;
+use super::pace::Pace;
 use super::socket::Socket;
 use super::{Shared, handshake, lock};
 use crate::Export;
 use crate::proto::{Command, Errno, Request, Session};
-
-/// From here on a request is worth a thread of its own, if others wait behind it.
-const SLOW: Duration = Duration::from_micros(200);
 
 /// Replies held back at most, in bytes.
 const HELD_BYTES_MAX: usize = 64 << 10;
@@ -41,7 +39,9 @@ pub(super) struct Connection {
     helpers: Mutex<Vec<JoinHandle<()>>>,
     /// Workers that wait for a request.
     idle_count: AtomicUsize,
-    is_pooled: AtomicBool,
+    /// Workers beside the first.
+    helper_count: AtomicUsize,
+    pace: Pace,
 }
 
 /// A request that was taken from the input.
@@ -97,63 +97,92 @@ fn transmit(channel: Channel, session: Session, shared: Arc<Shared>) {
         held: Mutex::new(Vec::new()),
         helpers: Mutex::new(Vec::new()),
         idle_count: AtomicUsize::new(0),
-        is_pooled: AtomicBool::new(false),
+        helper_count: AtomicUsize::new(0),
+        pace: Pace::default(),
     });
-    work(&connection);
+    work(&connection, false);
     // A helper may have called another one before it ended.
     loop {
         let Some(helper) = lock(&connection.helpers).pop() else {
             break;
         };
-        if helper.join().is_err() {
-            tracing::error!("a worker panicked");
-        }
-        connection
-            .shared
-            .extra_workers
-            .fetch_sub(1, Ordering::Relaxed);
+        join(helper);
     }
     connection.finish(connection.send_held());
     connection.channel.close();
 }
 
-/// Serves requests until there are no more.
-fn work(connection: &Arc<Connection>) {
+fn join(helper: JoinHandle<()>) {
+    if helper.join().is_err() {
+        tracing::error!("a worker panicked");
+    }
+}
+
+/// Serves requests until there are no more, or a helper is not needed any more.
+fn work(connection: &Arc<Connection>, is_helper: bool) {
     let mut scratch = Scratch::default();
     while let Some(work) = connection.take(&mut scratch) {
         let started = Instant::now();
         connection.perform(&work, &mut scratch);
-        let is_slow = started.elapsed() >= SLOW;
+        let may_wait = work.command.as_ref().is_ok_and(may_wait);
+        let is_slow = connection.pace.note(started.elapsed(), may_wait);
         connection.finish(connection.send(&scratch.reply));
         if is_slow && connection.needs_help(&work) {
             call_help(connection);
         }
         scratch.payload.shrink();
         scratch.reply.shrink();
+        if is_helper && connection.pace.is_calm() {
+            return;
+        }
     }
+}
+
+/// Whether a request is one that waits for the disk by its nature.
+const fn may_wait(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::Read { .. } | Command::Write { is_fua: false, .. }
+    )
 }
 
 /// Starts another worker, within the limits.
 fn call_help(connection: &Arc<Connection>) {
-    let limits = &connection.shared.limits;
     let mut helpers = lock(&connection.helpers);
-    if helpers.len() + 1 >= limits.workers_per_connection_max {
+    let all = std::mem::take(&mut *helpers);
+    let (gone, there): (Vec<_>, Vec<_>) = all.into_iter().partition(JoinHandle::is_finished);
+    *helpers = there;
+    gone.into_iter().for_each(join);
+    let Some(helping) = Helping::begin(connection) else {
         return;
-    }
-    let extra = &connection.shared.extra_workers;
-    if extra.fetch_add(1, Ordering::Relaxed) >= limits.extra_workers_max {
-        extra.fetch_sub(1, Ordering::Relaxed);
-        return;
-    }
-    connection.is_pooled.store(true, Ordering::Relaxed);
-    let helped = Arc::clone(connection);
+    };
     let thread = thread::Builder::new().name("nbd-worker".into());
-    match thread.spawn(move || work(&helped)) {
+    match thread.spawn(move || work(&helping.0, true)) {
         Ok(helper) => helpers.push(helper),
-        Err(error) => {
-            extra.fetch_sub(1, Ordering::Relaxed);
-            tracing::debug!(%error, "no thread for a worker");
-        }
+        Err(error) => tracing::debug!(%error, "no thread for a worker"),
+    }
+}
+
+/// A helper's place, within the limits, until it is dropped.
+struct Helping(Arc<Connection>);
+
+impl Helping {
+    fn begin(connection: &Arc<Connection>) -> Option<Self> {
+        let limits = &connection.shared.limits;
+        // Those who begin hold the lock of the helpers.
+        let count = connection.helper_count.fetch_add(1, Ordering::Relaxed) + 1;
+        let extra = &connection.shared.extra_workers;
+        let all = extra.fetch_add(1, Ordering::Relaxed) + 1;
+        let helping = Self(Arc::clone(connection));
+        let fits = count < limits.workers_per_connection_max && all <= limits.extra_workers_max;
+        fits.then_some(helping)
+    }
+}
+
+impl Drop for Helping {
+    fn drop(&mut self) {
+        self.0.helper_count.fetch_sub(1, Ordering::Relaxed);
+        self.0.shared.extra_workers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -193,10 +222,7 @@ impl Connection {
         if command == Ok(Command::Disconnect) {
             return Ok(None);
         }
-        if !matches!(
-            command,
-            Ok(Command::Read { .. } | Command::Write { is_fua: false, .. })
-        ) {
+        if !command.as_ref().is_ok_and(|command| !may_wait(command)) {
             // It may take long, and others' replies are not to wait for it.
             self.send_held()?;
         }
@@ -238,9 +264,10 @@ impl Connection {
     /// Sends a reply, or holds it back until the next wait.
     fn send(&self, reply: &Outgoing) -> io::Result<()> {
         let mut held = lock(&self.held);
-        let is_pooled = self.is_pooled.load(Ordering::Relaxed);
+        // Only the first worker calls the first helper, and it is here: nobody else waits.
+        let is_alone = self.helper_count.load(Ordering::Relaxed) == 0;
         if let Some(bytes) = reply.as_slice()
-            && !is_pooled
+            && is_alone
             && held.len() + bytes.len() <= HELD_BYTES_MAX
         {
             held.extend_from_slice(bytes);

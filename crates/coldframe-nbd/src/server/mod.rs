@@ -13,6 +13,7 @@ mod handshake;
 mod input;
 mod listen;
 mod outgoing;
+mod pace;
 mod perform;
 mod socket;
 #[cfg(feature = "tls")]
