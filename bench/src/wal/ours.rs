@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use coldframe_storage::FileStorage;
 use coldframe_units::{ByteLen, FileOffset};
-use coldframe_wal::{Region, RingOptions, RingWal, Sequence};
+use coldframe_wal::{Region, RingOptions, RingWal};
 
 use crate::wal::plain::LOG_BYTES;
 use crate::wal::{Log, Mode};
@@ -34,28 +34,24 @@ impl Ring {
 
     /// Opens one, which checks every record; says how many there are.
     pub fn open(path: &Path, ring_len: u64) -> Result<usize> {
-        let log = open(path, ring_len)?;
+        let storage = FileStorage::open(path)?;
+        let log = RingWal::open(storage, region(ring_len)?, RingOptions::SYNC_EACH)?;
+        ensure!(!log.recovery().is_torn(), "a torn log");
         Ok(log.recovery().records as usize)
     }
 
-    /// Opens one, and reads every record after that.
+    /// Opens one, and replays every record on the way.
     pub fn open_and_read(path: &Path, ring_len: u64) -> Result<usize> {
-        let log = open(path, ring_len)?;
-        let mut records = log.records_after(Sequence::ZERO);
         let mut count = 0;
-        while let Some(record) = records.next()? {
+        let storage = FileStorage::open(path)?;
+        let options = RingOptions::SYNC_EACH;
+        let log = RingWal::open_with(storage, region(ring_len)?, options, |record| {
             std::hint::black_box(record.payload);
             count += 1;
-        }
+        })?;
+        ensure!(!log.recovery().is_torn(), "a torn log");
         Ok(count)
     }
-}
-
-fn open(path: &Path, ring_len: u64) -> Result<RingWal<FileStorage>> {
-    let storage = FileStorage::open(path)?;
-    let log = RingWal::open(storage, region(ring_len)?, RingOptions::SYNC_EACH)?;
-    ensure!(!log.recovery().is_torn(), "a torn log");
-    Ok(log)
 }
 
 fn region(ring_len: u64) -> Result<Region> {

@@ -20,7 +20,7 @@ const PIECE: usize = 256 << 10;
 const OPENED: &str = "Opening a log of 256 MiB in the host's cache that was not closed: every \
     record checked. The limit is reading the file by plain means and XXH3-128 of every payload; \
     xxh3 and blake3 are the hashes alone, of payloads in memory.";
-const READ: &str = "The same, and then every record handed out. Of the peers, each reads all \
+const READ: &str = "The same, with every record handed out. Of the peers, each reads all \
     records once; raft-engine checks entries as they are read, redb its root only, memvid \
     payloads.";
 

@@ -101,21 +101,30 @@ impl<B: Backend> Inner<B> {
                 }
             });
         }
-        let odd = std::mem::take(&mut *lock());
-        for number in odd {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            let id = ids[number];
-            // That it breaks off is seen above.
-            let _ = match self.read_chunk(id) {
-                Ok(bytes) => {
-                    self.keep_near(id, || bytes.clone());
-                    show(number, Ok(&bytes))
-                }
-                Err(error) => show(number, Err(error)),
-            };
+        if stop.into_inner() {
+            return;
         }
+        let odd = std::mem::take(&mut *lock());
+        run(
+            self.readers(),
+            &odd,
+            || (),
+            |(), number| {
+                let id = ids[*number];
+                match self.read_chunk(id) {
+                    Ok(bytes) => {
+                        self.keep_near(id, || bytes.clone());
+                        visitor(*number, Ok(&bytes))
+                    }
+                    Err(error) => visitor(*number, Err(error)),
+                }
+            },
+        );
+    }
+
+    /// Threads that read: they mostly wait where more than one is best.
+    fn readers(&self) -> usize {
+        self.options.threads.max(self.backend.reads_at_once())
     }
 
     /// Shows what the cache outside of the memory has; returns the numbers of the others.
@@ -125,9 +134,8 @@ impl<B: Backend> Inner<B> {
             return numbers;
         };
         let left = Mutex::new(Vec::new());
-        let readers = self.options.threads.min(ids.len().div_ceil(4)).max(1);
         run(
-            readers,
+            self.options.threads.min(ids.len().div_ceil(4)),
             &numbers,
             || (),
             |(), number| match near.get(ids[*number]) {
@@ -167,7 +175,7 @@ impl<B: Backend> Inner<B> {
                 let useful = usize::try_from(total / PER_THREAD).unwrap_or(threads);
                 (HERE, threads.min(useful).max(1))
             }
-            far => (FAR, threads.max(far)),
+            _ => (FAR, self.readers()),
         };
         // Every reader gets something.
         reach.len_max = reach.len_max.min((total / readers as u64).max(PER_THREAD));

@@ -36,7 +36,7 @@ impl<S: Storage> RingWal<S> {
         })?;
         let control = Control::new(RegionId::from_bytes(id), region.ring_len())?;
         prepare(&storage, region, &control).map_err(|source| RingError::Prepare { source })?;
-        Self::open_locked(storage, region, options, lock)
+        Self::open_locked(storage, region, options, lock, &mut |_| ())
     }
 }
 

@@ -2,10 +2,12 @@
 
 use coldframe_storage::{Storage, StorageError};
 use coldframe_units::FileOffset;
-use coldframe_walframe::ring::{RECORD_HEADER_LEN, RecordHeader, RecordKind, RingSource};
+use coldframe_walframe::ring::{
+    Geometry, RECORD_HEADER_LEN, Record, RecordHeader, RecordKind, RingSource,
+};
 
 use crate::ring::window::Window;
-use crate::ring::{RingError, RingWal, Sequence};
+use crate::ring::{Region, RingError, RingWal, Sequence};
 
 /// A record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +18,17 @@ pub struct Entry<'a> {
     pub offset: FileOffset,
     /// What was appended.
     pub payload: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn new(region: Region, geometry: Geometry, record: &Record<'a>) -> Self {
+        let offset = geometry.offset_of(record.header.position);
+        Self {
+            sequence: Sequence::new(record.header.sequence),
+            offset: region.ring_offset(offset),
+            payload: record.payload,
+        }
+    }
 }
 
 /// The records of a log, in order; each is checked again as it is read.
@@ -97,17 +110,16 @@ impl<S: Storage> Records<'_, S> {
 
     fn entry(&mut self, header: &RecordHeader) -> Result<Option<Entry<'_>>, RingError> {
         let start = RECORD_HEADER_LEN as usize;
-        let offset = self.log.geometry.offset_of(header.position);
-        let offset = self.log.region.ring_offset(offset);
         let record = self
             .window
             .read(header.position, header.extent())
             .map_err(|source| RingError::Read { source })?;
-        Ok(Some(Entry {
-            sequence: Sequence::new(header.sequence),
-            offset,
+        let record = Record {
+            header: *header,
             payload: &record[start..start + header.length as usize],
-        }))
+        };
+        let entry = Entry::new(self.log.region, self.log.geometry, &record);
+        Ok(Some(entry))
     }
 
     /// Why there is no sound record at `position`, where one was.

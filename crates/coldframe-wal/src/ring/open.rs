@@ -9,7 +9,7 @@ use coldframe_walframe::ring::{Chosen, Control, RECORD_HEADER_LEN, RING_START};
 use crate::ring::lock::{Mode, RegionLock, read_owner};
 use crate::ring::recovery::{Found, refuse_corrupt, scan};
 use crate::ring::state::{Start, State};
-use crate::ring::{Owner, Region, RingError, RingOptions, RingReader, RingWal, control};
+use crate::ring::{Entry, Owner, Region, RingError, RingOptions, RingReader, RingWal, control};
 
 /// Room for this many records is made at once, so that appending does not allocate.
 const STARTS_RESERVED: usize = 4096;
@@ -27,8 +27,25 @@ impl<S: Storage> RingWal<S> {
     /// [`RingError::Locked`], [`RingError::RegionSize`], [`RingError::Read`],
     /// [`RingError::Prepare`].
     pub fn open(storage: S, region: Region, options: RingOptions) -> Result<Self, RingError> {
+        Self::open_with(storage, region, options, |_| ())
+    }
+
+    /// The same, and shows each record, oldest first, as recovery comes to it: to replay a log that
+    /// is opened so costs one reading of it, where [`RingWal::records_after`] reads and checks it
+    /// again. If this fails, what was shown is not to be relied upon.
+    ///
+    /// Spec: RING-20
+    ///
+    /// # Errors
+    /// As [`RingWal::open`].
+    pub fn open_with(
+        storage: S,
+        region: Region,
+        options: RingOptions,
+        mut each: impl FnMut(Entry<'_>),
+    ) -> Result<Self, RingError> {
         let lock = RegionLock::acquire(&storage, region, Mode::Write)?;
-        Self::open_locked(storage, region, options, lock)
+        Self::open_locked(storage, region, options, lock, &mut each)
     }
 
     /// Opens a log for reading. Not one byte is written; a log with damage is opened too.
@@ -46,10 +63,11 @@ impl<S: Storage> RingWal<S> {
         region: Region,
         options: RingOptions,
         lock: RegionLock,
+        each: &mut dyn FnMut(Entry<'_>),
     ) -> Result<Self, RingError> {
         let chosen = control::read(&storage, region)?;
         let left_by = read_owner(&storage, region);
-        let found = scan(&storage, region, &chosen, left_by)
+        let found = scan(&storage, region, &chosen, left_by, each)
             .map_err(|source| RingError::Read { source })?;
         refuse_corrupt(region, &chosen, found.recovery.end)?;
         let size = ByteLen::new(chosen.control.ring_len + RING_START);

@@ -32,7 +32,7 @@ impl<S: Storage> RingReader<S> {
     ) -> Result<Self, RingError> {
         let chosen = control::read(&storage, region)?;
         let left_by = read_owner(&storage, region);
-        let found = scan(&storage, region, &chosen, left_by)
+        let found = scan(&storage, region, &chosen, left_by, &mut |_| ())
             .map_err(|source| RingError::Read { source })?;
         Ok(Self {
             storage,
@@ -140,11 +140,14 @@ impl<S: Storage> Salvage<'_, S> {
         }
         let step = self.scan.step(&mut self.window);
         Ok(match step.map_err(|source| RingError::Read { source })? {
-            Step::Record(record) => Some(Salvaged::Record(Entry {
-                sequence: Sequence::new(record.header.sequence),
-                offset: self.reader.file_offset(record.header.position),
-                payload: record.payload,
-            })),
+            Step::Record(record) => {
+                let geometry = self.reader.chosen.control.geometry();
+                Some(Salvaged::Record(Entry::new(
+                    self.reader.region,
+                    geometry,
+                    &record,
+                )))
+            }
             Step::Gap(gap) => Some(Salvaged::Lost {
                 offset: self.reader.file_offset(gap.position),
                 first: Sequence::new(gap.sequence),

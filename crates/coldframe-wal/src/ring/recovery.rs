@@ -8,7 +8,7 @@ use coldframe_walframe::ring::{Chosen, End, Gap, RecordHeader, Step};
 
 use crate::ring::state::Start;
 use crate::ring::window::Window;
-use crate::ring::{Owner, Region, RingError, Sequence};
+use crate::ring::{Entry, Owner, Region, RingError, Sequence};
 
 /// The state of one of the two control blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,12 +69,13 @@ pub(crate) struct Found {
     pub head_sequence: Option<u64>,
 }
 
-/// Reads all records once, each checked.
+/// Reads all records once, each checked, and shows them to `each`.
 pub(crate) fn scan<S: Storage>(
     storage: &S,
     region: Region,
     chosen: &Chosen,
     left_by: Option<Owner>,
+    each: &mut dyn FnMut(Entry<'_>),
 ) -> Result<Found, StorageError> {
     let control = chosen.control;
     let mut window = Window::new(storage, region, control.geometry());
@@ -100,7 +101,10 @@ pub(crate) fn scan<S: Storage>(
     };
     let end = loop {
         match scan.step(&mut window)? {
-            Step::Record(record) => found.add(&record.header),
+            Step::Record(record) => {
+                found.add(&record.header);
+                each(Entry::new(region, control.geometry(), &record));
+            }
             Step::Gap(gap) => found.add_gap(gap),
             Step::End(end) => break end,
         }

@@ -1,7 +1,7 @@
 //! Random operations against a list of payloads.
 
 use coldframe_testkit::rng::Rng;
-use coldframe_wal::ring::RingError;
+use coldframe_wal::ring::{Entry, RingError};
 use coldframe_wal::{RingOptions, RingWal, Sequence};
 use proptest::prelude::*;
 
@@ -126,8 +126,11 @@ impl Model {
         }
         let options = RingOptions::ON_DEMAND;
         let storage = Arc::clone(&self.storage);
-        self.log = RingWal::open(storage, region(self.ring), options).unwrap();
+        let mut shown = Vec::new();
+        let each = |entry: Entry<'_>| shown.push((entry.sequence.get(), entry.payload.to_vec()));
+        self.log = RingWal::open_with(storage, region(self.ring), options, each).unwrap();
         assert_eq!(self.log.recovery().torn_bytes, 0);
+        assert_eq!(shown, records(&self.log));
     }
 
     fn check(&self) {
