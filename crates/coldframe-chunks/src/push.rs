@@ -33,8 +33,8 @@ pub struct Block<'a> {
 
 /// Something that is being stored.
 ///
-/// Chunks are gathered into packs that threads of its own write and publish one after the other; one
-/// sync makes a whole pack durable. Dropped without [`Push::finish`] it leaves chunks that
+/// Chunks are gathered into packs that threads of its own write and publish one after the other;
+/// one sync makes a whole pack durable. Dropped without [`Push::finish`] it leaves chunks that
 /// nobody names, for the collector.
 #[derive(Debug)]
 pub struct Push<B: Backend> {
