@@ -207,3 +207,20 @@ impl<'a> EntryRef<'a> {
         }
     }
 }
+
+/// Every entry there is, of any program: for tools.
+#[derive(Clone, Copy, Debug)]
+pub enum AnyEntries {}
+
+impl EntrySet for AnyEntries {
+    const SCHEMA: Schema = Schema::COLDFRAME;
+    const TYPES: &'static [TypeId] = &[];
+
+    fn knows(_: TypeId) -> bool {
+        true
+    }
+
+    fn reads(_: Schema) -> bool {
+        true
+    }
+}
