@@ -5,8 +5,10 @@
 
 mod host;
 mod logs;
+mod machine;
 mod print;
 mod report;
+mod store;
 
 use std::path::Path;
 

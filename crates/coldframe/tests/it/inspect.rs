@@ -1,7 +1,11 @@
 //! `inspect`: what a file is, or is not, however broken it is.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use coldframe_testkit::rng::Rng;
 use serde_json::Value;
 
 use crate::support::{Home, Outcome, coldframe, keys, patch, simulated};
@@ -214,4 +218,68 @@ fn no_more_than_the_header_and_tables_of_a_large_file_are_read() {
         assert!(shown.stdout.contains("1 TiB"), "{shown:#?}");
         fs::remove_file(&large).unwrap();
     }
+}
+
+#[test]
+fn the_files_of_a_store_are_known() {
+    let home = Home::new();
+    let mut image = Rng::new(5).bytes(200_000);
+    image[65_536..131_072].fill(0);
+    fs::write(home.at("a.img"), &image).unwrap();
+    let store = home.at("store");
+    let import: &[&dyn AsRef<OsStr>] = &[&"disk", &"import", &"--name", &"a", &"--store"];
+    coldframe(&[import, &[&store, &home.at("a.img")]].concat()).done();
+    let one = |folder: &str| {
+        let entries = fs::read_dir(store.join(folder)).unwrap();
+        let mut paths = entries.map(|entry| entry.unwrap().path());
+        (paths.next().unwrap(), paths.count())
+    };
+    let json = |path: &Path| coldframe(&[&"inspect", &path, &"--json"]).done().json();
+    let shown = |path: &Path| coldframe(&[&"inspect", &path]).done().stdout;
+
+    let (pack, others) = one("packs");
+    assert_eq!(others, 0);
+    let report = &json(&pack)["pack"];
+    assert_eq!(
+        (&report["chunks"], &report["raw_bytes"]),
+        (&3.into(), &134_464.into())
+    );
+    assert_eq!(report["compression"]["none"], 3);
+    assert!(shown(&pack).contains("pack of chunks"));
+
+    let (index, _) = one("roots");
+    let report = &json(&index)["index"];
+    assert_eq!(
+        (&report["size"], &report["blocks"]),
+        (&200_000.into(), &4.into())
+    );
+    assert_eq!(
+        (&report["chunk_blocks"], &report["zero_blocks"]),
+        (&3.into(), &1.into())
+    );
+    assert_eq!(report["parent"], Value::Null);
+    assert!(shown(&index).contains("3 chunks, 1 zero, of 4 blocks"));
+
+    let tag = store.join("tags/a");
+    let root = &json(&index)["root"];
+    assert_eq!(
+        (&json(&tag)["tag"]["kind"], &json(&tag)["tag"]["root"]),
+        (&"disk".into(), root)
+    );
+    assert!(shown(&tag).contains("stands for"));
+    assert!(shown(&store.join("store")).contains("chunk store"));
+
+    fs::set_permissions(&pack, Permissions::from_mode(0o600)).unwrap();
+    patch(&pack, 170, |byte| *byte ^= 1);
+    let verify: &[&dyn AsRef<OsStr>] = &[&"store", &"verify", &"--deep", &"--store", &store];
+    assert_eq!(coldframe(verify).code, 1);
+    assert_eq!(json(&store.join("ledger"))["ledger"]["damaged_chunks"], 1);
+    assert!(shown(&store.join("ledger")).contains("1 chunks"));
+
+    // A table that does not hold is a problem that is named.
+    let end = fs::metadata(&pack).unwrap().len();
+    patch(&pack, end - 9, |byte| *byte ^= 1);
+    let broken = coldframe(&[&"inspect", &pack]);
+    assert_eq!(broken.code, 1);
+    assert!(broken.stdout.contains("problem"), "{broken:#?}");
 }

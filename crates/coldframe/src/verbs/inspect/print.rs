@@ -1,8 +1,7 @@
 //! The report for people.
 
-use super::report::{
-    FileReport, ManifestReport, MemoryReport, Report, SnapshotReport, StateReport,
-};
+use super::machine::StateReport;
+use super::report::{FileReport, ManifestReport, MemoryReport, Report, SnapshotReport};
 use crate::human::size;
 use crate::output;
 
@@ -35,6 +34,11 @@ fn file(report: &FileReport) {
         Some("MEMF") => "guest memory",
         Some("RING") => "ring WAL",
         Some("JRNL") => "typed journal",
+        Some("PACK") => "pack of chunks",
+        Some("CIDX") => "chunk index",
+        Some("CTAG") => "tag of a chunk store",
+        Some("LEDG") => "ledger of a chunk store",
+        Some("STOR") => "chunk store",
         Some(_) => "coldframe file of an unknown format",
         None if report.is_cut => "coldframe file, cut short",
         None => "not a coldframe file",
@@ -70,6 +74,7 @@ fn file(report: &FileReport) {
     if let Some(journal) = &report.journal {
         journal.print_fields();
     }
+    report.print_store();
     if !report.sections.is_empty() {
         let mut rows = vec![
             ["  section", "version", "must know", "offset", "bytes"]

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use coldframe_envelope::{Container, DecodeError, HEADER_LEN, Header, Limits, SectionTable};
+use coldframe_envelope::{DecodeError, HEADER_LEN, Header, Limits, SectionTable};
 use coldframe_manifest::Manifest;
 use coldframe_memfile::{Content, Kind, MemFile, tail_range};
-use coldframe_statefile::StateFile;
 use coldframe_storage::{ByteSource, FileStorage, PreadSource};
 use coldframe_units::{ByteLen, FileOffset};
 use serde::Serialize;
 
 use super::logs;
+use super::machine::StateReport;
+use super::store::{IndexReport, LedgerReport, PackReport, TagReport};
 use crate::exit::{Failure, line};
 use crate::verbs::journal::JournalReport;
 use crate::verbs::wal::WalReport;
@@ -54,6 +55,10 @@ pub struct FileReport {
     pub memory: Option<MemoryReport>,
     pub wal: Option<WalReport>,
     pub journal: Option<JournalReport>,
+    pub pack: Option<PackReport>,
+    pub index: Option<IndexReport>,
+    pub tag: Option<TagReport>,
+    pub ledger: Option<LedgerReport>,
     /// The first thing that is wrong; absent if nothing is.
     pub problem: Option<String>,
     /// The file begins as a file of ours does, but is shorter than its header.
@@ -87,36 +92,6 @@ pub struct ManifestReport {
     pub host: Option<String>,
     pub disks: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-}
-
-/// What a state file holds.
-#[derive(Serialize)]
-pub struct StateReport {
-    pub hypervisor: Option<u8>,
-    pub cpu: Option<String>,
-    pub kernel: Option<String>,
-    pub vcpus: Vec<VcpuReport>,
-    pub devices: Vec<DeviceReport>,
-    /// Sections that nobody here knows, or that are the VMM's own.
-    pub other_sections: Vec<String>,
-}
-
-/// How much a vCPU's state holds.
-#[derive(Serialize)]
-pub struct VcpuReport {
-    pub index: u32,
-    pub items: usize,
-    pub msrs: usize,
-    pub registers: usize,
-}
-
-/// A device of the VMM.
-#[derive(Serialize)]
-pub struct DeviceReport {
-    pub kind: String,
-    pub instance: u32,
-    pub version: u16,
-    pub bytes: usize,
 }
 
 /// What a memory file holds.
@@ -222,6 +197,11 @@ impl FileReport {
                 Some("MANI") => self.read_manifest(source),
                 Some("STAT") => self.read_state(source),
                 Some("MEMF") => self.read_memory(source),
+                Some("PACK") => self.read_pack(source),
+                Some("CIDX") => self.read_index(source),
+                Some("CTAG") => self.read_tag(source),
+                Some("LEDG") => self.read_ledger(source),
+                Some("STOR") => Ok(()),
                 Some(other) => Err(format!("format {other} is unknown to this release")),
                 None => Ok(()),
             }
@@ -301,56 +281,6 @@ impl FileReport {
         Ok(())
     }
 
-    fn read_state(&mut self, source: &PreadSource) -> Result<(), String> {
-        let bytes = whole(source)?;
-        let container = Container::peek(&bytes, Limits::SMALL_FILE).map_err(text)?;
-        let kinds: Vec<_> = container
-            .table()
-            .sections()
-            .iter()
-            .map(|row| row.kind)
-            .collect();
-        let state = StateFile::decode(&bytes, &kinds, Limits::SMALL_FILE).map_err(text)?;
-        let host = if state.has_machine() {
-            Some(state.host().map_err(text)?)
-        } else {
-            None
-        };
-        let vcpus = if state.has_machine() {
-            state.vcpus().map_err(text)?
-        } else {
-            Vec::new()
-        };
-        let devices = state.devices().map_err(text)?;
-        let other = state.sections().map(|info| info.section);
-        let other = other.filter(|row| coldframe_statefile::is_vmm_kind(row.kind));
-        self.state = Some(StateReport {
-            hypervisor: host.as_ref().map(|host| host.hypervisor),
-            cpu: host.as_ref().map(|host| host.brand.clone()),
-            kernel: host.as_ref().map(|host| host.kernel.clone()),
-            vcpus: (vcpus.iter())
-                .map(|vcpu| VcpuReport {
-                    index: vcpu.index,
-                    items: vcpu.items.len(),
-                    msrs: vcpu.msrs.len(),
-                    registers: vcpu.regs.len(),
-                })
-                .collect(),
-            devices: (devices.into_iter())
-                .map(|device| DeviceReport {
-                    kind: device.kind,
-                    instance: device.instance,
-                    version: device.version,
-                    bytes: device.bytes.len(),
-                })
-                .collect(),
-            other_sections: other
-                .map(|row| format!("{}.{}", row.kind, row.instance))
-                .collect(),
-        });
-        Ok(())
-    }
-
     fn read_memory(&mut self, source: &PreadSource) -> Result<(), String> {
         let limits = Limits::MEMORY_FILE;
         let header = range(source, 0, HEADER_LEN)?;
@@ -384,18 +314,18 @@ impl FileReport {
     }
 }
 
-fn text(error: DecodeError) -> String {
+pub(super) fn text(error: DecodeError) -> String {
     error.to_string()
 }
 
-fn range(source: &PreadSource, offset: u64, len: u64) -> Result<bytes::Bytes, String> {
+pub(super) fn range(source: &PreadSource, offset: u64, len: u64) -> Result<bytes::Bytes, String> {
     source
         .bytes(FileOffset::new(offset), ByteLen::new(len))
         .map_err(|error| line("cannot be read", &error))
 }
 
 /// All of a small file.
-fn whole(source: &PreadSource) -> Result<bytes::Bytes, String> {
+pub(super) fn whole(source: &PreadSource) -> Result<bytes::Bytes, String> {
     let limit = Limits::SMALL_FILE.file_bytes_max;
     if source.len().get() > limit {
         return Err(format!(
