@@ -173,6 +173,7 @@ fn the_host_says_which_controllers_it_makes() {
     let Some((vm, _)) = TestVm::new(1, Tracking::Off) else {
         return;
     };
+    vm.boot(8, 10);
     let mut state = vm.machine().save().unwrap();
     let verdict = |state: &MachineState| {
         let report = vm.host.compare(state);
