@@ -145,7 +145,7 @@ impl<E: EntrySet> JournalWriter<E> {
     }
 
     /// Puts a compaction of this journal in its place, atomically; readers of the old file see it
-    /// end, and [`JournalReader::is_replaced`] tells them.
+    /// end, and [`is_replaced`](super::JournalReader::is_replaced) tells them.
     ///
     /// # Errors
     /// As [`JournalWriter::flush`]; the journal goes on as it was, unless only the durability of
