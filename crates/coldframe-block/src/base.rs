@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use coldframe_chunkfile::BaseId;
+use coldframe_chunks::is_zero;
 use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError};
 use coldframe_units::{BLOCK_BYTES, ByteLen, FileOffset};
 
@@ -132,10 +133,4 @@ fn identity(storage: &FileStorage, stamp: Stamp) -> Result<BaseId, StorageError>
         hasher.update(&page);
     }
     Ok(BaseId::from_bytes(*hasher.finalize().as_bytes()))
-}
-
-/// Whether all bytes are zero.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<64>();
-    words.iter().all(|word| *word == [0; 64]) && rest.iter().all(|byte| *byte == 0)
 }

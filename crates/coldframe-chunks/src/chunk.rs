@@ -61,6 +61,14 @@ pub(crate) fn id_of(bytes: &[u8]) -> ChunkId {
     ChunkId::from_bytes(*blake3::hash(bytes).as_bytes())
 }
 
+/// Whether all bytes are zero: such a block is a row of an index, and no chunk.
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    bytes
+        .chunks(128)
+        .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
 pub(crate) fn check_len(len: usize) -> Result<(), StoreError> {
     let max = CHUNK_BYTES_MAX as usize;
     if (1..=max).contains(&len) {

@@ -79,7 +79,7 @@ pub use backend::{
     Backend, Exclusive, FileId, Folder, Key, Lease, LeaseId, Listed, NewFile, TagName,
 };
 pub use cache::CacheCount;
-pub use chunk::{Chunk, ChunkStat, ChunkStore, PutCount, Visitor};
+pub use chunk::{Chunk, ChunkStat, ChunkStore, PutCount, Visitor, is_zero};
 pub use collect::{CollectOptions, Collected};
 pub use directory::Directory;
 pub use disk_cache::DiskCache;

@@ -10,7 +10,7 @@ use coldframe_chunkfile::Compression;
 use coldframe_units::ChunkId;
 
 use crate::StoreError;
-use crate::chunk::id_of;
+use crate::chunk::{id_of, is_zero};
 use crate::compress::Compressor;
 
 /// Bytes for which another thread is worth its start.
@@ -265,11 +265,4 @@ fn keep(
         compression,
         stored: Stored::Room(owner, range),
     }
-}
-
-/// Whether all bytes are zero.
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes
-        .chunks(128)
-        .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
 }

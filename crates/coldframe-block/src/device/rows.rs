@@ -1,12 +1,11 @@
 //! From changed pages to the rows of an index: blocks are put together and become chunks.
 
 use coldframe_chunkfile::{EncodedIndex, IndexBuilder, IndexOrigin};
-use coldframe_chunks::{ANCESTORS_MAX, Backend, Block, Located, Push};
+use coldframe_chunks::{ANCESTORS_MAX, Backend, Block, Located, Push, is_zero};
 use coldframe_envelope::Producer;
 use coldframe_storage::Storage;
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId};
 
-use crate::base::is_zero;
 use crate::device::inner::Inner;
 use crate::device::lower::{Frozen, content, copy_pages, pages_of};
 use crate::error::{index, store};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use coldframe_chunkfile::{IndexBuilder, IndexOrigin, Tag, TagKind};
-use coldframe_chunks::{Backend, Block, Chunk, Push, StoreError};
+use coldframe_chunks::{Backend, Block, Chunk, Push, StoreError, is_zero};
 use coldframe_storage::{ByteSource, FileStorage, PreadSource};
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, FileOffset};
 use serde::Serialize;
@@ -206,7 +206,6 @@ impl<'a, B: Backend> Import<'a, B> {
     }
 
     fn store(&mut self, batch: &[(u64, Vec<u8>)]) -> Result<(), Failure> {
-        let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
         let data = batch.iter().filter(|(_, bytes)| !is_zero(bytes));
         let blocks: Vec<Block<'_>> = data
             .map(|(_, bytes)| Block {
