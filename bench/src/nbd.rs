@@ -125,16 +125,12 @@ fn images(place: &Place) -> Result<Images> {
     }
     file.sync_all()?;
     fs::copy(&images.base, &images.written)?;
-    images.import()?;
     Ok(images)
 }
 
 fn served(place: &Place, images: &Images, job: &Job, ours: Who) -> Result<Row> {
     let over = |who: Who| -> Run<'_> {
         Box::new(move || {
-            if !job.is_read() {
-                images.renew(who)?;
-            }
             let server = Server::start(who, images)?;
             if job.is_read() {
                 // shuru-store knows one client at a time, and all bytes are in memory after it.
@@ -197,9 +193,6 @@ fn copied(
     let is_read = name.contains("from");
     let over = |who: Who| -> Run<'_> {
         Box::new(move || {
-            if !is_read {
-                images.renew(who)?;
-            }
             let server = Server::start(who, images)?;
             if is_read {
                 copy(&server.uri())?;

@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use super::contest::Contestant;
 use super::image::BLOCK;
-use super::ours::is_zero;
+use coldframe_chunks::is_zero;
 
 /// What is done with each block that is not zero.
 #[derive(Clone, Copy, PartialEq)]

@@ -106,10 +106,3 @@ impl Contestant for Ours {
         }
     }
 }
-
-/// Whether all bytes are zero.
-pub fn is_zero(bytes: &[u8]) -> bool {
-    bytes
-        .chunks(128)
-        .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
-}

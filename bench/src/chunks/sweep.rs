@@ -12,10 +12,10 @@ use anyhow::{Context, Result, ensure};
 use coldframe_chunks::{Block, ChunkStore, Directory, LocalStore, Options};
 use coldframe_units::ChunkId;
 
-use super::ours::is_zero;
 use crate::guest::MIB;
 use crate::harness::{Row, Times, timed};
 use crate::place::Place;
+use coldframe_chunks::is_zero;
 
 const ROUNDS: usize = 3;
 const KIB: usize = 1 << 10;

@@ -68,8 +68,21 @@ impl Images {
         }
     }
 
+    /// Whatever was written before is gone, for those who copy on write, and no part of it is on
+    /// its way to the disk.
+    fn renew(&self, who: Who) -> Result<()> {
+        if matches!(who, Who::Coldframe | Who::ColdframeUsual) {
+            if self.store.exists() {
+                fs::remove_dir_all(&self.store)?;
+            }
+            self.import()?;
+        }
+        ensure!(Command::new("sync").status()?.success());
+        Ok(())
+    }
+
     /// Takes the image into our store.
-    pub fn import(&self) -> Result<()> {
+    fn import(&self) -> Result<()> {
         let mut import = Command::new(&self.coldframe);
         import.args(["disk", "import", "--name", DISK]);
         import.arg("--store").arg(&self.store).arg(&self.base);
@@ -80,17 +93,6 @@ impl Images {
             "coldframe disk import: {}",
             problem.trim()
         );
-        Ok(())
-    }
-
-    /// For one who copies on write: whatever was written before is gone, and no part of it is on
-    /// its way to the disk.
-    pub fn renew(&self, who: Who) -> Result<()> {
-        if matches!(who, Who::Coldframe | Who::ColdframeUsual) {
-            fs::remove_dir_all(&self.store)?;
-            self.import()?;
-        }
-        ensure!(Command::new("sync").status()?.success());
         Ok(())
     }
 }
@@ -115,6 +117,7 @@ impl Server {
         if socket.exists() {
             fs::remove_file(&socket)?;
         }
+        images.renew(who)?;
         let running = start(who, images, &socket)?;
         let server = Self { running, socket };
         let start = Instant::now();
