@@ -9,7 +9,8 @@ use coldframe_testkit::hvf::Host;
 use coldframe_testkit::rng::Rng;
 use coldframe_units::{ByteLen, GuestAddr, PageIndex, PageSize, RamOffset};
 
-use crate::support::{OnModel, REGIONS, Vmm};
+use crate::calls::OnModel;
+use crate::support::{REGIONS, Vmm};
 
 const PAGE: u64 = 16 << 10;
 const BLOCK: u64 = 2 << 20;

@@ -10,7 +10,8 @@ use coldframe_hvf::{Contents, FILL_BYTES, HvfDirty, HvfError, HvfMachine, Stage2
 use coldframe_testkit::hvf::Host;
 use coldframe_units::{ByteLen, GuestAddr, PageSize, RamOffset};
 
-use crate::support::{END, OnModel, REGIONS, Start, Vmm};
+use crate::calls::OnModel;
+use crate::support::{END, REGIONS, Start, Vmm};
 
 type Failure = Box<dyn Error + Send + Sync>;
 

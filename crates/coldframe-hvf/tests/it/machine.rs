@@ -7,14 +7,15 @@ use coldframe_testkit::hvf::Host;
 use coldframe_units::Arch;
 use std::time::Duration;
 
-use crate::support::{ModelVcpu, Start, Vmm};
+use crate::calls::ModelVcpu;
+use crate::support::{Start, Vmm};
 
 /// A machine that never runs: one vCPU on a thread of its own, parked, with registers set.
 fn parked<R: Send>(
     vmm: &Vmm,
     power: PowerState,
     prepare: impl FnOnce(&ModelVcpu) + Send,
-    then: impl FnOnce(&mut HvfMachine<'_, crate::support::OnModel>) -> R,
+    then: impl FnOnce(&mut HvfMachine<'_, crate::calls::OnModel>) -> R,
 ) -> (R, PowerState, Vec<bool>) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

@@ -1,6 +1,7 @@
 //! Tests of the adapter on a model of Hypervisor.framework.
 #![allow(clippy::unwrap_used)]
 
+mod calls;
 mod dirty;
 mod elsewhere;
 mod freeze;

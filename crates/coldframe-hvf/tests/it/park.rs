@@ -6,7 +6,8 @@ use coldframe_hv::aarch64::PowerState;
 use coldframe_hvf::{Exit, HvfError, ParkingLot, Ready, Resolved, Watch, Woken};
 use coldframe_testkit::hvf::Host;
 
-use crate::support::{ModelVcpu, Vmm};
+use crate::calls::ModelVcpu;
+use crate::support::Vmm;
 
 const LONG: Duration = Duration::from_secs(60);
 

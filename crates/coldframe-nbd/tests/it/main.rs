@@ -5,6 +5,7 @@ mod client;
 mod codec;
 mod codec_check;
 mod disk;
+mod exports;
 mod handshake;
 mod life;
 mod requests;

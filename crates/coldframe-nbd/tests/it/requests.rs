@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use coldframe_nbd::{Errno, Export, ExportError, NbdServer, ReadOnly, ZeroMode};
 
 use crate::client::*;
 use crate::disk::{Event, MemDisk};
+use crate::exports::{Plain, Sharing};
 use crate::handshake::{Site, serve};
 use crate::tools::{nbdsh, patchwork};
 
-const MIB: u64 = 1 << 20;
+pub const MIB: u64 = 1 << 20;
 
 fn served(disk: MemDisk) -> (Arc<MemDisk>, Site) {
     let disk = Arc::new(disk);
@@ -206,28 +206,6 @@ fn trim_cache_and_zeroing_reach_the_export() {
     );
 }
 
-/// An export with nothing but what it must have, which fails and panics on request.
-struct Plain(MemDisk);
-
-impl Export for Plain {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ExportError> {
-        assert!(offset != 13, "asked for");
-        self.0.read_at(buf, offset)
-    }
-
-    fn write_at(&self, data: &[u8], offset: u64) -> Result<(), ExportError> {
-        self.0.write_at(data, offset)
-    }
-
-    fn flush(&self) -> Result<(), ExportError> {
-        self.0.flush()
-    }
-}
-
 // Spec: NBD-8, NBD-13, NBD-17, NBD-18, NBD-20, NBD-22
 #[test]
 fn a_plain_export_zeroes_by_writing_and_is_all_data() {
@@ -251,35 +229,6 @@ fn a_plain_export_zeroes_by_writing_and_is_all_data() {
     // It panics, and goes on.
     assert_eq!(client.error_of(0, READ, 13, 1), EIO);
     assert_eq!(client.error_of(0, READ, 14, 1), 0);
-}
-
-/// An export that shares what it holds, in pieces of odd lengths; past its middle it is one short.
-struct Sharing(MemDisk);
-
-impl Export for Sharing {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ExportError> {
-        self.0.read_at(buf, offset)
-    }
-
-    fn read_shared(&self, len: u32, offset: u64) -> Result<Option<Vec<Bytes>>, ExportError> {
-        let bytes = Bytes::from(self.0.bytes()).slice(offset as usize..);
-        let is_short = offset > MIB / 2;
-        let bytes = bytes.slice(..len as usize - usize::from(is_short));
-        let piece = |at: usize| bytes.slice(at..bytes.len().min(at + 10_007));
-        Ok(Some((0..bytes.len()).step_by(10_007).map(piece).collect()))
-    }
-
-    fn write_at(&self, data: &[u8], offset: u64) -> Result<(), ExportError> {
-        self.0.write_at(data, offset)
-    }
-
-    fn flush(&self) -> Result<(), ExportError> {
-        self.0.flush()
-    }
 }
 
 // Spec: NBD-14, NBD-22
