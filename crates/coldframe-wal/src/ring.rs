@@ -99,6 +99,7 @@ mod log;
 mod open;
 mod options;
 mod owner;
+mod progress;
 mod reader;
 mod recovery;
 mod region;

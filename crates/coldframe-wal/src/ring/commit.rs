@@ -1,9 +1,10 @@
 //! Group commit: one thread writes and syncs for all that wait.
 //!
 //! Whoever finds no leader becomes the leader, takes all that is staged and does the I/O without
-//! the lock. The others wait; when a batch is done its threads are woken, and one of the next
-//! batch, to lead it once those that are expected back have come (see `gather`). Syncs never
-//! overlap: of two at once, the host tells only one of an error (fsync(2)).
+//! the lock. The others watch for its end (see `progress`), and sleep if that does not come soon;
+//! when a batch is done its threads go on, and one of the next batch leads it once those that are
+//! expected back have come (see `gather`). Syncs never overlap: of two at once, the host tells only
+//! one of an error (fsync(2)).
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,9 +38,10 @@ impl<S: Storage> RingWal<S> {
         sequence: u64,
         level: Level,
     ) -> Result<(), RingError> {
-        if level == Level::Durable {
-            state.gather.came();
+        if level == Level::Durable && state.durable < sequence {
+            state.join(sequence);
         }
+        let mut watch_until = None;
         loop {
             let reached = match level {
                 Level::Written => state.written,
@@ -49,17 +51,30 @@ impl<S: Storage> RingWal<S> {
                 return Ok(());
             }
             state.refuse_after_failure()?;
+            let mut company_until = None;
             if state.leading {
                 state.sync_wanted |= level == Level::Durable && sequence > state.written;
-                state = self.wait_for(state, sequence);
-            } else if level == Level::Durable
-                && let Some(left) = state.gather.left()
-            {
-                state = self.wait_for_company(state, sequence, left);
             } else {
-                let sync = level == Level::Durable || std::mem::take(&mut state.sync_wanted);
-                return self.lead(state, sync);
+                company_until = state.gather.until().filter(|_| level == Level::Durable);
+                if company_until.is_none() {
+                    let sync = level == Level::Durable || std::mem::take(&mut state.sync_wanted);
+                    return self.lead(state, sync);
+                }
             }
+            let watch = *watch_until.get_or_insert_with(|| state.gather.patience());
+            state = match (watch.filter(|watch| *watch > Instant::now()), company_until) {
+                (Some(watch), company) => {
+                    let seen = self.progress.seen();
+                    drop(state);
+                    let until = company.map_or(watch, |company| watch.min(company));
+                    if self.progress.watch(seen, sequence, until) {
+                        return Ok(());
+                    }
+                    self.state()
+                }
+                (None, Some(until)) => self.wait_for_company(state, sequence, until),
+                (None, None) => self.wait_for(state, sequence),
+            };
         }
     }
 
@@ -77,13 +92,13 @@ impl<S: Storage> RingWal<S> {
         state
     }
 
-    /// Sleeps until something happened, but no longer than `left`: one of those that sleep watches
-    /// the clock for all.
+    /// Sleeps until something happened, but no longer than `until`: one of those that sleep
+    /// watches the clock for all.
     fn wait_for_company<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         sequence: u64,
-        left: Duration,
+        until: Instant,
     ) -> MutexGuard<'a, State> {
         let batch = state.batch_of(sequence);
         if state.gather.watched == Some(batch) {
@@ -92,6 +107,7 @@ impl<S: Storage> RingWal<S> {
         let turn = (batch % 2) as usize;
         state.gather.watched = Some(batch);
         state.waiting[turn] += 1;
+        let left = until.saturating_duration_since(Instant::now());
         let woken = self.turns[turn].wait_timeout(state, left);
         let (mut state, _) = woken.unwrap_or_else(PoisonError::into_inner);
         state.waiting[turn] -= 1;
@@ -124,12 +140,10 @@ impl<S: Storage> RingWal<S> {
     ) -> Result<(), RingError> {
         let done = (batch.number % 2) as usize;
         let mut state = self.state();
-        state.settle(batch, synced.is_some(), result);
+        state.settle(batch, synced, result);
+        self.progress.tell(state.durable);
         let outcome = state.refuse_after_failure();
         let waiting = state.waiting;
-        if let Some(took) = synced {
-            state.gather.served(waiting[done] + 1, took);
-        }
         // Who is woken needs the lock at once, so it is free by then; whoever else takes it first
         // may lead as well.
         drop(state);

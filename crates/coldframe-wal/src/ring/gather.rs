@@ -8,12 +8,16 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ring::progress;
+
 /// Who is expected back.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
     /// Threads that the last sync served and that did not come back yet.
     returning: u32,
     until: Option<Instant>,
+    /// By the last sync.
+    took: Duration,
     /// The batch for which some thread watches the clock.
     pub watched: Option<u64>,
 }
@@ -22,6 +26,7 @@ impl Gather {
     /// A sync that took so long served so many threads.
     pub fn served(&mut self, threads: u32, took: Duration) {
         self.returning = threads;
+        self.took = took;
         self.until = (threads > 1).then(|| Instant::now() + took);
     }
 
@@ -35,12 +40,14 @@ impl Gather {
         self.returning = 0;
     }
 
-    /// How long others are to be waited for, if they are.
-    pub fn left(&self) -> Option<Duration> {
-        if self.returning == 0 {
-            return None;
-        }
-        let left = self.until?.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
+    /// Until when others are to be waited for, if they are.
+    pub fn until(&self) -> Option<Instant> {
+        self.until
+            .filter(|until| self.returning > 0 && *until > Instant::now())
+    }
+
+    /// Until when a thread that begins to wait now may watch, if it may.
+    pub fn patience(&self) -> Option<Instant> {
+        progress::patience(self.took).map(|patience| Instant::now() + patience)
     }
 }

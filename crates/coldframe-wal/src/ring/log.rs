@@ -6,6 +6,7 @@ use coldframe_storage::Storage;
 use coldframe_walframe::ring::{Control, Geometry, RecordKey};
 
 use crate::ring::lock::RegionLock;
+use crate::ring::progress::Progress;
 use crate::ring::state::State;
 use crate::ring::{Recovery, Region, RingOptions, RingStats, Sequence};
 
@@ -26,6 +27,7 @@ pub struct RingWal<S> {
     pub(crate) state: Mutex<State>,
     /// Where threads wait for batches of even and of odd number.
     pub(crate) turns: [Condvar; 2],
+    pub(crate) progress: Progress,
     pub(crate) lock: RegionLock,
 }
 

@@ -7,6 +7,7 @@ use coldframe_units::ByteLen;
 use coldframe_walframe::ring::{Chosen, Control, RECORD_HEADER_LEN, RING_START};
 
 use crate::ring::lock::{Mode, RegionLock, read_owner};
+use crate::ring::progress::Progress;
 use crate::ring::recovery::{Found, refuse_corrupt, scan};
 use crate::ring::state::{Start, State};
 use crate::ring::{Entry, Owner, Region, RingError, RingOptions, RingReader, RingWal, control};
@@ -101,6 +102,7 @@ impl<S: Storage> RingWal<S> {
             )),
             control: Mutex::new(control),
             turns: [Condvar::new(), Condvar::new()],
+            progress: Progress::new(control.resume_sequence - 1),
             lock,
         })
     }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coldframe_storage::StorageError;
 use coldframe_units::ByteLen;
@@ -59,6 +60,8 @@ pub(crate) struct State {
     batch: u64,
     /// How many threads wait for batches of even and of odd number.
     pub waiting: [u32; 2],
+    /// How many threads want batches of even and of odd number to be durable.
+    joined: [u32; 2],
     pub gather: Gather,
     stage: Vec<u8>,
     spare: Vec<u8>,
@@ -101,6 +104,7 @@ impl State {
             sync_wanted: false,
             batch: 0,
             waiting: [0; 2],
+            joined: [0; 2],
             gather: Gather::default(),
             stage: Vec::new(),
             spare: Vec::new(),
@@ -188,6 +192,12 @@ impl State {
         Ok(sequence)
     }
 
+    /// A thread wants this record to be durable.
+    pub fn join(&mut self, sequence: u64) {
+        self.gather.came();
+        self.joined[(self.batch_of(sequence) % 2) as usize] += 1;
+    }
+
     /// Makes the caller the leader, and hands it all that is staged.
     pub fn take_batch(&mut self) -> Batch {
         debug_assert!(!self.leading, "one leader at a time");
@@ -211,15 +221,28 @@ impl State {
         }
     }
 
-    /// Takes the result of the leader's work; `synced` says whether a sync was part of it.
-    pub fn settle(&mut self, mut batch: Batch, synced: bool, result: Result<(), StorageError>) {
+    /// Takes the result of the leader's work; `synced` says how long the sync took, if
+    /// one was part of it.
+    pub fn settle(
+        &mut self,
+        mut batch: Batch,
+        synced: Option<Duration>,
+        result: Result<(), StorageError>,
+    ) {
         self.leading = false;
+        let done = (batch.number % 2) as usize;
+        let joined = std::mem::take(&mut self.joined[done]);
+        match synced {
+            Some(took) => self.gather.served(joined, took),
+            // They wait for the next one.
+            None => self.joined[1 - done] += joined,
+        }
         match result {
             Ok(()) => {
                 self.written = batch.last;
                 self.written_end = batch.end;
                 self.counters.batches += u64::from(!batch.bytes.is_empty());
-                if synced {
+                if synced.is_some() {
                     self.durable = batch.last;
                     self.counters.syncs += 1;
                 }
