@@ -8,7 +8,7 @@ use coldframe_chunkfile::{BaseId, BuildError};
 use coldframe_chunks::{StoreError, TagName};
 use coldframe_envelope::DecodeError;
 use coldframe_storage::StorageError;
-use coldframe_units::RootHash;
+use coldframe_units::{FileOffset, RootHash};
 use coldframe_wal::{RingError, Sequence};
 
 /// Why a device, a disk or an image could not do what was asked.
@@ -62,6 +62,12 @@ pub enum BlockError {
     Log {
         /// What failed.
         source: RingError,
+    },
+    /// The log does not hold any more what was written to it; other pages can be read.
+    #[error("a page that was written is damaged in the log, at {offset}")]
+    LogDamaged {
+        /// Where in the log's file.
+        offset: FileOffset,
     },
     /// The log is full, and what is in it could not be brought into the store.
     #[error("the log of the device is full")]
@@ -184,6 +190,11 @@ impl BlockError {
         }
     }
 
+    /// What was to be read from the log is in the store by now: read again.
+    pub(crate) const fn is_passed(&self) -> bool {
+        matches!(self, Self::Log { source } if source.is_passed())
+    }
+
     /// Something that is stored is damaged or missing.
     #[must_use]
     pub const fn is_corrupt(&self) -> bool {
@@ -193,7 +204,7 @@ impl BlockError {
             }
             Self::Record { source, .. } => source.is_corrupt(),
             Self::Log { source } => source.is_corrupt(),
-            Self::BaseChanged { .. } => true,
+            Self::BaseChanged { .. } | Self::LogDamaged { .. } => true,
             _ => false,
         }
     }

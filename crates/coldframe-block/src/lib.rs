@@ -1,10 +1,10 @@
 //! A copy-on-write block device over content-addressed chunks, with a log and checkpoints.
 //!
 //! For people who serve disks to virtual machines out of one store. A disk is a chunk index; what
-//! is written to it is kept in 4 KiB pages, in memory and in a ring WAL, and becomes chunks and a
-//! delta index when there is enough of it, or at a checkpoint. A flush that returned survives a
-//! power cut. A checkpoint costs as much as changed, whatever the size of the disk, and may be
-//! read while writing goes on.
+//! is written to it is kept in 4 KiB pages in a ring WAL, from where it is read too, and becomes
+//! chunks and a delta index when there is enough of it, or at a checkpoint. A flush that returned
+//! survives a power cut. A checkpoint costs as much as changed, whatever the size of the disk, and
+//! may be read while writing goes on.
 //!
 //! ```
 //! use coldframe_block::{BlockDevice, DeviceOptions, DeviceParts, DiskImage, create, open_log};

@@ -1,4 +1,5 @@
-//! What was changed and is in no index yet: 4 KiB pages by block, and runs of zero blocks.
+//! What was changed and is in no index yet: where the log has the 4 KiB pages of blocks, and runs
+//! of zero blocks.
 //!
 //! Invariants: a page of a block wins over a run of zeros that covers it, for a run that comes
 //! later removes the pages that it covers; what is counted is what is held.
@@ -6,6 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use coldframe_units::BLOCK_BYTES;
+use coldframe_wal::RingPlace;
+use twox_hash::XxHash3_64;
 
 use crate::record::PAGE_BYTES;
 
@@ -13,15 +16,34 @@ pub(crate) const PAGE: usize = PAGE_BYTES as usize;
 pub(crate) const PAGES_PER_BLOCK: u64 = BLOCK_BYTES / PAGE_BYTES;
 const ALL: u16 = u16::MAX;
 
-/// What a block or a run costs beside its pages, about.
-pub(crate) const ENTRY_BYTES: u64 = 224;
+/// What a block or a run costs, about.
+pub(crate) const ENTRY_BYTES: u64 = 352;
+
+/// A page in the log. Its hash is what reading a part of a record is checked by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Logged {
+    pub place: RingPlace,
+    hash: u64,
+}
+
+impl Logged {
+    pub fn new(place: RingPlace, page: &[u8]) -> Self {
+        let hash = XxHash3_64::oneshot(page);
+        Self { place, hash }
+    }
+
+    /// Whether these are the bytes that were logged.
+    pub fn is_of(&self, page: &[u8]) -> bool {
+        XxHash3_64::oneshot(page) == self.hash
+    }
+}
 
 /// What the overlay says of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PageState<'a> {
+pub(crate) enum PageState {
     Absent,
     Zero,
-    Data(&'a [u8; PAGE]),
+    Logged(Logged),
 }
 
 /// The changed pages of one block.
@@ -29,15 +51,16 @@ pub(crate) enum PageState<'a> {
 pub(crate) struct Block {
     /// A bit for each page that is zero.
     zeros: u16,
-    /// A bit for each page that has bytes.
-    data: u16,
-    pages: [Option<Box<[u8; PAGE]>>; PAGES_PER_BLOCK as usize],
+    /// A bit for each page that the log has.
+    logged: u16,
+    /// Those of the pages that the log has count.
+    pages: [Logged; PAGES_PER_BLOCK as usize],
 }
 
 impl Block {
-    pub fn page(&self, page: usize) -> PageState<'_> {
+    pub fn page(&self, page: usize) -> PageState {
         match self.pages.get(page) {
-            Some(Some(bytes)) => PageState::Data(bytes),
+            Some(logged) if self.logged >> page & 1 == 1 => PageState::Logged(*logged),
             _ if self.zeros >> page & 1 == 1 => PageState::Zero,
             _ => PageState::Absent,
         }
@@ -45,7 +68,7 @@ impl Block {
 
     /// A bit for each page that it has.
     pub const fn present(&self) -> u16 {
-        self.zeros | self.data
+        self.zeros | self.logged
     }
 
     /// Whether nothing of the block comes from below.
@@ -53,116 +76,67 @@ impl Block {
         self.present() == ALL
     }
 
-    /// Bytes that it holds.
-    pub fn held(&self) -> u64 {
-        ENTRY_BYTES + u64::from(self.data.count_ones()) * PAGE_BYTES
-    }
-
-    /// Puts the bytes of a page; returns by how much the block grew.
-    fn put(&mut self, page: usize, bytes: &[u8]) -> u64 {
+    fn put(&mut self, page: usize, logged: Logged) {
         self.zeros &= !(1 << page);
-        let slot = &mut self.pages[page];
-        if let Some(held) = slot {
-            held.copy_from_slice(bytes);
-            return 0;
-        }
-        let bytes: &[u8; PAGE] = bytes.try_into().expect("a page is 4 KiB long");
-        *slot = Some(Box::new(*bytes));
-        self.data |= 1 << page;
-        PAGE_BYTES
+        self.logged |= 1 << page;
+        self.pages[page] = logged;
     }
 
-    /// Makes a page zero; returns by how much the block shrank.
-    fn zero(&mut self, page: usize) -> u64 {
+    fn zero(&mut self, page: usize) {
         self.zeros |= 1 << page;
-        self.data &= !(1 << page);
-        self.pages[page].take().map_or(0, |_| PAGE_BYTES)
+        self.logged &= !(1 << page);
     }
 }
 
 /// Changed blocks; those of one shard, or of all.
 #[derive(Debug, Default)]
-pub(crate) struct Blocks {
-    blocks: HashMap<u64, Block>,
-    held: u64,
-}
+pub(crate) struct Blocks(HashMap<u64, Block>);
 
 impl Blocks {
     pub fn get(&self, block: u64) -> Option<&Block> {
-        self.blocks.get(&block)
+        self.0.get(&block)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Block)> {
-        self.blocks.iter().map(|(number, block)| (*number, block))
+        self.0.iter().map(|(number, block)| (*number, block))
     }
 
     pub fn len(&self) -> usize {
-        self.blocks.len()
+        self.0.len()
     }
 
-    /// Bytes that are held.
-    pub const fn held(&self) -> u64 {
-        self.held
+    /// Bytes that are held, about.
+    pub fn held(&self) -> u64 {
+        self.0.len() as u64 * ENTRY_BYTES
     }
 
-    fn entry(&mut self, block: u64) -> &mut Block {
-        let held = &mut self.held;
-        self.blocks.entry(block).or_insert_with(|| {
-            *held += ENTRY_BYTES;
-            Block::default()
-        })
-    }
-
-    /// Puts whole pages, from byte `at` of the disk on.
-    pub fn put(&mut self, at: u64, data: &[u8]) {
-        for (page, bytes) in (at / PAGE_BYTES..).zip(data.chunks_exact(PAGE)) {
-            let grown = self
-                .entry(page / PAGES_PER_BLOCK)
-                .put((page % PAGES_PER_BLOCK) as usize, bytes);
-            self.held += grown;
+    /// Puts whole pages, from byte `at` of the disk on, which the log has at `place`.
+    pub fn put(&mut self, at: u64, place: RingPlace, data: &[u8]) {
+        for (index, bytes) in (0..).zip(data.chunks_exact(PAGE)) {
+            let page = at / PAGE_BYTES + index;
+            let logged = Logged::new(place.plus(index * PAGE_BYTES), bytes);
+            let block = self.0.entry(page / PAGES_PER_BLOCK).or_default();
+            block.put((page % PAGES_PER_BLOCK) as usize, logged);
         }
     }
 
     /// Makes whole pages zero, from byte `at` of the disk on.
     pub fn zero(&mut self, at: u64, len: u64) {
         for page in at / PAGE_BYTES..(at + len) / PAGE_BYTES {
-            let shrunk = self
-                .entry(page / PAGES_PER_BLOCK)
-                .zero((page % PAGES_PER_BLOCK) as usize);
-            self.held -= shrunk;
+            let block = self.0.entry(page / PAGES_PER_BLOCK).or_default();
+            block.zero((page % PAGES_PER_BLOCK) as usize);
         }
     }
 
     /// Forgets all blocks from `first` up to `end`.
     pub fn remove(&mut self, first: u64, end: u64) {
-        if end - first < self.blocks.len() as u64 {
+        if end - first < self.0.len() as u64 {
             for block in first..end {
-                if let Some(gone) = self.blocks.remove(&block) {
-                    self.held -= gone.held();
-                }
+                self.0.remove(&block);
             }
             return;
         }
-        let held = &mut self.held;
-        self.blocks.retain(|number, block| {
-            let stays = !(first..end).contains(number);
-            if !stays {
-                *held -= block.held();
-            }
-            stays
-        });
-    }
-
-    /// Puts a block that was held back where there is none, page by page.
-    pub fn put_below(&mut self, number: u64, block: &Block, keep: u16) {
-        for page in (0..PAGES_PER_BLOCK as usize).filter(|page| keep >> page & 1 == 1) {
-            let at = (number * PAGES_PER_BLOCK + page as u64) * PAGE_BYTES;
-            match block.page(page) {
-                PageState::Data(bytes) => self.put(at, bytes),
-                PageState::Zero => self.zero(at, PAGE_BYTES),
-                PageState::Absent => {}
-            }
-        }
+        self.0.retain(|number, _| !(first..end).contains(number));
     }
 }
 

@@ -35,6 +35,6 @@ pub mod ring;
 
 pub use kind::LogKind;
 pub use ring::{
-    CheckpointPolicy, Durability, Entry, Recovery, Region, RingError, RingOptions, RingReader,
-    RingStats, RingWal, Sequence,
+    CheckpointPolicy, Durability, Entry, Recovery, Region, RingError, RingOptions, RingPlace,
+    RingReader, RingStats, RingWal, Sequence,
 };

@@ -12,14 +12,15 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use coldframe_chunkfile::{IndexOrigin, Tag};
 use coldframe_chunks::{Backend, PackStore, Push, PutCount, StoreError, TagName};
 use coldframe_storage::{Overwrite, Storage};
-use coldframe_units::{ByteLen, RootHash};
+use coldframe_units::{BLOCK_BYTES, ByteLen, RootHash};
 
 use crate::device::Folded;
 use crate::device::inner::{FoldState, Inner, Refused, tag_of};
 use crate::device::lower::{Frozen, Lower};
+use crate::device::pages::read_page;
 use crate::device::rows::{Rows, next_base_block};
 use crate::error::{log, store};
-use crate::overlay::{PAGES_PER_BLOCK, PageState};
+use crate::overlay::{PAGE, PAGES_PER_BLOCK, PageState};
 use crate::record::{PAGE_BYTES, Record};
 use crate::{BlockError, DiskImage};
 
@@ -226,25 +227,38 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             let keep = entry.present() & !newer;
             for page in (0..PAGES_PER_BLOCK as usize).filter(|page| keep >> page & 1 == 1) {
                 let at = (number * PAGES_PER_BLOCK + page as u64) * PAGE_BYTES;
-                let record = match entry.page(page) {
-                    PageState::Data(data) => Record::Write { at, data },
-                    _ => Record::Zero {
-                        at,
-                        len: PAGE_BYTES,
-                    },
-                };
-                let mut payload = Vec::new();
-                record.encode(&mut payload);
-                self.append(&payload).map_err(|refused| match refused {
-                    Refused::Full { .. } => BlockError::LogFull,
-                    Refused::Failed(error) => log(error),
-                })?;
+                self.carry_page(at, entry.page(page))?;
             }
-            self.change(*number, |blocks| blocks.put_below(*number, entry, keep));
             tracing::warn!(
                 block = number,
                 "changes of a block that cannot be read are kept apart"
             );
+        }
+        Ok(())
+    }
+
+    fn carry_page(&self, at: u64, page: PageState) -> Result<(), BlockError> {
+        let mut bytes = [0; PAGE];
+        let record = match page {
+            PageState::Absent => return Ok(()),
+            PageState::Zero => Record::Zero {
+                at,
+                len: PAGE_BYTES,
+            },
+            PageState::Logged(logged) => {
+                read_page(&self.log, logged, &mut bytes)?;
+                Record::Write { at, data: &bytes }
+            }
+        };
+        let mut payload = Vec::new();
+        record.encode(&mut payload);
+        let place = self.append(&payload).map_err(|refused| match refused {
+            Refused::Full { .. } => BlockError::LogFull,
+            Refused::Failed(error) => log(error),
+        })?;
+        match record {
+            Record::Write { .. } => self.logged(at, place, &payload),
+            _ => self.change(at / BLOCK_BYTES, |blocks| blocks.zero(at, PAGE_BYTES)),
         }
         Ok(())
     }

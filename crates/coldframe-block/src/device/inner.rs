@@ -11,7 +11,7 @@ use coldframe_chunkfile::{Tag, TagKind};
 use coldframe_chunks::{Backend, ChunkStore, PackStore, TagName};
 use coldframe_storage::Storage;
 use coldframe_units::{ByteLen, RootHash};
-use coldframe_wal::{RingError, RingWal, Sequence};
+use coldframe_wal::{RingError, RingPlace, RingWal, Sequence};
 
 use crate::device::ahead::ReadAhead;
 use crate::device::lower::{Ingested, Lower, shard_of};
@@ -191,7 +191,8 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     }
 
     /// Appends a record, unless the log must be relieved first. The caller holds the writers.
-    pub(super) fn append(&self, payload: &[u8]) -> Result<(), Refused> {
+    /// Where the payload lies is returned.
+    pub(super) fn append(&self, payload: &[u8]) -> Result<RingPlace, Refused> {
         let need = payload.len() as u64 + RECORD_BYTES;
         // Counted before the log's own count is read: each record is in one of the two.
         let others = self.in_flight.fetch_add(need, Ordering::SeqCst);
@@ -200,8 +201,8 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         let result = if taken > stats.ring.get() {
             Err(Refused::Full { alone: others == 0 })
         } else {
-            match self.log.append(payload) {
-                Ok(_) => Ok(()),
+            match self.log.append_placed(payload) {
+                Ok((_, place)) => Ok(place),
                 Err(RingError::Full { .. }) => Err(Refused::Full { alone: others == 0 }),
                 Err(error) => Err(Refused::Failed(error)),
             }

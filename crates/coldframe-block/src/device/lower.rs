@@ -9,8 +9,7 @@ use coldframe_chunks::{Backend, Located};
 use coldframe_units::BLOCK_BYTES;
 use coldframe_wal::Sequence;
 
-use crate::image::copy_padded;
-use crate::overlay::{Block, Blocks, ENTRY_BYTES, PAGE, PAGES_PER_BLOCK, PageState, Runs};
+use crate::overlay::{Block, Blocks, ENTRY_BYTES, Runs};
 use crate::{BlockError, DiskImage};
 
 /// A layer that does not change any more.
@@ -85,42 +84,6 @@ pub(super) struct Lower<B: Backend> {
 }
 
 impl<B: Backend> Lower<B> {
-    /// Fills the wanted pages of `buf`, which begins at `from` of the block.
-    pub fn read(
-        &self,
-        ingested: &Ingested,
-        ingest_max: u64,
-        block: u64,
-        from: usize,
-        buf: &mut [u8],
-        wanted: u16,
-    ) -> Result<(), BlockError> {
-        let mut missing = wanted;
-        if let Some(frozen) = &self.frozen {
-            if let Some(entry) = frozen.block(block) {
-                missing = copy_pages(entry, from, buf, missing);
-            }
-            if missing != 0 && frozen.zeros.end_of(block).is_some() {
-                fill_pages(from, buf, missing);
-                missing = 0;
-            }
-        }
-        if missing == 0 {
-            return Ok(());
-        }
-        match content(&self.image, ingested, ingest_max, block)? {
-            None => fill_pages(from, buf, missing),
-            Some(bytes) => {
-                for (start, part) in parts(from, buf, missing) {
-                    copy_padded(&bytes, start, part);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<B: Backend> Lower<B> {
     /// The chunk of a block, if all of the block is in one.
     pub fn chunk(&self, block: u64) -> Result<Option<Bytes>, BlockError> {
         let covers = |frozen: &Arc<Frozen>| {
@@ -158,53 +121,3 @@ pub(super) fn content<B: Backend>(
         }
     }
 }
-
-/// A bit for each page that `len` bytes from `from` of a block on touch; there are some.
-pub(super) fn pages_of(from: usize, len: usize) -> u16 {
-    let (first, last) = (from / PAGE, (from + len - 1) / PAGE);
-    let upto = |page: usize| (1_u32 << page) - 1;
-    let mask = upto(last + 1) & !upto(first);
-    u16::try_from(mask & u32::from(u16::MAX)).expect("a block has 16 pages")
-}
-
-/// The parts of `buf`, which begins at `from` of a block, that lie in these pages, with their
-/// offsets in the block.
-fn parts(from: usize, buf: &mut [u8], wanted: u16) -> Vec<(usize, &mut [u8])> {
-    let mut found = Vec::new();
-    let mut rest = buf;
-    let mut at = from;
-    while !rest.is_empty() {
-        let page = at / PAGE;
-        let len = rest.len().min((page + 1) * PAGE - at);
-        let (part, behind) = rest.split_at_mut(len);
-        if wanted >> page & 1 == 1 {
-            found.push((at, part));
-        }
-        rest = behind;
-        at += len;
-    }
-    found
-}
-
-pub(super) fn fill_pages(from: usize, buf: &mut [u8], wanted: u16) {
-    for (_, part) in parts(from, buf, wanted) {
-        part.fill(0);
-    }
-}
-
-/// Copies the wanted pages that the entry has; returns those that it has not.
-pub(super) fn copy_pages(entry: &Block, from: usize, buf: &mut [u8], wanted: u16) -> u16 {
-    let mut missing = wanted;
-    for (at, part) in parts(from, buf, wanted) {
-        let page = at / PAGE;
-        match entry.page(page) {
-            PageState::Absent => continue,
-            PageState::Zero => part.fill(0),
-            PageState::Data(bytes) => part.copy_from_slice(&bytes[at % PAGE..][..part.len()]),
-        }
-        missing &= !(1 << page);
-    }
-    missing
-}
-
-const _: () = assert!(PAGES_PER_BLOCK == 16);

@@ -1,5 +1,6 @@
-//! A disk that is written to: changed pages in memory, in a log before they are acknowledged as
-//! flushed, and brought into the store as chunks and a delta index when there are enough of them.
+//! A disk that is written to: changed pages are in a log, from where they are read too, and are
+//! brought into the store as chunks and a delta index when there are enough of them. In memory is
+//! only where the log has them.
 //!
 //! Invariants. A page is looked for in the active layer, the frozen one, the image: the first that
 //! has it is right. Whoever changes a page holds the writer's lock of its shard from before the
@@ -14,6 +15,7 @@ mod fold;
 mod inner;
 mod lower;
 mod open;
+mod pages;
 mod read;
 mod resize;
 mod rows;
@@ -37,7 +39,8 @@ use worker::Worker;
 /// How a device works; none of it changes what others can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceOptions {
-    /// Memory for changed pages, in bytes. At half of it changes are brought into the store.
+    /// Memory for what was changed: where the log has it, and blocks of a flat image that were
+    /// read, in bytes. At half of it, or of the log, changes are brought into the store.
     pub dirty_bytes_max: u64,
     /// An index with more ancestors than this is written whole.
     pub ancestors_max: usize,
@@ -46,7 +49,7 @@ pub struct DeviceOptions {
 }
 
 impl DeviceOptions {
-    /// 256 MiB of changed pages, 32 ancestors, 1 MiB read ahead.
+    /// 256 MiB of memory, 32 ancestors, 1 MiB read ahead.
     pub const USUAL: Self = Self {
         dirty_bytes_max: 256 << 20,
         ancestors_max: 32,

@@ -7,14 +7,14 @@ use coldframe_chunks::{Backend, ChunkStore, TagName};
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
 use coldframe_storage::Storage;
 use coldframe_units::{BLOCK_BYTES, RootHash};
-use coldframe_wal::{RingWal, Sequence};
+use coldframe_wal::{RingPlace, RingWal, Sequence};
 
 use crate::device::inner::{FoldState, Inner};
 use crate::device::lower::Lower;
 use crate::device::{DeviceOptions, DeviceParts};
 use crate::error::log;
 use crate::image::disk_root;
-use crate::record::{PAGE_BYTES, Record};
+use crate::record::{OVERHEAD, PAGE_BYTES, Record};
 use crate::{BlockError, DiskImage};
 
 pub(super) fn open<B: Backend, S: Storage>(
@@ -129,7 +129,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
                 Record::Base { .. } => continue,
                 Record::Write { at, data } => {
                     inside(at, data.len() as u64)?;
-                    self.replay_write(at, data);
+                    self.replay_write(at, entry.place.plus(OVERHEAD), data);
                 }
                 Record::Zero { at, len } => {
                     inside(at, len)?;
@@ -144,14 +144,15 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     }
 
     /// By block: a record that was not written by a device may lie in two shards.
-    fn replay_write(&self, at: u64, data: &[u8]) {
-        let mut at = at;
+    fn replay_write(&self, at: u64, place: RingPlace, data: &[u8]) {
+        let (mut at, mut place) = (at, place);
         let mut rest = data;
         while !rest.is_empty() {
             let len = rest.len().min((BLOCK_BYTES - at % BLOCK_BYTES) as usize);
             let (part, behind) = rest.split_at(len);
-            self.change(at / BLOCK_BYTES, |blocks| blocks.put(at, part));
+            self.change(at / BLOCK_BYTES, |blocks| blocks.put(at, place, part));
             at += len as u64;
+            place = place.plus(len as u64);
             rest = behind;
         }
     }

@@ -8,8 +8,9 @@ use coldframe_storage::Storage;
 
 use crate::BlockError;
 use crate::device::inner::Inner;
-use crate::device::lower::{Lower, copy_pages, fill_pages, pages_of};
-use crate::image::{by_block, check_range, ranges_by_block};
+use crate::device::lower::{Lower, content};
+use crate::device::pages::{copy_pages, fill_pages, pages_of, parts};
+use crate::image::{by_block, check_range, copy_padded, ranges_by_block};
 
 impl<B: Backend, S: Storage> Inner<B, S> {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
@@ -63,12 +64,22 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         if buf.is_empty() {
             return Ok(());
         }
+        loop {
+            match self.try_read_block(block, from, buf) {
+                // A fold has brought the frozen layer into the store and given its records up.
+                Err(error) if error.is_passed() => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn try_read_block(&self, block: u64, from: usize, buf: &mut [u8]) -> Result<(), BlockError> {
         let mut missing = pages_of(from, buf.len());
         let lower = {
             // What is below is looked up under the lock: no layer freezes in between.
             let pages = self.shard(block).pages();
             if let Some(entry) = pages.get(block) {
-                missing = copy_pages(entry, from, buf, missing);
+                missing = copy_pages(&self.log, entry, from, buf, missing)?;
             }
             if missing != 0 && self.zeros().end_of(block).is_some() {
                 fill_pages(from, buf, missing);
@@ -79,9 +90,43 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             }
             self.lower()
         };
-        lower.read(&self.ingested, self.ingest_max(), block, from, buf, missing)?;
+        self.read_below(&lower, block, from, buf, missing)?;
         if self.ingested.held() >= self.ingest_max() {
             self.want_fold();
+        }
+        Ok(())
+    }
+
+    /// Fills the wanted pages of `buf`, which begins at `from` of the block, from below the active
+    /// layer.
+    fn read_below(
+        &self,
+        lower: &Lower<B>,
+        block: u64,
+        from: usize,
+        buf: &mut [u8],
+        wanted: u16,
+    ) -> Result<(), BlockError> {
+        let mut missing = wanted;
+        if let Some(frozen) = &lower.frozen {
+            if let Some(entry) = frozen.block(block) {
+                missing = copy_pages(&self.log, entry, from, buf, missing)?;
+            }
+            if missing != 0 && frozen.zeros.end_of(block).is_some() {
+                fill_pages(from, buf, missing);
+                missing = 0;
+            }
+        }
+        if missing == 0 {
+            return Ok(());
+        }
+        match content(&lower.image, &self.ingested, self.ingest_max(), block)? {
+            None => fill_pages(from, buf, missing),
+            Some(bytes) => {
+                for (start, part) in parts(from, buf, missing) {
+                    copy_padded(&bytes, start, part);
+                }
+            }
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::device::Shrink;
 use crate::device::inner::Inner;
 use crate::device::write::Pass;
 use crate::overlay::PAGE;
-use crate::record::{PAGE_BYTES, Record, begin_write, data_of};
+use crate::record::{PAGE_BYTES, Record, begin_write};
 
 impl<B: Backend, S: Storage> Inner<B, S> {
     pub fn resize(&self, asked: u64, shrink: Shrink) -> Result<(), BlockError> {
@@ -56,10 +56,8 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         let mut payload = Vec::new();
         let pages = begin_write(&mut payload, page, PAGE);
         self.read_page(page, pages).map_err(Pass::Error)?;
-        self.append(&payload)?;
-        self.change(page / BLOCK_BYTES, |blocks| {
-            blocks.put(page, data_of(&payload))
-        });
+        let place = self.append(&payload)?;
+        self.logged(page, place, &payload);
         Ok(())
     }
 

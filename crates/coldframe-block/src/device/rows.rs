@@ -7,7 +7,8 @@ use coldframe_storage::Storage;
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId};
 
 use crate::device::inner::Inner;
-use crate::device::lower::{Frozen, content, copy_pages, pages_of};
+use crate::device::lower::{Frozen, content};
+use crate::device::pages::{copy_pages, pages_of};
 use crate::error::{index, store};
 use crate::image::copy_padded;
 use crate::{BlockError, DiskImage};
@@ -149,7 +150,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         }
         if let Some(entry) = entry {
             let wanted = pages_of(0, bytes.len());
-            copy_pages(entry, 0, &mut bytes, wanted);
+            copy_pages(&self.log, entry, 0, &mut bytes, wanted)?;
         }
         Ok((!is_zero(&bytes)).then_some(bytes))
     }

@@ -1,18 +1,19 @@
-//! Writing: whole pages go into the log and into memory; the rest of a page that is written in
-//! part is read first.
+//! Writing: whole pages go into the log, and where they are into memory; the rest of a page that
+//! is written in part is read first.
 
 use std::cell::RefCell;
 
 use coldframe_chunks::Backend;
 use coldframe_storage::Storage;
 use coldframe_units::BLOCK_BYTES;
+use coldframe_wal::RingPlace;
 
 use crate::BlockError;
 use crate::device::inner::{Inner, Refused};
 use crate::error::log;
 use crate::image::check_range;
 use crate::overlay::PAGE;
-use crate::record::{PAGE_BYTES, WRITE_BYTES_MAX, begin_write, data_of};
+use crate::record::{OVERHEAD, PAGE_BYTES, WRITE_BYTES_MAX, begin_write, data_of};
 
 /// How often the log is relieved for one record: others may fill it again each time.
 const TRIES: u32 = 64;
@@ -50,12 +51,19 @@ impl<B: Backend, S: Storage> Inner<B, S> {
                 let page = at / PAGE_BYTES * PAGE_BYTES;
                 self.assemble(payload, page, at, data)
                     .map_err(Pass::Error)?;
-                self.append(payload)?;
-                let pages = data_of(payload);
-                self.change(page / BLOCK_BYTES, |blocks| blocks.put(page, pages));
+                let place = self.append(payload)?;
+                self.logged(page, place, payload);
                 Ok(())
             })
         })
+    }
+
+    /// The log has a write to whole pages from `page` on.
+    pub(super) fn logged(&self, page: u64, place: RingPlace, payload: &[u8]) {
+        let place = place.plus(OVERHEAD);
+        self.change(page / BLOCK_BYTES, |blocks| {
+            blocks.put(page, place, data_of(payload));
+        });
     }
 
     /// The payload of a write: whole pages from `page` on, with `data` at `at`.

@@ -2,8 +2,10 @@
 
 use coldframe_block::{BlockError, DiskImage};
 use coldframe_chunks::{ChunkStore, Folder, PackStore, StoreError};
+use coldframe_storage::Storage;
+use coldframe_units::FileOffset;
 
-use crate::support::{BLOCK, CALM, MIB, PAGE, Rig, STORE, all, name, noise, read};
+use crate::support::{BLOCK, CALM, MIB, PAGE, Rig, STORE, all, assert_same, name, noise, read};
 
 /// A disk of eight blocks, the third of which cannot be read any more.
 fn damaged(is_missing: bool) -> Rig {
@@ -91,6 +93,44 @@ fn changes_of_a_block_that_cannot_be_read_are_kept_and_hold_nothing_up() {
         assert_eq!(read(&device, 2 * BLOCK, BLOCK), noise(4, BLOCK));
         assert_eq!(all(&device).len() as u64, 8 * BLOCK);
     }
+}
+
+// Spec: BLK-2
+#[test]
+fn a_page_that_is_damaged_in_the_log_is_an_error_with_its_place_until_it_is_written_again() {
+    let rig = Rig::new(8 * BLOCK, MIB, CALM);
+    let device = rig.open();
+    device.write_at(0, &noise(1, 2 * BLOCK)).unwrap();
+    let page = &noise(1, 2 * BLOCK)[(5 * PAGE) as usize..][..PAGE as usize];
+    let log = rig.log.to_vec();
+    let at = log.windows(64).position(|bytes| bytes == &page[..64]);
+    let at = at.unwrap() as u64;
+    let rotten = [page[77] ^ 4];
+    rig.log.write_at(FileOffset::new(at + 77), &rotten).unwrap();
+    let mut buf = vec![0; BLOCK as usize];
+    let (whole, part) = (
+        device.read_at(0, &mut buf).unwrap_err(),
+        device.read_at(5 * PAGE + 9, &mut buf[..5]).unwrap_err(),
+    );
+    for error in [whole, part] {
+        assert!(error.is_corrupt(), "{error:?}");
+        let place = |offset: &FileOffset| offset.get() == at;
+        assert!(matches!(&error, BlockError::LogDamaged { offset } if place(offset)));
+    }
+    let bytes = noise(1, 2 * BLOCK);
+    let behind = (6 * PAGE) as usize;
+    assert_eq!(read(&device, 0, 5 * PAGE), bytes[..behind - 4096]);
+    assert_same(
+        &read(&device, 6 * PAGE, 2 * BLOCK - 6 * PAGE),
+        &bytes[behind..],
+        "others",
+    );
+    // Nothing of it is brought into the store, and nothing is given up.
+    assert!(device.fold().unwrap_err().is_corrupt());
+    assert_eq!(read(&device, BLOCK, BLOCK), bytes[BLOCK as usize..]);
+    device.write_at(5 * PAGE, page).unwrap();
+    device.fold().unwrap();
+    assert_same(&all(&device)[..bytes.len()], &bytes, "written again");
 }
 
 #[test]

@@ -82,9 +82,10 @@ fn small_writes_need_no_block_from_the_store() {
     assert_eq!(
         rig.backend.calls(),
         before,
-        "a page in memory is not read either"
+        "a page that was changed is not read from it either"
     );
-    assert_eq!(device.stat().dirty_bytes / PAGE, 256);
+    let held = device.stat().dirty_bytes;
+    assert!((1..32 << 10).contains(&held), "{held} bytes for 256 pages");
 }
 
 // Spec: BLK-12
@@ -229,7 +230,7 @@ fn a_checkpoint_stays_as_it_is_while_writing_goes_on() {
 
 #[test]
 fn memory_is_bounded_by_bringing_changes_into_the_store() {
-    let max = 512 << 10;
+    let max = 16 << 10;
     let options = DeviceOptions {
         dirty_bytes_max: max,
         ancestors_max: 32,
@@ -244,7 +245,7 @@ fn memory_is_bounded_by_bringing_changes_into_the_store() {
             .unwrap();
         most = most.max(device.stat().dirty_bytes);
     }
-    assert!(most <= max + PAGE + 1024, "{most} bytes were held");
+    assert!(most <= max + 1024, "{most} bytes were held");
     let stat = device.stat();
     assert!(
         stat.folds > 4 && stat.log.checkpointed.get() > 1000,

@@ -134,7 +134,7 @@ proptest! {
     ) {
         // A log and a memory that are too small for what is written: folds come by themselves.
         let options = DeviceOptions {
-            dirty_bytes_max: 96 << 10,
+            dirty_bytes_max: 4 << 10,
             ancestors_max: 3,
             read_ahead_blocks: 2,
         };

@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 
 use coldframe_storage::Storage;
-use coldframe_walframe::ring::record_extent;
+use coldframe_walframe::ring::{RECORD_HEADER_LEN, record_extent};
 
 use crate::ring::commit::Level;
-use crate::ring::{RingError, RingWal, Sequence};
+use crate::ring::{RingError, RingPlace, RingWal, Sequence};
 
 impl<S: Storage> RingWal<S> {
     /// Appends a record and returns its sequence; with [`crate::Durability::Each`] it is on the
@@ -18,11 +18,21 @@ impl<S: Storage> RingWal<S> {
     /// [`RingError::Full`] says how much to free, [`RingError::TooLong`] that no checkpoint helps;
     /// nothing was appended then. [`RingError::Failed`]: it is unknown whether it was.
     pub fn append(&self, payload: &[u8]) -> Result<Sequence, RingError> {
+        self.append_placed(payload).map(|(sequence, _)| sequence)
+    }
+
+    /// As [`RingWal::append`]; also returns where the payload lies, for
+    /// [`RingWal::read_payload`].
+    ///
+    /// # Errors
+    /// As [`RingWal::append`].
+    pub fn append_placed(&self, payload: &[u8]) -> Result<(Sequence, RingPlace), RingError> {
         let mut state = self.state();
         state.admit(record_extent(payload.len() as u64), 1)?;
+        let place = RingPlace::at(state.head.position + RECORD_HEADER_LEN);
         let sequence = state.stage(&self.key, payload)?;
         self.await_level(state, sequence, self.options.durability.into())?;
-        Ok(Sequence::new(sequence))
+        Ok((Sequence::new(sequence), place))
     }
 
     /// Appends several records with one write and at most one sync; `None` if there are none.

@@ -7,7 +7,7 @@ use coldframe_walframe::ring::{
 };
 
 use crate::ring::window::Window;
-use crate::ring::{Region, RingError, RingWal, Sequence};
+use crate::ring::{Region, RingError, RingPlace, RingWal, Sequence};
 
 /// A record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,8 @@ pub struct Entry<'a> {
     pub sequence: Sequence,
     /// Where it begins in the file; it may go round the end of the ring.
     pub offset: FileOffset,
+    /// Where its payload lies in the log.
+    pub place: RingPlace,
     /// What was appended.
     pub payload: &'a [u8],
 }
@@ -26,6 +28,7 @@ impl<'a> Entry<'a> {
         Self {
             sequence: Sequence::new(record.header.sequence),
             offset: region.ring_offset(offset),
+            place: RingPlace::at(record.header.position + RECORD_HEADER_LEN),
             payload: record.payload,
         }
     }

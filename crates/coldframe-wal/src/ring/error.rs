@@ -124,6 +124,14 @@ pub enum RingError {
         /// The last.
         last: Sequence,
     },
+    /// There is no such place in the log: it is one of another log.
+    #[error("the log has no {len} bytes at its position {position}")]
+    UnknownPlace {
+        /// Bytes from where the log once began.
+        position: u64,
+        /// What was to be read.
+        len: ByteLen,
+    },
     /// A record was checkpointed, and its space used again, while it was being read.
     #[error("record {sequence} was checkpointed while it was being read")]
     Passed {
@@ -188,6 +196,12 @@ impl RingError {
     #[must_use]
     pub const fn is_full(&self) -> bool {
         matches!(self, Self::Full { .. })
+    }
+
+    /// A checkpoint gave up what was to be read.
+    #[must_use]
+    pub const fn is_passed(&self) -> bool {
+        matches!(self, Self::Passed { .. })
     }
 
     /// Someone else has the log open.

@@ -131,7 +131,7 @@ pub struct Serve {
     /// Memory for chunks that were read.
     #[arg(long, value_name = "S", default_value = "256MiB", value_parser = parse_size)]
     pub cache_size: u64,
-    /// Memory for changes; at half of it they are brought into the store.
+    /// Memory for where changes lie in the log; at half of it they are brought into the store.
     #[arg(long, value_name = "S", default_value = "256MiB", value_parser = parse_size)]
     pub dirty_size: u64,
     /// Where to listen for `disk checkpoint`: unix:PATH.

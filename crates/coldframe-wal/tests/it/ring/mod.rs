@@ -10,6 +10,7 @@ mod files;
 mod fuzz;
 mod group;
 mod model;
+mod place;
 mod predecessor;
 pub mod sample;
 mod tail;

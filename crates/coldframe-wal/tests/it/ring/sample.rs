@@ -13,7 +13,10 @@ pub fn region(ring: u64) -> Region {
     Region::new(FileOffset::ZERO, ByteLen::new(RING_START + ring)).unwrap()
 }
 
-pub fn create(ring: u64) -> RingWal<Arc<MemStorage>> {
+/// A log in memory.
+pub type Log = RingWal<Arc<MemStorage>>;
+
+pub fn create(ring: u64) -> Log {
     RingWal::create(
         Arc::new(MemStorage::new()),
         region(ring),
