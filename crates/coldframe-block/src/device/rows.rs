@@ -29,7 +29,7 @@ pub(super) struct Row {
 pub(super) struct Rows {
     /// Rising, apart.
     rows: Vec<Row>,
-    /// Blocks whose unchanged pages cannot be read: they stay in memory and in the log.
+    /// Blocks whose unchanged pages cannot be read: they stay in the log.
     pub carried: Vec<u64>,
     /// Blocks of the flat image that are chunks or zeros by now.
     pub ingested: Vec<u64>,

@@ -58,7 +58,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             let folds = self.fold_count();
             if let Err(error) = self.fold_since(folds) {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, source, "changes stay in memory and in the log");
+                tracing::warn!(%error, source, "changes stay in the log");
             }
             if self.is_pressed() {
                 let stays = |wanted: &mut Wanted| !wanted.stop;

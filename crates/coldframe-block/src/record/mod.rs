@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, IntoBytes};
 pub use layout::LAYOUTS;
 use layout::{BASE, BASE_LEN, BaseBytes, HEAD_LEN, HeadBytes, RESIZE, VERSION, WRITE, ZERO};
 
-/// Bytes in a page: the unit in which changes are kept in memory and in the log.
+/// Bytes in a page: the unit in which changes are kept.
 pub const PAGE_BYTES: u64 = 4096;
 
 /// The most bytes of data in one record (1 MiB).
