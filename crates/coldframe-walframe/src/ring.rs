@@ -23,6 +23,6 @@ pub use layout::{
     RING_LEN_MIN, RING_START,
 };
 pub use look_ahead::Place;
-pub use record::{RecordHeader, RecordKind, record_extent};
+pub use record::{RecordHeader, RecordKind, parts_len, record_extent};
 pub use scan::{End, Gap, Record, Scan, Step};
 pub use source::{RingSource, SliceSource};

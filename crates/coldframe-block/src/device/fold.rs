@@ -12,13 +12,14 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use coldframe_chunkfile::{IndexOrigin, Tag};
 use coldframe_chunks::{Backend, PackStore, Push, PutCount, StoreError, TagName};
 use coldframe_storage::{Overwrite, Storage};
-use coldframe_units::{BLOCK_BYTES, ByteLen, RootHash};
+use coldframe_units::{ByteLen, RootHash};
 
 use crate::device::Folded;
-use crate::device::inner::{FoldState, Inner, Refused, tag_of};
+use crate::device::inner::{FoldState, Inner, tag_of};
 use crate::device::lower::{Frozen, Lower};
 use crate::device::pages::read_page;
 use crate::device::rows::{Rows, next_base_block};
+use crate::device::write::Pass;
 use crate::error::{log, store};
 use crate::overlay::{PAGE, PAGES_PER_BLOCK, PageState};
 use crate::record::{PAGE_BYTES, Record};
@@ -238,29 +239,19 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     }
 
     fn carry_page(&self, at: u64, page: PageState) -> Result<(), BlockError> {
-        let mut bytes = [0; PAGE];
-        let record = match page {
-            PageState::Absent => return Ok(()),
-            PageState::Zero => Record::Zero {
-                at,
-                len: PAGE_BYTES,
-            },
+        let carried = match page {
+            PageState::Absent => Ok(()),
+            PageState::Zero => self.log_zeros(at, at + PAGE_BYTES),
             PageState::Logged(logged) => {
+                let mut bytes = [0; PAGE];
                 read_page(&self.log, logged, &mut bytes)?;
-                Record::Write { at, data: &bytes }
+                self.log_pages(at, &bytes)
             }
         };
-        let mut payload = Vec::new();
-        record.encode(&mut payload);
-        let place = self.append(&payload).map_err(|refused| match refused {
-            Refused::Full { .. } => BlockError::LogFull,
-            Refused::Failed(error) => log(error),
-        })?;
-        match record {
-            Record::Write { .. } => self.logged(at, place, &payload),
-            _ => self.change(at / BLOCK_BYTES, |blocks| blocks.zero(at, PAGE_BYTES)),
-        }
-        Ok(())
+        carried.map_err(|pass| match pass {
+            Pass::Full { .. } => BlockError::LogFull,
+            Pass::Error(error) => error,
+        })
     }
 
     fn name_in_log(

@@ -192,8 +192,8 @@ impl<B: Backend, S: Storage> Inner<B, S> {
 
     /// Appends a record, unless the log must be relieved first. The caller holds the writers.
     /// Where the payload lies is returned.
-    pub(super) fn append(&self, payload: &[u8]) -> Result<RingPlace, Refused> {
-        let need = payload.len() as u64 + RECORD_BYTES;
+    pub(super) fn append(&self, parts: &[&[u8]]) -> Result<RingPlace, Refused> {
+        let need = parts.iter().map(|part| part.len() as u64).sum::<u64>() + RECORD_BYTES;
         // Counted before the log's own count is read: each record is in one of the two.
         let others = self.in_flight.fetch_add(need, Ordering::SeqCst);
         let stats = self.log.stats();
@@ -201,7 +201,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         let result = if taken > stats.ring.get() {
             Err(Refused::Full { alone: others == 0 })
         } else {
-            match self.log.append_placed(payload) {
+            match self.log.append_parts(parts) {
                 Ok((_, place)) => Ok(place),
                 Err(RingError::Full { .. }) => Err(Refused::Full { alone: others == 0 }),
                 Err(error) => Err(Refused::Failed(error)),

@@ -12,7 +12,7 @@ use crate::device::Shrink;
 use crate::device::inner::Inner;
 use crate::device::write::Pass;
 use crate::overlay::PAGE;
-use crate::record::{PAGE_BYTES, Record, begin_write};
+use crate::record::{PAGE_BYTES, Record};
 
 impl<B: Backend, S: Storage> Inner<B, S> {
     pub fn resize(&self, asked: u64, shrink: Shrink) -> Result<(), BlockError> {
@@ -37,7 +37,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
                 size: ByteLen::new(asked),
             };
             record.encode(&mut payload);
-            self.append(&payload)?;
+            self.append(&[&payload])?;
             self.log
                 .sync()
                 .map_err(|error| Pass::Error(crate::error::log(error)))?;
@@ -53,12 +53,9 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             return Ok(());
         }
         let page = size - rest;
-        let mut payload = Vec::new();
-        let pages = begin_write(&mut payload, page, PAGE);
-        self.read_page(page, pages).map_err(Pass::Error)?;
-        let place = self.append(&payload)?;
-        self.logged(page, place, &payload);
-        Ok(())
+        let mut bytes = [0; PAGE];
+        self.read_page(page, &mut bytes).map_err(Pass::Error)?;
+        self.log_pages(page, &bytes)
     }
 
     /// Sets the size; whole pages behind it are zero from now on. The caller holds the writers.

@@ -6,21 +6,20 @@ use std::cell::RefCell;
 use coldframe_chunks::Backend;
 use coldframe_storage::Storage;
 use coldframe_units::BLOCK_BYTES;
-use coldframe_wal::RingPlace;
 
 use crate::BlockError;
 use crate::device::inner::{Inner, Refused};
 use crate::error::log;
 use crate::image::check_range;
 use crate::overlay::PAGE;
-use crate::record::{OVERHEAD, PAGE_BYTES, WRITE_BYTES_MAX, begin_write, data_of};
+use crate::record::{OVERHEAD, PAGE_BYTES, WRITE_BYTES_MAX, write_head};
 
 /// How often the log is relieved for one record: others may fill it again each time.
 const TRIES: u32 = 64;
 
 thread_local! {
-    /// The payload of a record; kept, so that a write allocates nothing for it.
-    static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Pages that are written in part; kept, so that a write allocates nothing for them.
+    static PAGES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl<B: Backend, S: Storage> Inner<B, S> {
@@ -43,40 +42,44 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     }
 
     fn write_piece(&self, at: u64, data: &[u8]) -> Result<(), BlockError> {
-        PAYLOAD.with_borrow_mut(|payload| {
+        let len = data.len() as u64;
+        let is_whole = at.is_multiple_of(PAGE_BYTES) && len.is_multiple_of(PAGE_BYTES);
+        PAGES.with_borrow_mut(|pages| {
             self.with_room(|| {
                 let _writer = self.shard(at / BLOCK_BYTES).writer();
                 // The disk may have been cut since.
-                check_range(at, data.len() as u64, self.size()).map_err(Pass::Error)?;
+                check_range(at, len, self.size()).map_err(Pass::Error)?;
+                if is_whole {
+                    return self.log_pages(at, data);
+                }
                 let page = at / PAGE_BYTES * PAGE_BYTES;
-                self.assemble(payload, page, at, data)
-                    .map_err(Pass::Error)?;
-                let place = self.append(payload)?;
-                self.logged(page, place, payload);
-                Ok(())
+                self.assemble(pages, page, at, data).map_err(Pass::Error)?;
+                self.log_pages(page, pages)
             })
         })
     }
 
-    /// The log has a write to whole pages from `page` on.
-    pub(super) fn logged(&self, page: u64, place: RingPlace, payload: &[u8]) {
-        let place = place.plus(OVERHEAD);
-        self.change(page / BLOCK_BYTES, |blocks| {
-            blocks.put(page, place, data_of(payload));
-        });
+    /// Appends a write to whole pages of one shard, and takes down where it is. The caller holds
+    /// the writer.
+    pub(super) fn log_pages(&self, at: u64, pages: &[u8]) -> Result<(), Pass> {
+        let head = write_head(at, pages.len() as u64);
+        let place = self.append(&[&head, pages])?.plus(OVERHEAD);
+        self.change(at / BLOCK_BYTES, |blocks| blocks.put(at, place, pages));
+        Ok(())
     }
 
-    /// The payload of a write: whole pages from `page` on, with `data` at `at`.
+    /// Whole pages from `page` on, with `data` at `at`.
     fn assemble(
         &self,
-        payload: &mut Vec<u8>,
+        pages: &mut Vec<u8>,
         page: u64,
         at: u64,
         data: &[u8],
     ) -> Result<(), BlockError> {
         let end = at + data.len() as u64;
         let pages_end = end.next_multiple_of(PAGE_BYTES);
-        let pages = begin_write(payload, page, (pages_end - page) as usize);
+        pages.clear();
+        pages.resize((pages_end - page) as usize, 0);
         if at > page {
             self.read_page(page, pages)?;
         }

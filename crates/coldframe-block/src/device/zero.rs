@@ -48,13 +48,19 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             if self.is_zero(at, end) {
                 return Ok(true);
             }
-            let mut payload = Vec::new();
-            let len = end.next_multiple_of(PAGE_BYTES) - at;
-            Record::Zero { at, len }.encode(&mut payload);
-            self.append(&payload)?;
-            self.apply_zero(at, at + len);
+            self.log_zeros(at, end.next_multiple_of(PAGE_BYTES))?;
             Ok(true)
         })
+    }
+
+    /// Appends that whole pages are zero, and makes them so. The caller holds the writers.
+    pub(super) fn log_zeros(&self, at: u64, end: u64) -> Result<(), Pass> {
+        let mut payload = Vec::new();
+        let len = end - at;
+        Record::Zero { at, len }.encode(&mut payload);
+        self.append(&[&payload])?;
+        self.apply_zero(at, end);
+        Ok(())
     }
 
     /// Whether all of the range is known to be zero; what cannot be looked up is not.

@@ -117,17 +117,9 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The payload of a write whose pages are still to be filled in.
-pub(crate) fn begin_write(out: &mut Vec<u8>, at: u64, len: usize) -> &mut [u8] {
-    out.clear();
-    out.extend_from_slice(head(WRITE, at, len as u64).as_bytes());
-    out.resize(HEAD_LEN + len, 0);
-    &mut out[HEAD_LEN..]
-}
-
-/// The data of a payload that [`begin_write`] began.
-pub(crate) fn data_of(payload: &[u8]) -> &[u8] {
-    &payload[HEAD_LEN..]
+/// What a payload has before the data of a write.
+pub(crate) fn write_head(at: u64, len: u64) -> [u8; HEAD_LEN] {
+    zerocopy::transmute!(head(WRITE, at, len))
 }
 
 /// Bytes of a payload beside the data of a write.

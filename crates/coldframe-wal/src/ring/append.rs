@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use coldframe_storage::Storage;
-use coldframe_walframe::ring::{RECORD_HEADER_LEN, record_extent};
+use coldframe_walframe::ring::{RECORD_HEADER_LEN, parts_len, record_extent};
 
 use crate::ring::commit::Level;
 use crate::ring::{RingError, RingPlace, RingWal, Sequence};
@@ -18,19 +18,19 @@ impl<S: Storage> RingWal<S> {
     /// [`RingError::Full`] says how much to free, [`RingError::TooLong`] that no checkpoint helps;
     /// nothing was appended then. [`RingError::Failed`]: it is unknown whether it was.
     pub fn append(&self, payload: &[u8]) -> Result<Sequence, RingError> {
-        self.append_placed(payload).map(|(sequence, _)| sequence)
+        self.append_parts(&[payload]).map(|(sequence, _)| sequence)
     }
 
-    /// As [`RingWal::append`]; also returns where the payload lies, for
-    /// [`RingWal::read_payload`].
+    /// As [`RingWal::append`], with a payload that is these parts, one behind the other; also
+    /// returns where it lies, for [`RingWal::read_payload`].
     ///
     /// # Errors
     /// As [`RingWal::append`].
-    pub fn append_placed(&self, payload: &[u8]) -> Result<(Sequence, RingPlace), RingError> {
+    pub fn append_parts(&self, parts: &[&[u8]]) -> Result<(Sequence, RingPlace), RingError> {
         let mut state = self.state();
-        state.admit(record_extent(payload.len() as u64), 1)?;
+        state.admit(record_extent(parts_len(parts)), 1)?;
         let place = RingPlace::at(state.head.position + RECORD_HEADER_LEN);
-        let sequence = state.stage(&self.key, payload)?;
+        let sequence = state.stage(&self.key, parts)?;
         self.await_level(state, sequence, self.options.durability.into())?;
         Ok((Sequence::new(sequence), place))
     }
@@ -55,7 +55,7 @@ impl<S: Storage> RingWal<S> {
         let first = state.head.sequence;
         let mut last = None;
         for payload in payloads {
-            last = Some(state.stage(&self.key, payload.as_ref())?);
+            last = Some(state.stage(&self.key, &[payload.as_ref()])?);
         }
         let Some(last) = last else {
             return Ok(None);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use coldframe_storage::StorageError;
 use coldframe_units::ByteLen;
-use coldframe_walframe::ring::{RECORD_HEADER_LEN, RecordHeader, RecordKey, record_extent};
+use coldframe_walframe::ring::{RECORD_HEADER_LEN, RecordHeader, RecordKey};
 
 use crate::ring::gather::Gather;
 use crate::ring::{RingError, Sequence};
@@ -177,16 +177,13 @@ impl State {
     }
 
     /// Puts an admitted record behind the staged ones.
-    pub fn stage(&mut self, key: &RecordKey, payload: &[u8]) -> Result<u64, RingError> {
+    pub fn stage(&mut self, key: &RecordKey, parts: &[&[u8]]) -> Result<u64, RingError> {
         let Start { sequence, position } = self.head;
-        RecordHeader::data(self.epoch, sequence, position, self.durable).encode(
-            key,
-            payload,
-            &mut self.stage,
-        )?;
+        let header = RecordHeader::data(self.epoch, sequence, position, self.durable);
+        let header = header.encode_parts(key, parts, &mut self.stage)?;
         self.starts.push_back(self.head);
         self.head.sequence += 1;
-        self.head.position += record_extent(payload.len() as u64);
+        self.head.position += header.extent();
         self.since_checkpoint += 1;
         self.counters.appended += 1;
         Ok(sequence)

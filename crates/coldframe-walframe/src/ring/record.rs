@@ -61,6 +61,15 @@ pub const fn record_extent(payload_len: u64) -> u64 {
     RECORD_HEADER_LEN.saturating_add(padded)
 }
 
+/// Bytes of a payload that is these parts.
+#[must_use]
+pub fn parts_len(parts: &[&[u8]]) -> u64 {
+    let lens = parts
+        .iter()
+        .map(|part| u64::try_from(part.len()).unwrap_or(u64::MAX));
+    lens.fold(0, u64::saturating_add)
+}
+
 impl RecordHeader {
     /// The header of a payload; its length is filled in by [`RecordHeader::encode`].
     /// `durable` is a sequence up to which all records are known to be on the disk.
@@ -107,17 +116,32 @@ impl RecordHeader {
     /// # Errors
     /// [`EncodeError::PayloadTooLong`].
     pub fn encode(
-        mut self,
+        self,
         key: &RecordKey,
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Self, EncodeError> {
-        let len = u64::try_from(payload.len()).unwrap_or(u64::MAX);
+        self.encode_parts(key, &[payload], out)
+    }
+
+    /// As [`RecordHeader::encode`]; the payload is these parts, one behind the other.
+    ///
+    /// # Errors
+    /// [`EncodeError::PayloadTooLong`].
+    pub fn encode_parts(
+        mut self,
+        key: &RecordKey,
+        parts: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<Self, EncodeError> {
+        let len = parts_len(parts);
         let max = u64::from(u32::MAX);
         self.length = u32::try_from(len).map_err(|_| EncodeError::PayloadTooLong { len, max })?;
         let start = out.len();
         out.extend_from_slice(self.bytes([0; 16]).as_bytes());
-        out.extend_from_slice(payload);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
         let padding = self
             .extent()
             .saturating_sub(RECORD_HEADER_LEN)

@@ -18,7 +18,7 @@ fn a_payload_is_read_from_its_place_in_whole_and_in_part_until_it_is_given_up() 
     // Some of them go round the end of the ring.
     for number in 1..100 {
         let bytes = payload(number, 300);
-        let (sequence, place) = log.append_placed(&bytes).unwrap();
+        let (sequence, place) = log.append_parts(&[&bytes[..7], &[], &bytes[7..]]).unwrap();
         assert_eq!(sequence, Sequence::new(number));
         assert_eq!(read(&log, place, 300).unwrap(), bytes);
         assert_eq!(read(&log, place.plus(100), 150).unwrap(), bytes[100..250]);
@@ -56,7 +56,7 @@ fn records_say_where_their_payloads_lie() {
 fn a_place_of_another_log_is_refused() {
     let (small, large) = (create(1024), create(4096));
     small.append(b"here").unwrap();
-    let (_, place) = large.append_placed(&payload(1, 3000)).unwrap();
+    let (_, place) = large.append_parts(&[&payload(1, 3000)]).unwrap();
     for (place, len) in [
         (place, 3000),
         (place.plus(2000), 1),
