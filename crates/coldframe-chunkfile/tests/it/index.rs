@@ -27,6 +27,7 @@ fn chunk(number: u64) -> ChunkId {
 
 // Spec: CIDX-3, CIDX-7
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn one_block_is_found_by_one_page_of_many() {
     let blocks = 5000;
     let mut builder = builder(blocks * BLOCK, IndexOrigin::None);
@@ -127,6 +128,7 @@ fn neighbouring_zeros_are_one_row_up_to_the_largest() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn an_empty_image_of_any_size_is_a_few_rows() {
     for bytes in [0, 1, BLOCK, BLOCK + 1, 1 << 50, IMAGE_BYTES_MAX] {
         let mut builder = builder(bytes, IndexOrigin::None);

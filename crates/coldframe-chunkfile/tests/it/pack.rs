@@ -138,6 +138,7 @@ fn chunks_that_overlap_or_leave_the_pack_are_refused() {
 
 // Spec: PACK-10
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn a_count_over_the_limit_is_refused_before_rows_are_kept() {
     let count = usize::try_from(CHUNK_COUNT_MAX).unwrap() + 1;
     let file = forge().body(b"CHNK", &vec![0; count * ROW]).seal();
@@ -190,6 +191,7 @@ fn the_builder_refuses_what_a_reader_would() {
 
 // Spec: PACK-11
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn the_builder_refuses_one_chunk_too_many() {
     let mut builder = PackBuilder::new(producer());
     let numbered = |number: u32| {

@@ -58,6 +58,7 @@ fn swapping_any_two_steps_that_a_rule_orders_is_caught() {
 
 /// The needs written in a plan are at least as strict as the hypervisor.
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn an_order_that_a_hypervisor_refuses_is_refused_by_the_check() {
     for target in Target::ALL {
         let steps = Plan::restore(*target).steps();

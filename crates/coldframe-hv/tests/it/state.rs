@@ -9,6 +9,7 @@ use coldframe_testkit::hv::{FakeMachine, FakeMachineError, sample_state};
 use coldframe_units::Arch;
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn a_state_has_between_one_and_the_limit_of_vcpus() {
     assert_eq!(sample_state(1).check(), Ok(()));
     let most = u32::try_from(VCPU_COUNT_MAX).unwrap();

@@ -292,6 +292,7 @@ fn limits_hold_when_writing() {
 
 // Spec: MANI-14, CONV-7
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn the_largest_manifest_that_can_be_written_can_be_read() {
     let mut manifest = diff();
     let key = |n: u32| format!("{n:064}");

@@ -48,6 +48,7 @@ fn arch_and_page_size_are_asked_for() {
 
 // Spec: MEM-2
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn opening_reads_neither_pages_nor_tables() {
     let (file, pages) = full();
     let mut bytes = whole(&file, &pages);

@@ -32,6 +32,7 @@ fn a_skeleton_says_what_the_file_says() {
 
 // Spec: MEM-26, MEM-18
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn skeleton_and_blocks_by_their_hashes_are_the_file() {
     for (_, file, pages) in all() {
         let (skeleton, file) = (compact(&file), whole(&file, &pages));

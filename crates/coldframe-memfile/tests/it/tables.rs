@@ -236,6 +236,7 @@ fn scattered() -> Encoded {
 
 // Spec: MEM-19
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn one_hash_stands_for_each_1024_rows() {
     let file = scattered();
     let mut forge = Forge::new(&file);
@@ -251,6 +252,7 @@ fn one_hash_stands_for_each_1024_rows() {
 
 // Spec: MEM-20
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn only_the_page_that_holds_the_answer_is_checked() {
     let file = scattered();
     let mut forge = Forge::new(&file);

@@ -87,6 +87,7 @@ fn keyed_lists_rise_strictly() {
 
 // Spec: STATE-13, CONV-7
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn limits_are_the_same_on_both_sides() {
     let rows = 4096_u32;
     let mut base = host();
@@ -152,6 +153,7 @@ fn device_kind_is_short_printable_ascii() {
 
 // Spec: STATE-8, CONV-4
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn body_in_another_form_is_refused() {
     // A trailing byte is refused by the codec; a wider packing of the same value by us.
     let mut long = bitcode::encode(&metadata());

@@ -56,6 +56,7 @@ fn a_vcpu_is_named_by_its_index() {
 
 // Spec: STATE-13
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn as_many_vcpus_as_may_be_written_can_be_read() {
     let mut builder = StateBuilder::new(Arch::X86_64, producer());
     builder.host(&host()).unwrap();

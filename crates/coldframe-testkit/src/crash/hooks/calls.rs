@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //! Each has the name, the arguments and the contract of the C library's; variadic ones are called
-//! alike on the targets that this is built for. Arguments are handed on unchanged.
+//! alike on the targets that this is built for. Arguments are handed on unchanged. Miri, which has
+//! functions of these names itself, runs without them.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_long, c_void};
@@ -45,7 +46,7 @@ pub(crate) fn keep() {
 
 /// # Safety
 /// As open(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { open_any(libc::AT_FDCWD, path, flags, mode) }
@@ -53,7 +54,7 @@ pub unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: mode_t) -
 
 /// # Safety
 /// As open(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { open_any(libc::AT_FDCWD, path, flags, mode) }
@@ -61,7 +62,7 @@ pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t)
 
 /// # Safety
 /// As openat(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn openat(
     dir: c_int,
     path: *const c_char,
@@ -74,7 +75,7 @@ pub unsafe extern "C" fn openat(
 
 /// # Safety
 /// As openat(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn openat64(
     dir: c_int,
     path: *const c_char,
@@ -87,7 +88,7 @@ pub unsafe extern "C" fn openat64(
 
 /// # Safety
 /// As pread(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn pread64(
     fd: c_int,
     buf: *mut c_void,
@@ -107,7 +108,7 @@ pub unsafe extern "C" fn pread64(
 
 /// # Safety
 /// As pwrite(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn pwrite64(
     fd: c_int,
     buf: *const c_void,
@@ -120,7 +121,7 @@ pub unsafe extern "C" fn pwrite64(
 
 /// # Safety
 /// As pwritev(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn pwritev(
     fd: c_int,
     vectors: *const iovec,
@@ -151,7 +152,7 @@ pub unsafe extern "C" fn pwritev(
 
 /// # Safety
 /// As write(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
     let call = |short: Option<usize>| {
         let len = short.map_or(len, |short| short.min(len));
@@ -174,7 +175,7 @@ pub unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t) -> ss
 
 /// # Safety
 /// As ftruncate(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn ftruncate64(fd: c_int, len: off_t) -> c_int {
     // SAFETY: the kernel refuses what cannot be.
     let call = || unsafe { host(libc::SYS_ftruncate, [fd.into(), len]) as c_int };
@@ -191,7 +192,7 @@ pub unsafe extern "C" fn ftruncate64(fd: c_int, len: off_t) -> c_int {
 
 /// # Safety
 /// As fchmod(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn fchmod(fd: c_int, mode: mode_t) -> c_int {
     // SAFETY: the kernel refuses what cannot be.
     let call = || unsafe { host(libc::SYS_fchmod, [fd.into(), mode.into()]) as c_int };
@@ -207,7 +208,7 @@ pub unsafe extern "C" fn fchmod(fd: c_int, mode: mode_t) -> c_int {
 
 /// # Safety
 /// As chmod(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn chmod(path: *const c_char, mode: mode_t) -> c_int {
     let args = [libc::AT_FDCWD.into(), path as c_long, mode.into()];
     // SAFETY: the caller's promise.
@@ -231,21 +232,21 @@ pub unsafe extern "C" fn chmod(path: *const c_char, mode: mode_t) -> c_int {
 
 /// # Safety
 /// As fsync(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn fsync(fd: c_int) -> c_int {
     sync_any(fd, libc::SYS_fsync, false)
 }
 
 /// # Safety
 /// As fdatasync(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
     sync_any(fd, libc::SYS_fdatasync, true)
 }
 
 /// # Safety
 /// As mkdir(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn mkdir(path: *const c_char, mode: mode_t) -> c_int {
     let args = [libc::AT_FDCWD.into(), path as c_long, mode.into()];
     // SAFETY: the caller's promise.
@@ -270,7 +271,7 @@ pub unsafe extern "C" fn mkdir(path: *const c_char, mode: mode_t) -> c_int {
 
 /// # Safety
 /// As rename(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { rename_any((libc::AT_FDCWD, from), (libc::AT_FDCWD, to), 0) }
@@ -278,7 +279,7 @@ pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int
 
 /// # Safety
 /// As renameat2(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn renameat2(
     from_dir: c_int,
     from: *const c_char,
@@ -292,7 +293,7 @@ pub unsafe extern "C" fn renameat2(
 
 /// # Safety
 /// As linkat(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn linkat(
     from_dir: c_int,
     from: *const c_char,
@@ -325,7 +326,7 @@ pub unsafe extern "C" fn linkat(
 
 /// # Safety
 /// As unlink(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { remove_any(libc::AT_FDCWD, path, 0) }
@@ -333,7 +334,7 @@ pub unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
 
 /// # Safety
 /// As unlinkat(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn unlinkat(dir: c_int, path: *const c_char, flags: c_int) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { remove_any(dir, path, flags) }
@@ -341,7 +342,7 @@ pub unsafe extern "C" fn unlinkat(dir: c_int, path: *const c_char, flags: c_int)
 
 /// # Safety
 /// As rmdir(2).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(miri), unsafe(no_mangle))]
 pub unsafe extern "C" fn rmdir(path: *const c_char) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { remove_any(libc::AT_FDCWD, path, libc::AT_REMOVEDIR) }

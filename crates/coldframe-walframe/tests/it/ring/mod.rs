@@ -129,6 +129,7 @@ fn the_first_bytes_are_frozen() {
 
 // Spec: RING-4, RING-5
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn every_flipped_bit_of_a_control_block_is_found() {
     let block = sample().0.encode();
     check_bit_flips(&block, &mut |damaged| {
@@ -142,6 +143,7 @@ fn every_flipped_bit_of_a_control_block_is_found() {
 
 // Spec: RING-10, RING-23
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn every_flipped_bit_of_a_ring_leaves_records_or_an_end_before_them() {
     let (control, ring) = sample();
     check_bit_flips(&ring, &mut |damaged| {
