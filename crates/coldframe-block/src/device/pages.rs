@@ -1,11 +1,14 @@
 //! Pages of a block: which ones a range touches, and their bytes, which the log has.
 
+use std::ops::Range;
+
 use coldframe_storage::Storage;
-use coldframe_wal::RingWal;
+use coldframe_wal::{RingPlace, RingWal};
 
 use crate::BlockError;
 use crate::error::log;
 use crate::overlay::{Block, Logged, PAGE, PAGES_PER_BLOCK, PageState};
+use crate::record::PAGE_BYTES;
 
 /// A bit for each page that `len` bytes from `from` of a block on touch; there are some.
 pub(super) fn pages_of(from: usize, len: usize) -> u16 {
@@ -70,11 +73,13 @@ pub(super) fn copy_pages<S: Storage>(
                 missing &= !(1 << page);
             }
             PageState::Logged(logged) => {
-                count = run_len(entry, page, wanted).min((end - start) / PAGE);
-                let run = &mut buf[start - from..][..count * PAGE];
-                from_log.read_payload(logged.place, run).map_err(log)?;
-                for (index, bytes) in run.chunks_exact(PAGE).enumerate() {
-                    check(from_log, entry.page(page + index), bytes)?;
+                let whole_end = (end / PAGE).min(PAGES_PER_BLOCK as usize);
+                let run = run(entry, page..whole_end, logged.place, wanted);
+                count = run.len();
+                let buf = &mut buf[start - from..][..count * PAGE];
+                from_log.read_payload(logged.place, buf).map_err(log)?;
+                for (index, (logged, bytes)) in run.iter().zip(buf.chunks_exact(PAGE)).enumerate() {
+                    check(from_log, *logged, bytes)?;
                     missing &= !(1 << (page + index));
                 }
             }
@@ -84,18 +89,16 @@ pub(super) fn copy_pages<S: Storage>(
     Ok(missing)
 }
 
-/// How many wanted pages from this one on lie behind each other in the log.
-fn run_len(entry: &Block, first: usize, wanted: u16) -> usize {
-    let PageState::Logged(begin) = entry.page(first) else {
-        return 0;
+/// The first of these pages that are wanted and lie behind each other in the log, from `place` on.
+fn run(entry: &Block, pages: Range<usize>, place: RingPlace, wanted: u16) -> Vec<Logged> {
+    let goes_on = |(page, index): (usize, u64)| match entry.page(page) {
+        PageState::Logged(logged) => {
+            let is_next = logged.place == place.plus(index * PAGE_BYTES);
+            (is_next && wanted >> page & 1 == 1).then_some(logged)
+        }
+        _ => None,
     };
-    let goes_on = |page: &usize| {
-        let place = begin.place.plus(((page - first) * PAGE) as u64);
-        let is_next = matches!(entry.page(*page), PageState::Logged(it) if it.place == place);
-        is_next && wanted >> page & 1 == 1
-    };
-    let pages = first..PAGES_PER_BLOCK as usize;
-    pages.take_while(goes_on).count()
+    pages.zip(0..).map_while(goes_on).collect()
 }
 
 /// The bytes of a page that the log has.
@@ -105,21 +108,19 @@ pub(super) fn read_page<S: Storage>(
     out: &mut [u8; PAGE],
 ) -> Result<(), BlockError> {
     from_log.read_payload(logged.place, out).map_err(log)?;
-    check(from_log, PageState::Logged(logged), out)
+    check(from_log, logged, out)
 }
 
 fn check<S: Storage>(
     from_log: &RingWal<S>,
-    page: PageState,
+    logged: Logged,
     bytes: &[u8],
 ) -> Result<(), BlockError> {
-    match page {
-        PageState::Logged(logged) if !logged.is_of(bytes) => {
-            let offset = from_log.offset_of(logged.place);
-            Err(BlockError::LogDamaged { offset })
-        }
-        _ => Ok(()),
+    if logged.is_of(bytes) {
+        return Ok(());
     }
+    let offset = from_log.offset_of(logged.place);
+    Err(BlockError::LogDamaged { offset })
 }
 
 const _: () = assert!(PAGES_PER_BLOCK == 16);
