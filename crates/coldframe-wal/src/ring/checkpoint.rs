@@ -1,7 +1,7 @@
 //! Giving records up, and closing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use coldframe_storage::Storage;
 use coldframe_walframe::ring::{Control, RECORD_HEADER_LEN};
@@ -89,6 +89,7 @@ impl<S: Storage> RingWal<S> {
         let unmarked = (state.free() < RECORD_HEADER_LEN).then_some(state.head.position);
         let batch = state.take_batch();
         drop(state);
+        let start = Instant::now();
         let result = self
             .write_batch(&batch)
             .and_then(|()| control::publish(&self.storage, self.region, &next))
@@ -96,7 +97,7 @@ impl<S: Storage> RingWal<S> {
                 Some(head) => mark_end(&self.storage, self.region, &next, head),
                 None => Ok(()),
             });
-        self.finish(batch, Some(Duration::ZERO), result)?;
+        self.finish(batch, Some(start.elapsed()), result)?;
         *held = next;
         Ok(())
     }

@@ -12,8 +12,10 @@ use crate::ring::{Recovery, Region, RingOptions, RingStats, Sequence};
 
 /// A bounded log in a region of a storage, open for appending.
 ///
-/// Any number of threads may append, sync, checkpoint and read at once. Dropping it writes
-/// nothing; [`RingWal::close`] spares the next opening the search for damage.
+/// Any number of threads may append, sync, checkpoint and read at once. One that waits for a sync
+/// of another first gives its processor away (sched_yield(2)) for up to 2 ms, if the last sync was
+/// short, and then sleeps. Dropping the log writes nothing; [`RingWal::close`] spares the next
+/// opening the search for damage.
 #[derive(Debug)]
 pub struct RingWal<S> {
     pub(crate) storage: S,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const SHORT: Duration = Duration::from_micros(500);
 
 /// How many syncs long a thread watches: one that is under way, the time to gather for its own,
-/// and that.
+/// that, and one for what comes late.
 const SYNCS: u32 = 4;
 
 /// What whoever holds the log's lock tells those who do not.
