@@ -12,6 +12,7 @@ const LIMITS: Limits = Limits::MEMORY_FILE;
 
 // Spec: MEM-25
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn a_skeleton_says_what_the_file_says() {
     for (_, file, pages) in all() {
         let (skeleton, file) = (compact(&file), whole(&file, &pages));
@@ -71,6 +72,7 @@ fn skeleton_and_blocks_by_their_hashes_are_the_file() {
 
 // Spec: MEM-25
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn a_skeleton_cut_short_or_grown_is_refused() {
     for name in ["full", "diff", "diff_empty"] {
         let bytes = golden(format!("tests/golden/v1/{name}.bin"));
