@@ -66,7 +66,7 @@ pub enum End {
         /// Its sequence.
         sequence: u64,
         /// The record behind it that proves that it was durable; `None` if the control block
-        /// does, or the search for one was made too long.
+        /// does.
         witness: Option<Place>,
         /// The first sound record behind it.
         next: Option<Place>,
@@ -209,7 +209,7 @@ impl Scan {
             return Ok(End::Clean { position });
         }
         let found = self.look_ahead(sequence, source)?;
-        if found.witness.is_some() || found.gave_up || self.control.synced_sequence >= sequence {
+        if found.witness.is_some() || self.control.synced_sequence >= sequence {
             return Ok(End::Corrupt {
                 position,
                 sequence,
