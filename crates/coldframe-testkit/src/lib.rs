@@ -29,6 +29,7 @@ pub mod hv;
 pub mod hvf;
 pub mod kills;
 pub mod moto;
+pub mod pagecache;
 pub mod report;
 pub mod require;
 pub mod rng;

@@ -105,6 +105,7 @@ mod reader;
 mod recovery;
 mod region;
 mod repair;
+mod rewrite;
 mod state;
 mod stats;
 mod window;

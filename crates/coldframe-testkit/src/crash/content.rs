@@ -44,6 +44,17 @@ impl Content {
         self.len
     }
 
+    /// Up to `count` bytes from `offset` on: as many as there are.
+    pub fn at(&self, offset: u64, count: usize) -> Vec<u8> {
+        let room = self.len.saturating_sub(offset);
+        let end = offset + room.min(count as u64);
+        let byte = |at: u64| {
+            let block = self.blocks.get(&(at / BLOCK));
+            block.map_or(0, |block| block[(at % BLOCK) as usize])
+        };
+        (offset..end).map(byte).collect()
+    }
+
     /// Nothing written behind the end leaves the end where it is.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         if bytes.is_empty() {

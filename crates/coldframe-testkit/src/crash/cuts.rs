@@ -8,6 +8,7 @@ use crate::crash::fates::Fate;
 use crate::crash::trees::TreeStates;
 use crate::crash::violation::{PowerCut, attempt, message_of};
 use crate::crash::{CrashStorage, SECTOR_4K, SECTOR_512, Trace, Tree};
+use crate::pagecache::PageCacheDisk;
 use crate::scratch;
 
 /// Cuts the power, counts the states, and stops at the first that is wrong.
@@ -69,6 +70,32 @@ impl Cuts {
                     operations: operations.iter().map(ToString::to_string).collect(),
                     losses: states.losses(fates),
                 });
+            }
+        }
+    }
+
+    /// Cuts the power after the first `moment` calls on a disk behind a page cache, and has each
+    /// image that may be left checked, once.
+    pub fn cached(&mut self, disk: &PageCacheDisk, moment: usize, check: &mut dyn FnMut(Vec<u8>)) {
+        let mut seen = HashSet::new();
+        let seed = self.seed ^ (moment as u64) << 8;
+        for draw in 0..self.per_moment as u64 {
+            // None of what is not synced, all of it, then what is drawn.
+            let seed = if draw < 2 { draw } else { (seed ^ draw).max(2) };
+            let (image, losses) = disk.power_cut_at(moment, seed);
+            if !seen.insert(hash(&image)) {
+                continue;
+            }
+            if !self.take() {
+                return;
+            }
+            if let Err(panic) = attempt(|| check(image)) {
+                let message = message_of(&*panic);
+                let cut = Some(PowerCut {
+                    operations: disk.history(moment),
+                    losses,
+                });
+                std::panic::resume_unwind(Box::new(Found { cut, message }))
             }
         }
     }

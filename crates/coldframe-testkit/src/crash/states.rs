@@ -74,17 +74,10 @@ impl CrashStates {
                 Piece::SetLen(_) if *fate == Fate::Written => apply(&mut image, piece),
                 Piece::SetLen(_) => {}
                 Piece::Write { offset, bytes } => {
-                    // Beyond the end there is nothing yet to show.
-                    let room = image.len().saturating_sub(*offset);
-                    let left = left_by(*fate, bytes, room);
-                    let offset = *offset;
-                    apply(
-                        &mut image,
-                        &Piece::Write {
-                            offset,
-                            bytes: left,
-                        },
-                    );
+                    let there = image.get(*offset..).unwrap_or_default();
+                    let (skipped, bytes) = left_by(*fate, bytes, there);
+                    let offset = *offset + skipped;
+                    apply(&mut image, &Piece::Write { offset, bytes });
                 }
             }
         }
@@ -117,17 +110,22 @@ impl Iterator for CrashStates {
     }
 }
 
-/// What stands where `bytes` were written, with `room` bytes to the end of the file.
-pub(crate) fn left_by(fate: Fate, bytes: &[u8], room: usize) -> Vec<u8> {
-    let mut left = match fate {
-        Fate::Written => return bytes.to_vec(),
-        Fate::Short(len) => return bytes[..len].to_vec(),
+/// What stands where `bytes` were written over `there`, which goes on to the end of the file, and
+/// how far behind the begin of the write. Bytes at both ends of the sector that are the same before
+/// and after are never harmed, and nothing is shown beyond the end of the file.
+pub(crate) fn left_by(fate: Fate, bytes: &[u8], there: &[u8]) -> (usize, Vec<u8>) {
+    let pairs = || bytes.iter().zip(there);
+    let skipped = pairs().take_while(|(new, old)| new == old).count();
+    let changed = pairs().rposition(|(new, old)| new != old);
+    let end = changed.map_or(skipped, |last| last + 1);
+    let left = match fate {
+        Fate::Written => return (0, bytes.to_vec()),
+        Fate::Short(len) => return (0, bytes[..len].to_vec()),
         Fate::Old => Vec::new(),
-        Fate::Zeros => vec![0; bytes.len()],
-        Fate::Rubbish(seed) => Rng::new(seed).bytes(bytes.len()),
+        Fate::Zeros => vec![0; end - skipped],
+        Fate::Rubbish(seed) => Rng::new(seed).bytes(end - skipped),
     };
-    left.truncate(room);
-    left
+    (skipped, left)
 }
 
 /// An operation cut where sectors meet.

@@ -96,9 +96,9 @@ impl<'a> TreeStates<'a> {
                     bytes,
                 } => {
                     let content = &mut disk.nodes[*node].content;
-                    let room = content.len().saturating_sub(*offset);
-                    let left = left_by(*fate, bytes, room as usize);
-                    content.write(*offset, &left);
+                    let there = content.at(*offset, bytes.len());
+                    let (skipped, left) = left_by(*fate, bytes, &there);
+                    content.write(*offset + skipped as u64, &left);
                 }
             }
         }

@@ -11,4 +11,5 @@ mod crash;
 mod fault;
 mod golden;
 mod hostile;
+mod pagecache;
 mod rng;

@@ -33,6 +33,13 @@ pub enum JournalError {
         /// What was found.
         end: End,
     },
+    /// A record that was read a moment before is not there any more: the host lost it after a
+    /// failed write, and shows what the disk has. Opened again, the journal ends before it.
+    #[error("the record at {offset} is gone from the host's cache and not on the disk")]
+    Gone {
+        /// Where it began.
+        offset: FileOffset,
+    },
     /// The journal belongs to another program.
     #[error("the journal has entries of {found}, and {expected} was to continue it")]
     OtherSchema {

@@ -7,6 +7,7 @@
 mod find;
 
 use find::Step;
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coldframe_storage::{FileStorage, Storage};
 use coldframe_units::FileOffset;
-use coldframe_walframe::journal::{PART_HEADER_LEN, PartHeader, TypeId};
+use coldframe_walframe::journal::{PART_HEADER_LEN, PartHeader, RecordHeader, TypeId};
 
 use super::entry::SetOf;
 use super::look::{Hit, Part, Sought, scan, unseal};
@@ -41,7 +42,38 @@ pub struct JournalReader<E> {
     found: Option<Found>,
     skipped: u64,
     durable: u64,
+    unproved: Option<Unproved>,
     set: PhantomData<fn() -> E>,
+}
+
+/// What was read and no record says was durable: it may be in the host's cache alone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unproved {
+    /// Where it begins.
+    pub from: u64,
+    /// Where the part begins that this is in.
+    pub part: u64,
+    /// Its records, and where they stand.
+    pub records: VecDeque<(u64, RecordHeader)>,
+}
+
+impl Unproved {
+    /// Takes note of a record, which says up to where all was durable when it was written.
+    fn add(&mut self, part: u64, at: u64, header: RecordHeader) {
+        // A seal was written when all before it was.
+        let unsynced = match header.type_id {
+            TypeId::SEAL => 0,
+            _ => header.unsynced,
+        };
+        let durable = at.saturating_sub(unsynced);
+        if durable > self.from {
+            (self.from, self.part) = (durable, part);
+        }
+        self.records.push_back((at, header));
+        while self.records.front().is_some_and(|(at, _)| *at < self.from) {
+            self.records.pop_front();
+        }
+    }
 }
 
 /// The batch that is being read: its record, and how far in its payload.
@@ -97,6 +129,7 @@ impl<E: EntrySet> JournalReader<E> {
             found: None,
             skipped: 0,
             durable: 0,
+            unproved: None,
             set: PhantomData,
         }
     }
@@ -105,6 +138,16 @@ impl<E: EntrySet> JournalReader<E> {
     /// before `offset` is then corrupt, never torn.
     pub fn expect_durable(&mut self, offset: FileOffset) {
         self.durable = self.durable.max(offset.get());
+    }
+
+    /// Notes from now on what is not proved to be durable.
+    pub(crate) fn track_durability(&mut self) {
+        self.unproved = Some(Unproved::default());
+    }
+
+    /// What is not, as far as was read.
+    pub(crate) fn take_unproved(&mut self) -> Unproved {
+        self.unproved.take().unwrap_or_default()
     }
 
     /// How many entries were passed over so far because their types are not known and need not be.

@@ -5,6 +5,7 @@
 //! is written (fsync(2): what was lost is not known).
 
 mod open;
+mod rewrite;
 
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -71,6 +71,8 @@ impl<S: Storage> RingWal<S> {
     /// [`RingError::Failed`].
     pub fn sync(&self) -> Result<Sequence, RingError> {
         let state = self.state();
+        // Also if all is durable: who was told of a failure must open the log again.
+        state.refuse_after_failure()?;
         let last = state.head.sequence - 1;
         self.await_level(state, last, Level::Durable)?;
         Ok(Sequence::new(last))

@@ -42,12 +42,21 @@ pub(crate) fn publish<S: Storage>(
     region: Region,
     control: &Control,
 ) -> Result<(), StorageError> {
-    let bytes = control.encode();
-    let first = control.first_slot();
-    storage.write_at(slot_offset(region, first), &bytes)?;
+    write_first(storage, region, control)?;
     storage.sync_data()?;
     // Durable with the next sync; until then the first slot holds.
-    storage.write_at(slot_offset(region, 1 - first), &bytes)
+    let second = slot_offset(region, 1 - control.first_slot());
+    storage.write_at(second, &control.encode())
+}
+
+/// Writes `control` to the slot that it goes to first.
+pub(crate) fn write_first<S: Storage>(
+    storage: &S,
+    region: Region,
+    control: &Control,
+) -> Result<(), StorageError> {
+    let first = slot_offset(region, control.first_slot());
+    storage.write_at(first, &control.encode())
 }
 
 impl From<EncodeError> for RingError {

@@ -78,6 +78,15 @@ pub enum RingError {
         /// What failed.
         source: StorageError,
     },
+    /// A record that was read a moment before is not there any more: the host lost it after a
+    /// failed write, and shows what the disk has. Opened again, the log ends before it.
+    #[error("record {sequence} at {offset} is gone from the host's cache and not on the disk")]
+    Gone {
+        /// Where it began in the file.
+        offset: FileOffset,
+        /// Its sequence.
+        sequence: Sequence,
+    },
     /// Preparing or repairing the log failed; nothing that was in it before is lost.
     #[error("cannot prepare the log")]
     Prepare {

@@ -25,8 +25,8 @@ impl<S: Storage> RingWal<S> {
     /// Spec: RING-50
     ///
     /// # Errors
-    /// [`RingError::GrowTooLittle`], [`RingError::RegionShape`], [`RingError::Prepare`] (the log
-    /// is as before), [`RingError::Failed`].
+    /// [`RingError::GrowTooLittle`], [`RingError::RegionShape`], [`RingError::Prepare`] (a write
+    /// failed; the log is as before, and goes on), [`RingError::Failed`].
     pub fn grow(&mut self, size: ByteLen) -> Result<(), RingError> {
         self.sync()?;
         let region = Region::new(self.region.offset(), size)?;
@@ -52,7 +52,10 @@ impl<S: Storage> RingWal<S> {
             .map_err(|source| RingError::Prepare { source })?;
         let batch = self.state().take_batch();
         // Where the head is now, old bytes may lie; they were in use until the block was durable.
-        let published = control::publish(&self.storage, region, &next)
+        let published = self
+            .storage
+            .sync_data()
+            .and_then(|()| control::publish(&self.storage, region, &next))
             .and_then(|()| mark_end(&self.storage, region, &next, tail + live));
         self.finish(batch, Some(Duration::ZERO), published)?;
         self.state().ring_len = next.ring_len;
@@ -63,7 +66,7 @@ impl<S: Storage> RingWal<S> {
     }
 }
 
-/// Fills the new space, and puts what is before the seam behind the old end.
+/// Fills the new space, and puts what is before the seam behind the old end; not durable yet.
 fn prepare<S: Storage>(
     storage: &S,
     region: Region,
@@ -80,5 +83,5 @@ fn prepare<S: Storage>(
         storage.write_at(region.ring_offset(old.ring_len + done), piece)?;
         done += piece.len() as u64;
     }
-    storage.sync_data()
+    Ok(())
 }

@@ -9,6 +9,7 @@ use coldframe_walframe::ring::{Chosen, Control, RECORD_HEADER_LEN, RING_START};
 use crate::ring::lock::{Mode, RegionLock, read_owner};
 use crate::ring::progress::Progress;
 use crate::ring::recovery::{Found, refuse_corrupt, scan};
+use crate::ring::rewrite::rewrite;
 use crate::ring::state::{Start, State};
 use crate::ring::{Entry, Owner, Region, RingError, RingOptions, RingReader, RingWal, control};
 
@@ -18,15 +19,18 @@ const STARTS_RESERVED: usize = 4096;
 impl<S: Storage> RingWal<S> {
     /// Opens a log for appending, with all that was durable and what else is whole.
     ///
+    /// All records found are durable when this returns, also if a sync failed before and the host
+    /// has some of them in its cache alone: what is not proved to be on the disk is written again.
+    ///
     /// `region` may be larger than the log (one that is to grow, or that grew when a crash came).
     ///
-    /// Spec: RING-20
+    /// Spec: RING-20, RING-27
     ///
     /// # Errors
     /// [`RingError::Control`] if there is no log or it cannot be read, [`RingError::Corrupt`] if a
     /// record that was durable is damaged ([`RingWal::open_read_only`] still reads it),
     /// [`RingError::Locked`], [`RingError::RegionSize`], [`RingError::Read`],
-    /// [`RingError::Prepare`].
+    /// [`RingError::Prepare`], [`RingError::Gone`].
     pub fn open(storage: S, region: Region, options: RingOptions) -> Result<Self, RingError> {
         Self::open_with(storage, region, options, |_| ())
     }
@@ -49,7 +53,8 @@ impl<S: Storage> RingWal<S> {
         Self::open_locked(storage, region, options, lock, &mut each)
     }
 
-    /// Opens a log for reading. Not one byte is written; a log with damage is opened too.
+    /// Opens a log for reading. Not one byte is written; a log with damage is opened too. Records
+    /// behind [`Recovery::proved`](crate::ring::Recovery::proved) may be in the host's cache alone.
     ///
     /// Spec: RING-21
     ///
@@ -71,6 +76,7 @@ impl<S: Storage> RingWal<S> {
         let found = scan(&storage, region, &chosen, left_by, each)
             .map_err(|source| RingError::Read { source })?;
         refuse_corrupt(region, &chosen, found.recovery.end)?;
+        rewrite(&storage, region, &chosen, &found)?;
         let size = ByteLen::new(chosen.control.ring_len + RING_START);
         let region = Region::new(region.offset(), size)?;
         let control = next_epoch(&chosen, &found)?;
@@ -116,7 +122,9 @@ fn next_epoch(chosen: &Chosen, found: &Found) -> Result<Control, RingError> {
     Ok(control)
 }
 
-/// Makes what was found durable, and the new epoch: before its first record.
+/// Makes the new epoch durable: before its first record, and after all that was found. Were it the
+/// other way round, a power cut between the two could leave the new epoch before a record that an
+/// earlier one dropped.
 fn begin_epoch<S: Storage>(
     storage: &S,
     region: Region,

@@ -36,6 +36,10 @@ pub struct Recovery {
     pub dropped_records: u64,
     /// Sequences that a repair gave up.
     pub lost_records: u64,
+    /// The last record that a sync is known to have covered. Those behind it were read, perhaps
+    /// from the host's cache alone, and are not proved to be on the disk; opening for writing makes
+    /// them durable, opening read-only does not.
+    pub proved: Sequence,
     /// How many times the ring was gone round.
     pub laps: u64,
     /// How the records end.
@@ -64,9 +68,20 @@ impl Recovery {
 pub(crate) struct Found {
     pub recovery: Recovery,
     pub starts: VecDeque<Start>,
+    /// What repairs gave up.
+    pub gaps: Vec<Span>,
+    /// Where the epoch changes, with the first record of each.
+    epochs: Vec<(u64, u32)>,
     /// The next record; `None` in its sequence past the last there can be.
     pub head_position: u64,
     pub head_sequence: Option<u64>,
+}
+
+/// A range of positions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub position: u64,
+    pub end: u64,
 }
 
 /// Reads all records once, each checked, and shows them to `each`.
@@ -88,6 +103,7 @@ pub(crate) fn scan<S: Storage>(
             torn_bytes: 0,
             dropped_records: 0,
             lost_records: 0,
+            proved: Sequence::new(control.tail_sequence.max(control.synced_sequence)),
             laps: 0,
             end: End::Clean {
                 position: control.tail_position,
@@ -96,6 +112,8 @@ pub(crate) fn scan<S: Storage>(
             left_by,
         },
         starts: VecDeque::new(),
+        gaps: Vec::new(),
+        epochs: Vec::new(),
         head_position: 0,
         head_sequence: None,
     };
@@ -105,7 +123,7 @@ pub(crate) fn scan<S: Storage>(
                 found.add(&record.header);
                 each(Entry::new(region, control.geometry(), &record));
             }
-            Step::Gap(gap) => found.add_gap(gap),
+            Step::Gap(gap) => found.add_gap(gap, scan.epoch()),
             Step::End(end) => break end,
         }
     };
@@ -117,6 +135,11 @@ pub(crate) fn scan<S: Storage>(
     found.recovery.laps = control.geometry().lap_of(end.position());
     found.head_position = end.position();
     found.head_sequence = scan.sequence();
+    // Never more than what is there: a damaged log may lack what was durable.
+    let last = scan
+        .sequence()
+        .map_or(u64::MAX, |due| due.saturating_sub(1));
+    found.recovery.proved = found.recovery.proved.min(Sequence::new(last));
     Ok(found)
 }
 
@@ -128,15 +151,49 @@ impl Found {
         recovery.bytes += header.extent();
         let first = recovery.range.map_or(sequence, |(first, _)| first);
         recovery.range = Some((first, sequence));
+        let proved = Sequence::new(header.durable_sequence());
+        recovery.proved = recovery.proved.max(proved);
+        self.note_epoch(header.position, header.epoch);
         self.starts.push_back(Start {
             sequence: header.sequence,
             position: header.position,
         });
     }
 
-    const fn add_gap(&mut self, gap: Gap) {
+    fn add_gap(&mut self, gap: Gap, epoch: u32) {
         self.recovery.lost_records += gap.lost;
         self.recovery.bytes += gap.bytes;
+        self.note_epoch(gap.position, epoch);
+        self.gaps.push(Span {
+            position: gap.position,
+            end: gap.position + gap.bytes,
+        });
+    }
+
+    fn note_epoch(&mut self, position: u64, epoch: u32) {
+        if self.epochs.last().is_none_or(|(_, last)| *last != epoch) {
+            self.epochs.push((position, epoch));
+        }
+    }
+
+    /// The epoch of the record at a position.
+    pub fn epoch_at(&self, position: u64) -> u32 {
+        let behind = self.epochs.partition_point(|(start, _)| *start <= position);
+        let last = behind
+            .checked_sub(1)
+            .and_then(|index| self.epochs.get(index));
+        last.map_or(0, |(_, epoch)| *epoch)
+    }
+
+    /// Where what no sync is known to have covered begins.
+    pub fn unproved_from(&self) -> u64 {
+        let proved = self.recovery.proved.get();
+        let index = self
+            .starts
+            .partition_point(|start| start.sequence <= proved);
+        self.starts
+            .get(index)
+            .map_or(self.head_position, |start| start.position)
     }
 }
 

@@ -34,6 +34,10 @@ impl<S: Storage> RingWal<S> {
                 storage.write_at(region.ring_offset(first.offset), head)?;
                 storage.write_at(region.ring_offset(rest.offset), tail)?;
             }
+            if !reader.chosen.is_whole() {
+                // Never both at once: the next block goes to the other slot.
+                control::write_first(storage, region, &control)?;
+            }
             storage.sync_data()
         };
         write().map_err(|source| RingError::Prepare { source })?;

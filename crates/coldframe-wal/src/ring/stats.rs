@@ -47,7 +47,7 @@ impl RingStats {
             pending: recovery.records,
             checkpointed,
             last,
-            durable: Sequence::new(control.synced_sequence),
+            durable: recovery.proved,
             epoch: control.epoch,
             appended: 0,
             writes: 0,

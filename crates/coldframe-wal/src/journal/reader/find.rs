@@ -37,6 +37,9 @@ impl<E: EntrySet> JournalReader<E> {
                 }
                 other => return self.judge(at, other).map(Step::End),
             };
+            if let (Some(unproved), Some(part)) = (&mut self.unproved, &self.part) {
+                unproved.add(part.start, at, header);
+            }
             let record = Span::new(at, at + header.record_len());
             self.sealed = header.type_id == TypeId::SEAL;
             if header.type_id == TypeId::BATCH {

@@ -10,6 +10,7 @@ use coldframe_storage::{FileStorage, IoContext, Operation, Storage};
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_walframe::journal::{PART_HEADER_LEN, PART_VERSION, PartHeader, PartId, PartKey};
 
+use super::rewrite::rewrite;
 use super::{JournalWriter, Recovered};
 use crate::journal::entry::{Buffer, SetOf};
 use crate::journal::place::{is_at, lock, sync_directory_of};
@@ -37,12 +38,14 @@ impl<E: EntrySet> JournalWriter<E> {
         Ok(writer)
     }
 
-    /// Opens the journal at `path` to continue it: drops a torn tail, and holds its lock.
+    /// Opens the journal at `path` to continue it: drops a torn tail, and holds its lock. All that
+    /// was found is durable when this returns, also if a sync failed before and the host has some
+    /// of it in its cache alone: what is not proved to be on the disk is written again.
     ///
     /// # Errors
     /// [`JournalError::Locked`] if it has a writer, [`JournalError::Refused`] if it is corrupt or
     /// unsupported, or a part is joined behind a torn one; [`JournalError::OtherSchema`],
-    /// [`JournalError::Storage`].
+    /// [`JournalError::Gone`], [`JournalError::Storage`].
     pub fn open(path: &Path, options: JournalOptions) -> Result<(Self, Recovered), JournalError> {
         loop {
             let file = OpenOptions::new()
@@ -53,6 +56,8 @@ impl<E: EntrySet> JournalWriter<E> {
             lock(&file, path)?;
             // A compaction may have put another file there before the lock was ours.
             if is_at(&file, path)? {
+                // Who put it there may have ended, or failed, before its name was durable.
+                sync_directory_of(path)?;
                 let storage = Arc::new(FileStorage::from_file(file, path));
                 return Self::open_in(storage, options);
             }
@@ -93,6 +98,7 @@ impl<E: EntrySet> JournalWriter<E> {
     ) -> Result<(Self, Recovered), JournalError> {
         const { SetOf::<E>::SOUND }
         let mut reader = JournalReader::<AnyEntries>::from_storage(Arc::clone(&storage))?;
+        reader.track_durability();
         let mut entries = 0;
         let end = reader.read_all(|_| {
             entries += 1;
@@ -116,16 +122,21 @@ impl<E: EntrySet> JournalWriter<E> {
             }
             _ => return Err(JournalError::Refused { end }),
         };
+        if let Some(part) = reader
+            .part_read()
+            .filter(|part| part.header.schema != E::SCHEMA)
+        {
+            let (found, expected) = (part.header.schema, E::SCHEMA);
+            return Err(JournalError::OtherSchema { found, expected });
+        }
+        let unproved = reader.take_unproved();
+        rewrite(&storage, &unproved, at)?;
         if torn > ByteLen::ZERO {
             storage.set_len(ByteLen::new(at))?;
         }
         // What was recovered is durable before anything builds on it.
         storage.sync_data()?;
         let mut writer = match reader.part_read() {
-            Some(part) if part.header.schema != E::SCHEMA => {
-                let (found, expected) = (part.header.schema, E::SCHEMA);
-                return Err(JournalError::OtherSchema { found, expected });
-            }
             Some(part) => Self::at(storage, options, part.header, part.start, at),
             None => Self::create_in(storage, options)?,
         };

@@ -6,6 +6,7 @@ use coldframe_testkit::crash::{CrashStorage, HostOp, Op, SECTOR_512, Trace, expl
 use coldframe_units::ByteLen;
 use coldframe_wal::journal::Durability;
 
+use super::cached::CachedJournal;
 use super::sample::{Note, Writer, note, notes, notes_in, options};
 use super::world::{Journal, JournalFile};
 
@@ -32,6 +33,33 @@ fn power_cut_leaves_the_file_before_a_compaction_or_behind_it() {
         "journal, file and compaction",
         2000,
         &JournalFile { plant: |_| () },
+    );
+}
+
+// Spec: JRNL-11, JRNL-16, JRNL-21
+#[test]
+fn what_was_found_after_a_failed_sync_survives_any_cut() {
+    let lazy = false;
+    let mut options = options();
+    explore(
+        "journal, page cache",
+        12_000,
+        &CachedJournal { options, lazy },
+    );
+    options.preallocate = ByteLen::new(2048);
+    options.durability = Durability::Each;
+    let world = CachedJournal { options, lazy };
+    explore("journal, page cache, sync each", 12_000, &world);
+}
+
+#[test]
+fn planted_page_cache_bytes_taken_for_durable_are_found() {
+    let (options, lazy) = (options(), true);
+    let world = CachedJournal { options, lazy };
+    planted(
+        "journal: page cache bytes taken for durable",
+        50_000,
+        &world,
     );
 }
 

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod append;
+mod cached;
 mod compacting;
 mod compaction;
 mod crash;
@@ -13,4 +14,5 @@ mod golden;
 mod memory;
 mod model;
 pub mod sample;
+mod unproved;
 mod world;

@@ -47,15 +47,15 @@ fn draw(rng: &mut Rng, last: u64) -> Vec<Step> {
 
 /// What is true of a journal.
 #[derive(Clone, Default)]
-struct Known {
+pub struct Known {
     /// The notes that were handed to it.
-    notes: Vec<u64>,
+    pub notes: Vec<u64>,
     /// How many of them were flushed.
-    flushed: usize,
+    pub flushed: usize,
     /// Where batches begin and end in `notes`.
-    batches: Vec<(usize, usize)>,
-    // Numbers given out.
-    fresh: u64,
+    pub batches: Vec<(usize, usize)>,
+    /// Numbers given out.
+    pub fresh: u64,
 }
 
 impl Known {
@@ -89,21 +89,25 @@ impl Known {
 
     /// What a step will have handed over, before it does.
     fn begun(&self, step: &Step) -> Self {
-        let mut begun = self.clone();
-        let count = match step {
-            Step::Note => 1,
-            Step::Batch(count) => *count,
-            _ => 0,
-        };
-        let first = begun.notes.len();
-        begun.notes.extend(self.fresh + 1..=self.fresh + count);
-        if let Step::Batch(_) = step {
-            begun.batches.push((first, begun.notes.len()));
+        match step {
+            Step::Note => self.with_more(1),
+            Step::Batch(count) => self.with_more(*count),
+            _ => self.clone(),
         }
-        begun
     }
 
-    fn all_flushed(mut self) -> Self {
+    /// With so many notes more, in one record.
+    pub fn with_more(&self, count: u64) -> Self {
+        let mut more = self.clone();
+        let first = more.notes.len();
+        more.notes.extend(self.fresh + 1..=self.fresh + count);
+        if count > 1 {
+            more.batches.push((first, more.notes.len()));
+        }
+        more
+    }
+
+    pub fn all_flushed(mut self) -> Self {
         self.flushed = self.notes.len();
         self
     }
@@ -188,7 +192,7 @@ fn cut(storage: &CrashStorage, mut known: Known, seed: u64) -> (Vec<u8>, Known) 
     (image, known)
 }
 
-fn check_image(image: &[u8], promised: &Known, begun: &Known) {
+pub fn check_image(image: &[u8], promised: &Known, begun: &Known) {
     let (found, end) = notes_in(image);
     let count = found.len();
     assert!(begun.notes.starts_with(&found), "not a prefix: {found:?}");

@@ -7,6 +7,7 @@ use coldframe_wal::RingOptions;
 use coldframe_wal::ring::RingWal;
 use coldframe_walframe::ring::RING_START;
 
+use super::cached::CachedRing;
 use super::sample::{create, payload, records, region};
 use super::world::{Creation, Ring};
 
@@ -48,6 +49,32 @@ fn wraps_checkpoints_and_growth_survive_any_cut() {
 #[test]
 fn creation_leaves_no_log_or_an_empty_one() {
     explore("ring, creation", 1000, &Creation { lie: None });
+}
+
+// Spec: RING-20, RING-36
+#[test]
+fn what_was_found_after_a_failed_sync_survives_any_cut() {
+    for (name, options) in [
+        ("ring, page cache, sync each", RingOptions::SYNC_EACH),
+        ("ring, page cache, on demand", RingOptions::ON_DEMAND),
+    ] {
+        let world = CachedRing {
+            bytes: 9008,
+            options,
+            lazy: false,
+        };
+        explore(name, 12_000, &world);
+    }
+}
+
+#[test]
+fn planted_page_cache_bytes_taken_for_durable_are_found() {
+    let world = CachedRing {
+        bytes: 9008,
+        options: RingOptions::ON_DEMAND,
+        lazy: true,
+    };
+    planted("ring: page cache bytes taken for durable", 50_000, &world);
 }
 
 // Spec: RING-14, RING-22

@@ -1,6 +1,7 @@
 //! The ring.
 
 mod append;
+mod cached;
 mod check;
 mod crash;
 mod damage;
@@ -14,4 +15,5 @@ mod place;
 mod predecessor;
 pub mod sample;
 mod tail;
+mod unproved;
 mod world;

@@ -38,13 +38,13 @@ pub struct Ring {
 
 /// What is true of a log.
 #[derive(Clone, Default)]
-struct Known {
+pub struct Known {
     /// All payloads handed to append, record 1 first.
-    appended: Vec<Vec<u8>>,
+    pub appended: Vec<Vec<u8>>,
     /// The last record that was acknowledged as durable.
-    durable: u64,
+    pub durable: u64,
     /// The last record whose checkpoint began.
-    checkpoint: u64,
+    pub checkpoint: u64,
 }
 
 struct Run {
@@ -229,7 +229,7 @@ impl Run {
     }
 }
 
-fn check_image(image: Vec<u8>, region: Region, promised: &Known, begun: &Known) {
+pub fn check_image(image: Vec<u8>, region: Region, promised: &Known, begun: &Known) {
     let storage = MemStorage::from_vec(image.clone());
     let reader = RingWal::open_read_only(&storage, region).unwrap();
     let before = reader.recovery().clone();

@@ -26,7 +26,8 @@ pub struct WalReport {
     pub first: Option<u64>,
     pub last: Option<u64>,
     pub checkpointed: u64,
-    /// The last sequence that the log itself says is durable: there may be later ones.
+    /// The last sequence that is proved to be on the disk; later ones may be in the page cache
+    /// alone until the log is opened for writing.
     pub durable: u64,
     pub epoch: u32,
     pub laps: u64,
@@ -175,6 +176,12 @@ impl WalReport {
         };
         field("records", format!("{}{range}", self.records));
         field("checkpointed", format!("up to {}", self.checkpointed));
+        let unproved = self.last.filter(|last| *last > self.durable).map(|last| {
+            let first = self.durable + 1;
+            format!(", {first} to {last} not proved to be on the disk")
+        });
+        let durable = format!("up to {}{}", self.durable, unproved.unwrap_or_default());
+        field("durable", durable);
         let state = if self.closed { "closed" } else { "not closed" };
         let (epoch, laps) = (self.epoch, self.laps);
         field(
