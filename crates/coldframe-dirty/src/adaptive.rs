@@ -62,7 +62,7 @@ impl AdaptiveBitmap {
             });
         }
         // Fewer than PAGES_MAX, and targets are 64-bit.
-        let blocks = zeroed(BLOCK_SIZE.pages_for(bitmap.ram()) as usize)?;
+        let blocks = zeroed(BLOCK_SIZE.pages_for(bitmap.capacity()) as usize)?;
         Ok(Self {
             bitmap,
             faults_per_window: u64::from(faults_per_window),
@@ -107,7 +107,7 @@ impl AdaptiveBitmap {
     #[must_use = "blocks that stepped down are protected page by page from now on"]
     pub fn tick(&self) -> Vec<PageRun> {
         let mut stepped_down = Vec::new();
-        for (block, state) in self.blocks.iter().enumerate() {
+        for (block, state) in self.blocks_now() {
             if state.load(Ordering::Relaxed) < ONE_FAULT {
                 continue;
             }
@@ -130,7 +130,7 @@ impl AdaptiveBitmap {
     #[must_use = "blocks that stepped up are protected as a whole from now on"]
     pub fn checkpoint(&self) -> Vec<PageRun> {
         let mut stepped_up = Vec::new();
-        for (block, state) in self.blocks.iter().enumerate() {
+        for (block, state) in self.blocks_now() {
             if state.load(Ordering::Relaxed) & (FINE | HOT) == 0 {
                 continue;
             }
@@ -144,6 +144,12 @@ impl AdaptiveBitmap {
             }
         }
         stepped_up
+    }
+
+    /// The blocks that the RAM has now; more were reserved if it may grow.
+    fn blocks_now(&self) -> impl Iterator<Item = (usize, &AtomicU64)> {
+        let count = BLOCK_SIZE.pages_for(self.bitmap.ram()) as usize;
+        self.blocks.iter().enumerate().take(count)
     }
 
     fn has_hot_window(&self, state: u64) -> bool {
@@ -170,6 +176,8 @@ impl AdaptiveBitmap {
     fn block_run(&self, block: usize) -> PageRun {
         let start = (block as u64) << self.pages_per_block_log2();
         let end = (start + (1 << self.pages_per_block_log2())).min(self.bitmap.pages());
+        // A RAM that shrinks in this instant may end before the block.
+        let end = end.max(start + 1);
         PageRun::new(PageIndex::new(start), end - start).expect("a block of the RAM has a page")
     }
 }

@@ -1,8 +1,12 @@
 //! The shared bitmap that guest and device writes mark.
 //!
 //! Invariants: a page that was marked stays in the bitmap or in a live token until a token that
-//! holds it is committed; bits past the last page are never set; a leaf whose words are not all 0
-//! is marked in `touched`.
+//! holds it is committed, or whoever discarded it takes it out; bits past the last page are never
+//! told of; a leaf whose words are not all 0 is marked in `touched`.
+//!
+//! The RAM may grow and shrink within the capacity that the words were reserved for. A mark that
+//! races with a shrink may set a bit past the new end: readers mask by the RAM of their moment, and
+//! a RAM that grows has all its new pages marked anyway.
 //!
 //! # Memory ordering
 //! The contract is **write, then mark** on one side and **take, then copy** on the other.
@@ -48,7 +52,10 @@ pub struct DirtyBitmap {
 }
 
 struct Inner {
-    geometry: Geometry,
+    page_size: PageSize,
+    /// Bytes of RAM now, and the most that there may be.
+    ram: AtomicU64,
+    capacity: ByteLen,
     /// Bit for each leaf of `words` that may be other than 0.
     touched: Box<[AtomicU64]>,
     words: Box<[AtomicU64]>,
@@ -63,16 +70,66 @@ impl DirtyBitmap {
     /// [`DirtyError::EmptyRam`], [`DirtyError::TooManyPages`] past [`crate::PAGES_MAX`],
     /// [`DirtyError::Allocate`].
     pub fn new(ram: ByteLen, page_size: PageSize) -> Result<Self, DirtyError> {
-        let geometry = Geometry::new(ram, page_size)?;
-        let words = zeroed(words_for(geometry.pages()))?;
+        Self::with_capacity(ram, ram, page_size)
+    }
+
+    /// The same over a RAM that may grow to `capacity` bytes: memory that is plugged in later.
+    ///
+    /// # Errors
+    /// As [`DirtyBitmap::new`]; [`DirtyError::OverCapacity`] if `ram` is more than `capacity`.
+    pub fn with_capacity(
+        ram: ByteLen,
+        capacity: ByteLen,
+        page_size: PageSize,
+    ) -> Result<Self, DirtyError> {
+        Geometry::new(ram, page_size)?;
+        if ram > capacity {
+            return Err(DirtyError::OverCapacity { ram, capacity });
+        }
+        let words = zeroed(words_for(Geometry::new(capacity, page_size)?.pages()))?;
         let touched = zeroed(words.len().div_ceil(LEAF_WORDS).div_ceil(64))?;
         Ok(Self {
             inner: Arc::new(Inner {
-                geometry,
+                page_size,
+                ram: AtomicU64::new(ram.get()),
+                capacity,
                 touched,
                 words,
             }),
         })
+    }
+
+    /// The RAM has another length from now on, at its end: a region was plugged in behind all
+    /// others, or the last one was unplugged. What is new is marked: no snapshot has it.
+    ///
+    /// A region before others cannot come or go: the pages behind it would change their numbers,
+    /// and devices mark by them. That takes a new bitmap.
+    ///
+    /// # Errors
+    /// [`DirtyError::EmptyRam`], [`DirtyError::OverCapacity`]; nothing has changed then.
+    pub fn resize(&self, ram: ByteLen) -> Result<(), DirtyError> {
+        let capacity = self.capacity();
+        let after = Geometry::new(ram, self.page_size())?;
+        if ram > capacity {
+            return Err(DirtyError::OverCapacity { ram, capacity });
+        }
+        let before = self.geometry();
+        if before.ram() < ram {
+            // The last page of before may have been partial: what joins it is new.
+            let first = before.ram().get() / self.page_size().bytes();
+            let count = after.pages().saturating_sub(first);
+            if let Some(run) = PageRun::new(PageIndex::new(first), count) {
+                self.inner.or_run(run);
+            }
+        }
+        self.inner.ram.store(ram.get(), Ordering::Release);
+        Ok(())
+    }
+
+    /// The most that the RAM may grow to.
+    #[must_use]
+    pub fn capacity(&self) -> ByteLen {
+        self.inner.capacity
     }
 
     /// How much RAM is tracked.
@@ -84,7 +141,7 @@ impl DirtyBitmap {
     /// The size of the page that a bit stands for.
     #[must_use]
     pub fn page_size(&self) -> PageSize {
-        self.geometry().page_size()
+        self.inner.page_size
     }
 
     /// How many pages the RAM has, a partial last one included.
@@ -156,7 +213,7 @@ impl DirtyBitmap {
         if pages.page_size() == self.page_size() {
             self.put_back(pages);
         } else {
-            self.put_back(&pages.convert(self.geometry()));
+            self.put_back(&pages.convert(&self.geometry()));
         }
         Ok(())
     }
@@ -165,6 +222,7 @@ impl DirtyBitmap {
     #[must_use]
     pub fn is_dirty(&self, page: PageIndex) -> bool {
         let (word, bit) = locate(page);
+        let bit = bit & self.geometry().mask_of(word);
         let bits = self.inner.words.get(word);
         bits.is_some_and(|bits| bits.load(Ordering::Acquire) & bit != 0)
     }
@@ -172,26 +230,23 @@ impl DirtyBitmap {
     /// How many pages are marked.
     #[must_use]
     pub fn count(&self) -> u64 {
-        let words = self.inner.touched_words();
-        words
-            .map(|(_, bits)| u64::from(bits.load(Ordering::Acquire).count_ones()))
-            .sum()
+        let words = self.marked_words(self.geometry());
+        words.map(|(_, bits)| u64::from(bits.count_ones())).sum()
     }
 
     /// The marked pages as maximal runs, ascending.
     ///
     /// A live view: each word of 64 pages is read when the iterator comes to it.
     pub fn runs(&self) -> impl Iterator<Item = PageRun> + '_ {
-        let words = self.inner.touched_words();
-        Runs::new(words.map(|(index, bits)| (index, bits.load(Ordering::Acquire))))
+        Runs::new(self.marked_words(self.geometry()))
     }
 
     /// A copy of what is marked, taking nothing away.
     #[must_use]
     pub fn peek(&self) -> DirtyPages {
-        let words = self.inner.touched_words();
-        let words = words.map(|(index, bits)| (index, bits.load(Ordering::Acquire)));
-        DirtyPages::from_words(*self.geometry(), words.filter(|(_, bits)| *bits != 0))
+        let geometry = self.geometry();
+        let words = self.marked_words(geometry);
+        DirtyPages::from_words(geometry, words.filter(|(_, bits)| *bits != 0))
     }
 
     /// Takes all marks away into a token; pages written after their mark was taken need a new one.
@@ -199,25 +254,45 @@ impl DirtyBitmap {
     /// Its cost in memory is 16 bytes for each 64 pages that hold a marked one: a clean bitmap
     /// allocates nothing. Tokens of several takes may live at once.
     pub fn take(&self) -> DirtyToken {
+        let geometry = self.geometry();
         let mut taken = Vec::new();
         for (index, word) in self.inner.touched_words() {
             if word.load(Ordering::Relaxed) == 0 {
                 continue;
             }
             // Another taker may have been first: then it is 0 by now.
-            let bits = word.swap(0, Ordering::Acquire);
+            let bits = word.swap(0, Ordering::Acquire) & geometry.mask_of(index);
             if bits != 0 {
                 taken.push((index, bits));
             }
         }
-        let pages = DirtyPages::from_words(*self.geometry(), taken);
+        let pages = DirtyPages::from_words(geometry, taken);
         DirtyToken::new(self.clone(), pages)
     }
 
-    /// Marks pages of this bitmap's own RAM and page size.
-    pub(crate) fn put_back(&self, pages: &DirtyPages) {
+    /// Takes marks away for good: what was written to these pages is not needed any more, as they
+    /// were discarded. Pages of another RAM or page size are not touched.
+    ///
+    /// A write that comes after it is marked as ever.
+    pub fn forget(&self, pages: &DirtyPages) {
+        if pages.page_size() != self.page_size() {
+            return;
+        }
         for (index, bits) in pages.words() {
-            self.inner.or_word(*index, *bits);
+            if let Some(word) = self.inner.words.get(*index) {
+                word.fetch_and(!bits, Ordering::Acquire);
+            }
+        }
+    }
+
+    /// Marks pages that were taken out of this bitmap, whatever the length of its RAM was then:
+    /// those past its end now are no pages any more. Others than this bitmap's own are for
+    /// [`DirtyBitmap::union`].
+    pub fn put_back(&self, pages: &DirtyPages) {
+        let geometry = self.geometry();
+        for (index, bits) in pages.words() {
+            let bits = bits & geometry.mask_of(*index);
+            self.inner.or_nonzero(*index, bits);
         }
     }
 
@@ -234,8 +309,19 @@ impl DirtyBitmap {
         self.inner.or_run(run);
     }
 
-    pub(crate) fn geometry(&self) -> &Geometry {
-        &self.inner.geometry
+    /// The RAM as it is now.
+    #[inline]
+    pub(crate) fn geometry(&self) -> Geometry {
+        let ram = ByteLen::new(self.inner.ram.load(Ordering::Acquire));
+        Geometry::within_limits(ram, self.inner.page_size)
+    }
+
+    fn marked_words(&self, geometry: Geometry) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let words = self.inner.touched_words();
+        words.map(move |(index, bits)| {
+            let bits = bits.load(Ordering::Acquire);
+            (index, bits & geometry.mask_of(index))
+        })
     }
 }
 

@@ -17,6 +17,14 @@ pub enum DirtyError {
         /// How many it may have.
         max: u64,
     },
+    /// The RAM is longer than what the bitmap was made for.
+    #[error("a RAM of {ram} bytes is over the capacity of the bitmap, {capacity} bytes")]
+    OverCapacity {
+        /// How long it is.
+        ram: ByteLen,
+        /// How long it may be.
+        capacity: ByteLen,
+    },
     /// The allocator has no room for the bits.
     #[error("no memory for a bitmap of {bytes} bytes")]
     Allocate {

@@ -34,6 +34,16 @@ impl Geometry {
         }
     }
 
+    /// Of a RAM that [`Geometry::new`] has accepted before.
+    #[inline]
+    pub(crate) const fn within_limits(ram: ByteLen, page_size: PageSize) -> Self {
+        Self {
+            ram,
+            page_size,
+            pages: page_size.pages_for(ram),
+        }
+    }
+
     pub(crate) const fn ram(&self) -> ByteLen {
         self.ram
     }
@@ -66,6 +76,30 @@ impl Geometry {
         let last = RamOffset::new(offset.get() + last_byte);
         let last = self.page_size.page_of(last);
         PageRun::new(first, last.get() - first.get() + 1)
+    }
+
+    /// The pages that lie inside bytes of the RAM as a whole; a partial last page does if its
+    /// bytes do.
+    pub(crate) fn whole_pages_of(&self, offset: RamOffset, len: ByteLen) -> Option<PageRun> {
+        let page = self.page_size.bytes();
+        let end = offset.get() + len.get();
+        let first = offset.get().div_ceil(page);
+        let last = if end == self.ram.get() {
+            self.pages
+        } else {
+            end / page
+        };
+        PageRun::new(PageIndex::new(first), last.checked_sub(first)?)
+    }
+
+    /// The bits of word `index` that stand for pages of the RAM.
+    #[inline]
+    pub(crate) const fn mask_of(&self, index: usize) -> u64 {
+        match self.pages.saturating_sub(index as u64 * 64) {
+            0 => 0,
+            left if left >= 64 => u64::MAX,
+            left => (1 << left) - 1,
+        }
     }
 
     #[inline]

@@ -63,6 +63,14 @@ impl DirtyPages {
         }
     }
 
+    /// No page of a RAM.
+    pub(crate) const fn none(geometry: Geometry) -> Self {
+        Self {
+            geometry,
+            words: Vec::new(),
+        }
+    }
+
     /// How long the RAM is.
     #[must_use]
     pub const fn ram(&self) -> ByteLen {
@@ -137,6 +145,60 @@ impl DirtyPages {
         }
         self.normalise();
         Ok(())
+    }
+
+    /// Removes the pages of another set; of a set of another page size, each page that shares a
+    /// byte with one of it.
+    ///
+    /// # Errors
+    /// [`DirtyError::OtherRam`] if the RAMs differ in length.
+    pub fn subtract(&mut self, other: &Self) -> Result<(), DirtyError> {
+        self.geometry.check_same_ram(&other.geometry)?;
+        let converted;
+        let other = if other.page_size() == self.page_size() {
+            other
+        } else {
+            converted = other.convert(&self.geometry);
+            &converted
+        };
+        let mut removed = other.words.iter().peekable();
+        self.words.retain_mut(|(index, bits)| {
+            while removed.next_if(|(other, _)| *other < *index).is_some() {}
+            if let Some((_, gone)) = removed.peek().filter(|(other, _)| *other == *index) {
+                *bits &= !gone;
+            }
+            *bits != 0
+        });
+        Ok(())
+    }
+
+    /// Adds the pages that lie inside the bytes as a whole: none that the bytes only begin or end
+    /// in, but for the RAM's last, which may be partial itself.
+    ///
+    /// # Errors
+    /// [`DirtyError::OutsideRam`] if the range is not all inside the RAM; nothing is added then.
+    pub fn mark_whole(&mut self, offset: RamOffset, len: ByteLen) -> Result<(), DirtyError> {
+        self.geometry.check_range(offset, len)?;
+        if let Some(run) = self.geometry.whole_pages_of(offset, len) {
+            self.add(run);
+        }
+        Ok(())
+    }
+
+    /// The pages of `other`, which may be of a RAM of another length, as pages of this set's RAM:
+    /// those past its end are left out. Pages of another size are cut anew.
+    #[must_use]
+    pub fn resized_like(&self, other: &Self) -> Self {
+        let geometry = self.geometry;
+        if other.page_size() != self.page_size() {
+            let to = Geometry::within_limits(other.ram(), self.page_size());
+            return self.resized_like(&other.convert(&to));
+        }
+        let words = other.words.iter().map(|(index, bits)| {
+            let bits = bits & geometry.mask_of(*index);
+            (*index, bits)
+        });
+        Self::from_words(geometry, words.filter(|(_, bits)| *bits != 0))
     }
 
     /// The same bytes in pages of another size: each page that shares a byte with one of the set.

@@ -31,6 +31,13 @@ impl DirtyToken {
         self.pages.clear();
     }
 
+    /// Hands the pages over to whoever answers for them from now on: the token forgets them.
+    #[must_use = "these pages are in no bitmap any more"]
+    pub fn into_pages(mut self) -> DirtyPages {
+        let none = DirtyPages::none(*self.pages.geometry());
+        core::mem::replace(&mut self.pages, none)
+    }
+
     /// Puts the pages back; those marked since the take stay marked too.
     pub fn rollback(self) {
         drop(self);

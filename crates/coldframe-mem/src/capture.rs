@@ -15,6 +15,7 @@ use coldframe_storage::Storage;
 use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RootHash};
 
 use crate::capture::copier::Copier;
+use crate::capture::discarded::Discarded;
 use crate::output::Output;
 use crate::ram::{RamMap, span};
 use crate::residency::Residency;
@@ -22,6 +23,7 @@ use crate::{GuestRam, MemError, hash};
 
 mod budget;
 mod copier;
+mod discarded;
 
 pub use budget::MergeBudget;
 
@@ -95,10 +97,24 @@ pub fn capture_full<R: GuestRam + ?Sized>(
     spec: &CaptureSpec,
     storage: &dyn Storage,
 ) -> Result<Captured, MemError> {
+    capture_full_discarded(ram, None, spec, storage)
+}
+
+/// As [`capture_full`]; pages in `discarded` are kept as zero and not read, whatever they hold.
+///
+/// # Errors
+/// As [`capture_full`]; [`MemError::DirtyRam`] if `discarded` is of another RAM.
+pub fn capture_full_discarded<R: GuestRam + ?Sized>(
+    ram: &R,
+    discarded: Option<&DirtyPages>,
+    spec: &CaptureSpec,
+    storage: &dyn Storage,
+) -> Result<Captured, MemError> {
     let started = Instant::now();
     let map = RamMap::new(ram)?;
     let total = map.layout().total();
     let _span = tracing::info_span!("capture_full", ram_bytes = total.get()).entered();
+    let discarded = Discarded::new(discarded, total)?;
     let builder = MemFileBuilder::full(spec.arch, spec.page_size, map.layout(), spec.producer)?;
     let output = Output::new(storage, builder, spec.page_size, total)?;
     let residency = Residency::new(&map)?;
@@ -108,7 +124,7 @@ pub fn capture_full<R: GuestRam + ?Sized>(
         while next < window.range().end {
             let range = next..window.range().end.min(next + WINDOW_BYTES);
             next = range.end;
-            let touched = residency.touched(window, &range)?;
+            let touched = discarded.take_out(residency.touched(window, &range)?);
             copier.copy(window, range, &touched)?;
         }
     }
@@ -135,16 +151,28 @@ pub fn capture_diff<R: GuestRam + ?Sized>(
     spec: &CaptureSpec,
     storage: &dyn Storage,
 ) -> Result<Captured, MemError> {
+    capture_diff_discarded(ram, dirty, None, parent, spec, storage)
+}
+
+/// As [`capture_diff`]; those of the dirty pages that are in `discarded` are kept as zero and not
+/// read, whatever they hold.
+///
+/// # Errors
+/// As [`capture_diff`].
+pub fn capture_diff_discarded<R: GuestRam + ?Sized>(
+    ram: &R,
+    dirty: &DirtyPages,
+    discarded: Option<&DirtyPages>,
+    parent: RootHash,
+    spec: &CaptureSpec,
+    storage: &dyn Storage,
+) -> Result<Captured, MemError> {
     let started = Instant::now();
     let map = RamMap::new(ram)?;
     let (page_size, total) = (spec.page_size, map.layout().total());
     let _span = tracing::info_span!("capture_diff", ram_bytes = total.get()).entered();
-    if dirty.ram() != total {
-        return Err(MemError::DirtyRam {
-            dirty: dirty.ram(),
-            ram: total,
-        });
-    }
+    check_ram(dirty, total)?;
+    let discarded = Discarded::new(discarded, total)?;
     let builder = MemFileBuilder::diff(spec.arch, page_size, map.layout(), spec.producer, parent)?;
     let output = Output::new(storage, builder, page_size, total)?;
     let rechunked;
@@ -170,9 +198,11 @@ pub fn capture_diff<R: GuestRam + ?Sized>(
         if batch.is_empty() {
             break;
         }
-        look_ahead(&map, &batch);
+        if discarded.is_empty() {
+            look_ahead(&map, &batch);
+        }
         for range in batch {
-            copy_dirty(&map, range, &mut residency, &mut copier)?;
+            copy_dirty(&map, range, &discarded, &mut residency, &mut copier)?;
         }
     }
     Ok(done(
@@ -198,6 +228,7 @@ fn look_ahead(map: &RamMap<'_>, ranges: &[Range<u64>]) {
 fn copy_dirty<'a>(
     map: &RamMap<'a>,
     range: Range<u64>,
+    discarded: &Discarded,
     residency: &mut Option<Residency>,
     copier: &mut Copier<'a>,
 ) -> Result<(), MemError> {
@@ -207,18 +238,31 @@ fn copy_dirty<'a>(
             let range = next..piece.end.min(next + WINDOW_BYTES);
             next = range.end;
             if range.end - range.start < ASK_BYTES {
-                copier.copy(window, range.clone(), std::slice::from_ref(&range))?;
+                if discarded.is_empty() {
+                    copier.copy(window, range.clone(), std::slice::from_ref(&range))?;
+                } else {
+                    let touched = discarded.take_out(vec![range.clone()]);
+                    copier.copy(window, range, &touched)?;
+                }
                 continue;
             }
             let residency = match residency {
                 Some(residency) => residency,
                 None => residency.insert(Residency::new(map)?),
             };
-            let touched = residency.touched(window, &range)?;
+            let touched = discarded.take_out(residency.touched(window, &range)?);
             copier.copy(window, range, &touched)?;
         }
     }
     Ok(())
+}
+
+fn check_ram(pages: &DirtyPages, ram: ByteLen) -> Result<(), MemError> {
+    if pages.ram() == ram {
+        return Ok(());
+    }
+    let dirty = pages.ram();
+    Err(MemError::DirtyRam { dirty, ram })
 }
 
 fn done(what: &str, ram: ByteLen, took: Duration, captured: Captured) -> Captured {
@@ -239,6 +283,13 @@ impl Captured {
     #[must_use]
     pub const fn stats(&self) -> CaptureStats {
         self.stats
+    }
+
+    /// The same Diff against another parent, whose root was not known when memory was copied; all
+    /// of memory names no parent, and stays as it is.
+    pub fn with_parent(self, parent: RootHash) -> Self {
+        let builder = self.builder.with_parent(parent);
+        Self { builder, ..self }
     }
 
     /// Hashes what was copied, reading it back from `storage`, and writes tables and header.

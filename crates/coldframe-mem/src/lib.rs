@@ -55,7 +55,8 @@ mod vmm;
 
 pub use algebra::{Rewrite, diff, flatten, merge};
 pub use capture::{
-    CaptureSpec, CaptureStats, Captured, MemRoot, MergeBudget, capture_diff, capture_full,
+    CaptureSpec, CaptureStats, Captured, MemRoot, MergeBudget, capture_diff,
+    capture_diff_discarded, capture_full, capture_full_discarded,
 };
 pub use chain::{Chain, Segment};
 pub use error::MemError;

@@ -119,6 +119,15 @@ impl MemFileBuilder {
         })
     }
 
+    /// The same Diff against another parent; a Full file names none, and stays as it is.
+    ///
+    /// For a Diff whose parent had no root yet when its pages were copied.
+    #[must_use]
+    pub fn with_parent(mut self, parent: RootHash) -> Self {
+        self.parent = self.parent.map(|_| parent);
+        self
+    }
+
     /// Full or Diff.
     #[must_use]
     pub const fn kind(&self) -> Kind {

@@ -11,6 +11,7 @@ use coldframe_storage::{FileStorage, MappedFile};
 use coldframe_units::{PageSize, SnapshotId};
 
 use crate::files::MEMORY;
+use crate::lease::Lease;
 use crate::publication::{self, Description, StateBytes};
 use crate::{Chain, Snapshot, SnapshotError};
 
@@ -86,6 +87,7 @@ fn publish(
     write: impl FnOnce(&Rewrite, &FileStorage) -> Result<MemRoot, MemError>,
 ) -> Result<Snapshot, SnapshotError> {
     let manifest = like.manifest();
+    let lease = parent.map(Lease::take).transpose()?;
     let pending = publication::pending(dest)?;
     let memory = pending.file(MEMORY).map_err(SnapshotError::Storage)?;
     let rewrite = Rewrite {
@@ -115,5 +117,12 @@ fn publish(
         len: file_len,
         root,
     };
-    publication::publish(pending, publication::new_id()?, description, memory, state)
+    publication::publish(
+        pending,
+        publication::new_id()?,
+        description,
+        memory,
+        state,
+        lease.as_ref(),
+    )
 }

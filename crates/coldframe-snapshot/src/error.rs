@@ -137,6 +137,57 @@ pub enum SnapshotError {
         /// The snapshot that dirty pages are counted from; `None` before the first.
         baseline: Option<SnapshotId>,
     },
+    /// A diff was asked for while a capture that is newer than its parent is in flight: the pages
+    /// of that one would be missing from it.
+    #[error("{} is not the newest capture: {} is in flight; take the diff on that one, or wait \
+        until it is published", path.display(), newer.display())]
+    InFlight {
+        /// The snapshot that was named as parent.
+        path: PathBuf,
+        /// Where the newest capture in flight will be.
+        newer: PathBuf,
+    },
+    /// A capture cannot be published before its parent.
+    #[error("the parent {} is not published yet: publish it first", path.display())]
+    ParentUnpublished {
+        /// Where the parent will be.
+        path: PathBuf,
+    },
+    /// A capture cannot be published: its parent never will be.
+    #[error("the parent of this capture, or the capture itself, failed to be published: {}",
+        path.display())]
+    ParentFailed {
+        /// Where the one that failed was to be.
+        path: PathBuf,
+    },
+    /// The parent of a snapshot that is being made was deleted.
+    #[error("parent {id} is not at {} any more", path.display())]
+    ParentGone {
+        /// Where it was.
+        path: PathBuf,
+        /// Its id.
+        id: SnapshotId,
+    },
+    /// The parent of a snapshot that is to be made is being deleted.
+    #[error("the parent {} is being deleted by another process", path.display())]
+    ParentBusy {
+        /// The parent.
+        path: PathBuf,
+    },
+    /// The state of a device does not fit a state file.
+    #[error("the state of device {kind}.{instance} cannot be kept")]
+    Device {
+        /// Its kind.
+        kind: String,
+        /// Which one of its kind.
+        instance: u32,
+        /// Why.
+        #[source]
+        source: EncodeError,
+    },
+    /// Pages were discarded that the RAM does not have.
+    #[error("no such pages")]
+    DirtyPages(#[source] coldframe_dirty::DirtyError),
     /// A snapshot was named as ancestor that is not one.
     #[error("{id} is not an ancestor of {}", path.display())]
     NotInChain {

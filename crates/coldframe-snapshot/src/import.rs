@@ -11,6 +11,8 @@ use coldframe_storage::FileStorage;
 use coldframe_units::{Arch, PageSize, RamLayout};
 
 use crate::files::{MEMORY, STATE};
+use crate::lease::Lease;
+use crate::parent::ParentLink;
 use crate::publication::{self, Description, StateBytes};
 use crate::{Snapshot, SnapshotError};
 
@@ -62,8 +64,9 @@ pub fn import(
         state,
     } = source;
     if let Some(parent) = parent {
-        parent.check_ram(&ram)?;
+        ParentLink::Published(Box::new(parent.clone())).check_ram(&ram)?;
     }
+    let lease = parent.map(Lease::take).transpose()?;
     let dump = FileStorage::open_read_only(file).map_err(SnapshotError::Storage)?;
     let pending = publication::pending(dest)?;
     let memory = pending.file(MEMORY).map_err(SnapshotError::Storage)?;
@@ -95,7 +98,14 @@ pub fn import(
         len: file_len,
         root,
     };
-    publication::publish(pending, publication::new_id()?, description, memory, state)
+    publication::publish(
+        pending,
+        publication::new_id()?,
+        description,
+        memory,
+        state,
+        lease.as_ref(),
+    )
 }
 
 /// A state file that holds nothing but the other program's bytes.

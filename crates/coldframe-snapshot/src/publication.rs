@@ -13,6 +13,7 @@ use coldframe_storage::{PendingDir, Storage};
 use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RootHash, SnapshotId};
 
 use crate::files::{MANIFEST, STATE};
+use crate::lease::Lease;
 use crate::{Snapshot, SnapshotError};
 
 /// A state file's bytes, with the root and the host summary that go into the manifest.
@@ -36,10 +37,7 @@ pub(crate) struct Description {
 /// Full, or a diff of `parent`.
 pub(crate) fn kind_of(parent: Option<&Snapshot>) -> SnapshotKind {
     parent.map_or(SnapshotKind::Full, |parent| SnapshotKind::Diff {
-        parent: Parent {
-            id: parent.id(),
-            root: parent.root(),
-        },
+        parent: name_of(parent),
     })
 }
 
@@ -50,14 +48,36 @@ pub(crate) fn new_id() -> Result<SnapshotId, SnapshotError> {
     Ok(SnapshotId::from_bytes(bytes))
 }
 
+/// How a child names a snapshot.
+pub(crate) fn name_of(snapshot: &Snapshot) -> Parent {
+    Parent {
+        id: snapshot.id(),
+        root: snapshot.root(),
+    }
+}
+
 /// Writes state and manifest beside the memory file that is in `pending` already, and publishes.
+/// `parent` is held until then.
 pub(crate) fn publish(
     pending: PendingDir,
     id: SnapshotId,
     description: Description,
     memory: FileRef,
     state: Option<StateBytes>,
+    parent: Option<&Lease>,
 ) -> Result<Snapshot, SnapshotError> {
+    publish_held(pending, id, description, memory, state, parent).map(|(snapshot, _)| snapshot)
+}
+
+/// As [`publish`]; the snapshot is held before it has its name. `None` where that cannot be.
+pub(crate) fn publish_held(
+    pending: PendingDir,
+    id: SnapshotId,
+    description: Description,
+    memory: FileRef,
+    state: Option<StateBytes>,
+    parent: Option<&Lease>,
+) -> Result<(Snapshot, Option<Lease>), SnapshotError> {
     let state_ref = state.as_ref().map(|state| FileRef {
         len: ByteLen::new(state.bytes.len() as u64),
         root: state.root,
@@ -79,13 +99,23 @@ pub(crate) fn publish(
         disks: description.disks,
         labels: description.labels,
     };
-    let (bytes, _) = manifest.encode().map_err(|source| SnapshotError::Encode {
+    let (bytes, root) = manifest.encode().map_err(|source| SnapshotError::Encode {
         file: MANIFEST,
         source,
     })?;
     write(&pending, MANIFEST, &bytes)?;
+    let own = Lease::of(pending.path(), Parent { id, root });
+    if let Some(parent) = parent {
+        parent.check()?;
+    }
+    // As it will be read, not as it was meant.
+    let decoded = Manifest::decode(&bytes).map_err(|source| SnapshotError::Decode {
+        path: pending.path().join(MANIFEST),
+        source,
+    });
+    let (manifest, root) = decoded?;
     let path = pending.publish().map_err(SnapshotError::Storage)?;
-    Snapshot::open(path)
+    Ok((Snapshot::new(path, manifest, root), own.ok()))
 }
 
 fn write(pending: &PendingDir, name: &str, bytes: &[u8]) -> Result<(), SnapshotError> {

@@ -9,7 +9,7 @@ use coldframe_manifest::Manifest;
 use coldframe_memfile::{Kind, MemFile};
 use coldframe_statefile::StateFile;
 use coldframe_storage::MappedFile;
-use coldframe_units::{RamLayout, RootHash, SnapshotId};
+use coldframe_units::{RootHash, SnapshotId};
 
 use crate::files::{self, MANIFEST, MEMORY, STATE};
 use crate::{SnapshotError, convert};
@@ -40,6 +40,15 @@ impl Snapshot {
         })
     }
 
+    /// One whose manifest was written just now.
+    pub(crate) const fn new(path: PathBuf, manifest: Manifest, root: RootHash) -> Self {
+        Self {
+            path,
+            manifest,
+            root,
+        }
+    }
+
     /// Its directory.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -63,18 +72,6 @@ impl Snapshot {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
-    }
-
-    /// Checks that a child of this snapshot may have this memory.
-    pub(crate) fn check_ram(&self, ram: &RamLayout) -> Result<(), SnapshotError> {
-        if self.manifest.ram == *ram {
-            return Ok(());
-        }
-        let path = self.path.clone();
-        Err(SnapshotError::Disagree {
-            path,
-            what: "RAM layout",
-        })
     }
 
     /// The machine's state as it was saved.

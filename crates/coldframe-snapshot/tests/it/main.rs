@@ -11,6 +11,7 @@ mod freeze;
 mod hostfault;
 mod import;
 mod kill;
+mod overlap;
 mod portability;
 mod state;
 #[cfg(feature = "store")]

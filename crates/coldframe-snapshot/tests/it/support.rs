@@ -78,8 +78,28 @@ pub struct Vm {
 impl Vm {
     /// A guest of `pages` pages, all zero.
     pub fn new(pages: u64) -> Self {
-        let ram = pages * PAGE;
-        let bitmap = DirtyBitmap::new(ByteLen::new(ram), PageSize::SIZE_4K).unwrap();
+        let ram = ByteLen::new(pages * PAGE);
+        Self::over(DirtyBitmap::new(ram, PageSize::SIZE_4K).unwrap())
+    }
+
+    /// Other memory of this length, all zero: what was plugged in or out is the VMM's to tell.
+    pub fn grow(&mut self, pages: u64) {
+        let before = self.read();
+        self.ram = pages * PAGE;
+        self.memory = memory(self.ram, &self.bitmap);
+        let dirty = self.bitmap.peek();
+        let kept = before.len().min(16 * PAGE as usize);
+        self.memory
+            .write_slice(&before[..kept], GuestAddress(0))
+            .unwrap();
+        let mut copied = self.bitmap.peek();
+        copied.subtract(&dirty).unwrap();
+        self.bitmap.forget(&copied);
+    }
+
+    /// A guest of as many pages as `bitmap` tracks.
+    pub fn over(bitmap: DirtyBitmap) -> Self {
+        let ram = bitmap.ram().get();
         Self {
             memory: memory(ram, &bitmap),
             dirty: DirtyTracker::new(bitmap.clone(), Source::default(), None),
