@@ -115,13 +115,50 @@ pub enum StorageError {
         /// The host's reason.
         source: io::Error,
     },
-    /// The directory could not be synced: the new name is there, but may not survive a crash.
+    /// The directory could not be synced: its names may not survive a crash.
     #[error("cannot sync the directory {}", path.display())]
     SyncDirectory {
         /// The directory.
         path: PathBuf,
         /// The host's reason.
         source: io::Error,
+    },
+    /// Published, but the directory of the new name could not be synced: the file is there, whole
+    /// and synced, and only its name may not survive a crash.
+    #[error("{} is complete, but its directory cannot be synced", path.display())]
+    NotDurable {
+        /// The final name.
+        path: PathBuf,
+        /// The host's reason.
+        source: io::Error,
+    },
+    /// The file system does not rename this directory: it comes from a lower layer (overlayfs), or
+    /// from another branch of a union.
+    #[error("the file system cannot rename a directory to {}", path.display())]
+    DirectoryMove {
+        /// The final name.
+        path: PathBuf,
+        /// The host's reason.
+        source: io::Error,
+    },
+    /// The file system has no flock(2), or none of this kind: without it nobody could say which
+    /// temporary files belong to living processes.
+    #[error("file locks (flock) do not work at {}", path.display())]
+    NoLocks {
+        /// The file.
+        path: PathBuf,
+        /// The host's reason.
+        source: io::Error,
+    },
+    /// The file is longer than what was asked for may be.
+    #[error("{} has {len} bytes, and at most {limit} are read", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        len: ByteLen,
+        /// The limit.
+        limit: ByteLen,
     },
     /// A temporary file or directory could not be removed.
     #[error("cannot remove {}", path.display())]
@@ -161,8 +198,12 @@ pub enum StorageError {
         /// The name that is taken.
         path: PathBuf,
     },
-    /// Someone may write to the file, so a mapping of it would not be safe.
-    #[error("{} is not read-only (mode {mode:#o})", path.display())]
+    /// Someone may write to the file, so a mapping of it would not be safe: take the write bits
+    /// away, read it without a mapping, or map a copy ([`crate::MapPolicy::Copy`]).
+    #[error(
+        "{} may be written to (mode {mode:#o}), so it is not mapped: chmod a-w it",
+        path.display()
+    )]
     NotReadOnly {
         /// The file.
         path: PathBuf,
@@ -191,6 +232,12 @@ impl StorageError {
             use io::ErrorKind::{QuotaExceeded, StorageFull};
             matches!(error.kind(), StorageFull | QuotaExceeded)
         })
+    }
+
+    /// Whether what was to be published is there under its final name, in spite of the error.
+    #[must_use]
+    pub const fn is_published(&self) -> bool {
+        matches!(self, Self::NotDurable { .. })
     }
 
     /// Whether the file is shorter than what was asked of it.
@@ -240,11 +287,13 @@ pub enum Operation {
     Sync,
     /// [`StorageError::Rename`], or [`StorageError::Exists`] if the name is taken.
     Rename,
+    /// [`StorageError::NotDurable`].
+    MakeDurable,
     /// [`StorageError::SyncDirectory`].
     SyncDirectory,
     /// [`StorageError::Remove`].
     Remove,
-    /// [`StorageError::Lock`].
+    /// [`StorageError::Lock`], or [`StorageError::NoLocks`] if the file system has none.
     Lock,
     /// [`StorageError::Map`].
     Map,
@@ -271,6 +320,8 @@ fn place(source: io::Error, operation: Operation, path: PathBuf) -> StorageError
     let taken = source.kind() == io::ErrorKind::AlreadyExists;
     match operation {
         Operation::Create | Operation::Rename if taken => StorageError::Exists { path },
+        Operation::Lock if has_no_locks(&source) => StorageError::NoLocks { path, source },
+        Operation::MakeDurable => StorageError::NotDurable { path, source },
         Operation::Open => StorageError::Open { path, source },
         Operation::Create => StorageError::Create { path, source },
         Operation::Read(offset, len) => StorageError::Read {
@@ -296,4 +347,20 @@ fn place(source: io::Error, operation: Operation, path: PathBuf) -> StorageError
         Operation::Map => StorageError::Map { path, source },
         Operation::TemporaryName => StorageError::TemporaryName { path, source },
     }
+}
+
+/// Whether it is the file system that has no locks: `EBADF` is NFS refusing an exclusive lock on
+/// what was opened for reading (flock(2), "NFS details").
+pub(crate) fn has_no_locks(error: &io::Error) -> bool {
+    const NONE: [i32; 6] = [
+        libc::EBADF,
+        libc::ENOLCK,
+        libc::ENOTSUP,
+        libc::EOPNOTSUPP,
+        libc::ENOSYS,
+        libc::EINVAL,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|number| NONE.contains(&number))
 }

@@ -1,16 +1,19 @@
 //! A file of the host as [`Storage`]: pread(2), pwrite(2) and pwritev(2) only.
 //!
 //! The descriptor's own cursor is never used, interrupted calls are repeated and short ones
-//! continued. New files have mode 0600 and never take the place of something else.
+//! continued. Only what has bytes at offsets is opened. New files have mode 0600 and never take the
+//! place of something else.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use coldframe_units::{ByteLen, FileOffset};
+use nix::unistd::{Whence, lseek};
 
+use crate::open::{Access, Kinds, open_kind};
 use crate::raw::{self, RawPart};
 use crate::storage::{Storage, end_of};
 use crate::{IoContext, Operation, StorageError};
@@ -40,24 +43,22 @@ impl FileStorage {
         Ok(Self::from_file(file, path))
     }
 
-    /// Opens a file for reading and writing.
+    /// Opens a regular file or a block device for reading and writing.
     ///
     /// # Errors
-    /// [`StorageError::Open`].
+    /// [`StorageError::NotRegular`] if it is anything else, [`StorageError::Open`].
     pub fn open(path: &Path) -> Result<Self, StorageError> {
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        Ok(Self::from_file(file.at(Operation::Open, path)?, path))
+        let file = open_kind(path, Access::ReadWrite, Kinds::Positional, 0)?;
+        Ok(Self::from_file(file, path))
     }
 
-    /// Opens a file for reading; writes to it fail.
+    /// Opens a regular file or a block device for reading; writes to it fail.
     ///
     /// # Errors
-    /// [`StorageError::Open`].
+    /// As [`FileStorage::open`].
     pub fn open_read_only(path: &Path) -> Result<Self, StorageError> {
-        Ok(Self::from_file(
-            File::open(path).at(Operation::Open, path)?,
-            path,
-        ))
+        let file = open_kind(path, Access::Read, Kinds::Positional, 0)?;
+        Ok(Self::from_file(file, path))
     }
 
     /// Takes over a file that is open already (a memfd, say); `path` is what errors call it.
@@ -129,6 +130,11 @@ impl Storage for FileStorage {
 
     fn len(&self) -> Result<ByteLen, StorageError> {
         let metadata = self.file.metadata().at(Operation::Len, &self.path)?;
+        if metadata.file_type().is_block_device() {
+            // A device has no length of its own for stat(2): its end says it.
+            let end = lseek(&self.file, 0, Whence::SeekEnd).at(Operation::Len, &self.path)?;
+            return Ok(ByteLen::new(end.cast_unsigned()));
+        }
         Ok(ByteLen::new(metadata.len()))
     }
 

@@ -22,9 +22,12 @@
 //! |---|---|
 //! | a file to read or write in place | [`FileStorage`], or [`MemStorage`] in memory |
 //! | a new file, or a directory of files | [`PendingFile`], [`PendingDir`] |
-//! | a published file to read | [`MappedFile`], or [`PreadSource`] without a mapping |
+//! | a published file to read | [`PreadSource`]; [`MappedFile`] where it is mapped into a guest |
+//! | a path that someone else named | [`open_regular`], [`read_small`]: never wait for a FIFO |
+//! | a directory that must outlast a power cut | [`create_dir_all`], [`sync_directory`] |
 //! | memory that others write to meanwhile | [`RawPart`] and [`Storage::write_raw_at`] |
 //! | temporary files of processes that died | [`sweep_stale`] |
+//! | a signal that ends the process | [`discard_living`] |
 //!
 //! What it does not do: no caching, no async, no retry but of interrupted calls, no format of its
 //! own. Spec: `specs/conventions.md`.
@@ -33,10 +36,14 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("coldframe supports 64-bit targets only");
 
+mod directory;
 mod error;
 mod file;
+mod living;
+mod lock;
 mod mapped;
 mod memory;
+mod open;
 mod publish;
 mod raw;
 mod rename;
@@ -45,13 +52,17 @@ mod source;
 mod storage;
 mod temporary;
 
+pub use directory::{create_dir_all, sync_directory};
 pub use error::{IoContext, Operation, StorageError};
 pub use file::FileStorage;
-pub use mapped::MappedFile;
+pub use living::discard_living;
+pub use lock::{lock, try_lock};
+pub use mapped::{MapPolicy, MappedFile};
 pub use memory::MemStorage;
+pub use open::{Access, open_regular, read_small};
 pub use publish::{Overwrite, PendingDir, PendingFile, PublishedFile};
 pub use raw::RawPart;
-pub use retract::retract;
+pub use retract::{retract, retract_sealed};
 pub use source::{ByteSource, PreadSource};
 pub use storage::Storage;
-pub use temporary::{is_temporary, sweep_stale};
+pub use temporary::{Swept, is_temporary, sweep_stale};

@@ -11,17 +11,31 @@
 //! file its write bits back breaks that promise.
 #![allow(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use coldframe_units::{ByteLen, FileOffset};
 use memmap2::Mmap;
 
+use crate::open::{Access, Kinds, open_kind};
 use crate::source::{ByteSource, range_within};
 use crate::{IoContext, Operation, StorageError};
+
+/// What to do with a file that is to be mapped, but has a write bit: on file systems without modes
+/// (vfat, SMB), or after a download, every file has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum MapPolicy {
+    /// Refuse it: [`StorageError::NotReadOnly`].
+    #[default]
+    ReadOnly,
+    /// Map a copy that nobody can write to (memfd_create(2), sealed): it takes as much memory as
+    /// the file has data. On systems without such files it is refused.
+    Copy,
+}
 
 /// A file mapped read-only and shared (`MAP_SHARED`, `PROT_READ`).
 #[derive(Debug)]
@@ -38,26 +52,29 @@ impl MappedFile {
     /// [`StorageError::Open`], [`StorageError::NotRegular`], [`StorageError::Map`], or
     /// [`StorageError::NotReadOnly`] if the file has a write bit for anyone.
     pub fn open_published(path: &Path) -> Result<Self, StorageError> {
-        // O_NONBLOCK: opening a FIFO must not wait for its writer (open(2)).
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
-            .open(path)
-            .at(Operation::Open, path)?;
+        Self::open_with(path, MapPolicy::ReadOnly)
+    }
+
+    /// As [`MappedFile::open_published`], but `policy` says what becomes of a file that has a write
+    /// bit.
+    ///
+    /// # Errors
+    /// As [`MappedFile::open_published`]; with [`MapPolicy::Copy`] not
+    /// [`StorageError::NotReadOnly`], but [`StorageError::Read`] and [`StorageError::Write`].
+    pub fn open_with(path: &Path, policy: MapPolicy) -> Result<Self, StorageError> {
+        let file = open_kind(path, Access::Read, Kinds::Regular, libc::O_NOFOLLOW)?;
         let metadata = file.metadata().at(Operation::Open, path)?;
-        if !metadata.is_file() {
-            return Err(StorageError::NotRegular {
-                path: path.to_path_buf(),
-            });
-        }
         let mode = metadata.permissions().mode() & 0o7777;
-        if mode & 0o222 != 0 {
-            return Err(StorageError::NotReadOnly {
-                path: path.to_path_buf(),
-                mode,
-            });
-        }
-        // SAFETY: no write bit for anyone: published, hence unchanging (see the module header).
+        let file = match policy {
+            _ if mode & 0o222 == 0 => file,
+            MapPolicy::Copy if HAS_SEALS => sealed_copy(file, path)?,
+            MapPolicy::Copy | MapPolicy::ReadOnly => {
+                let path = path.to_path_buf();
+                return Err(StorageError::NotReadOnly { path, mode });
+            }
+        };
+        // SAFETY: no write bit for anyone: published, hence unchanging (see the module header); or
+        // a copy in memory that is sealed, of which the kernel refuses every change.
         unsafe { Self::map_unchecked(file, path) }
     }
 
@@ -120,4 +137,49 @@ impl ByteSource for MappedFile {
     fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether memory can be sealed here.
+const HAS_SEALS: bool = cfg!(target_os = "linux");
+
+/// How much is copied at a time.
+#[cfg(target_os = "linux")]
+const PIECE: usize = 1 << 20;
+
+/// A copy of the file, in memory that nobody can write to (memfd_create(2), fcntl(2)).
+#[cfg(target_os = "linux")]
+fn sealed_copy(from: File, path: &Path) -> Result<File, StorageError> {
+    use crate::{FileStorage, Storage};
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    let from = FileStorage::from_file(from, path);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let memory = File::from(memfd_create(c"coldframe", flags).at(Operation::Map, path)?);
+    let to = FileStorage::from_file(memory.try_clone().at(Operation::Map, path)?, path);
+    let len = from.len()?.get();
+    to.set_len(ByteLen::new(len))?;
+    let mut piece = vec![0; PIECE.min(len as usize)];
+    let mut at = 0;
+    while at < len {
+        let room = &mut piece[..(PIECE as u64).min(len - at) as usize];
+        from.read_at(FileOffset::new(at), room)?;
+        // What is zero stays a hole, and takes no memory.
+        if room.iter().any(|byte| *byte != 0) {
+            to.write_at(FileOffset::new(at), room)?;
+        }
+        at += room.len() as u64;
+    }
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    fcntl(
+        &memory,
+        FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL),
+    )
+    .at(Operation::Map, path)?;
+    Ok(memory)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sealed_copy(file: File, _path: &Path) -> Result<File, StorageError> {
+    Ok(file)
 }

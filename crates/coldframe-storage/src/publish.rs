@@ -3,7 +3,9 @@
 //! Order: make the bytes and the mode durable (fsync(2)), rename (rename(2)), make the name
 //! durable (fsync of the directory). A crash at any point leaves the old state or the new one, and
 //! at most a temporary name that [`crate::sweep_stale`] removes. Refusing to overwrite is the
-//! kernel's decision at the rename, not a check before it.
+//! kernel's decision at the rename, not a check before it, wherever the file system lets it be.
+//! The directory is opened before anything is made, so that one which cannot be synced is told of
+//! before the work.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -14,6 +16,9 @@ use std::time::Instant;
 
 use coldframe_units::{ByteLen, FileOffset};
 
+use crate::directory::{Parent, sync_opened};
+use crate::living::Live;
+use crate::open::{Access, Kinds, open_kind};
 use crate::raw::RawPart;
 use crate::rename;
 use crate::temporary::{self, create_locked};
@@ -21,6 +26,9 @@ use crate::{FileStorage, IoContext, MappedFile, Operation, Storage, StorageError
 
 /// The mode of everything published: its owner may read it, nobody may write it.
 const PUBLISHED_MODE: u32 = 0o400;
+
+/// All write bits.
+const WRITE_BITS: u32 = 0o222;
 
 /// What to do if the final name is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,10 +45,10 @@ pub enum Overwrite {
 #[derive(Debug)]
 pub struct PendingFile {
     // None once the temporary name is gone.
-    temporary: Option<PathBuf>,
+    temporary: Option<(Live, PathBuf)>,
     file: FileStorage,
     dest: PathBuf,
-    parent: PathBuf,
+    parent: Parent,
     overwrite: Overwrite,
 }
 
@@ -49,15 +57,17 @@ impl PendingFile {
     ///
     /// # Errors
     /// [`StorageError::Exists`] if `dest` is taken and is to stay, [`StorageError::BadName`] if it
-    /// names no file, else [`StorageError::Create`] or [`StorageError::Lock`].
+    /// names no file, [`StorageError::Open`] if its directory cannot be opened, else
+    /// [`StorageError::Create`], [`StorageError::Lock`] or [`StorageError::NoLocks`].
     pub fn create(dest: &Path, overwrite: Overwrite) -> Result<Self, StorageError> {
         let (dest, parent) = temporary::split(dest)?;
         if overwrite == Overwrite::Refuse {
             refuse_taken(&dest)?;
         }
-        let (temporary, file) = create_locked(&dest, FileStorage::create, FileStorage::file)?;
+        let parent = Parent::open(parent)?;
+        let (live, temporary, file) = create_locked(&dest, FileStorage::create, FileStorage::file)?;
         Ok(Self {
-            temporary: Some(temporary),
+            temporary: Some((live, temporary)),
             file,
             dest,
             parent,
@@ -76,7 +86,7 @@ impl PendingFile {
     ///
     /// # Errors
     /// [`StorageError::Exists`] if the name was taken meanwhile and is to stay; else the step that
-    /// failed. Only after [`StorageError::SyncDirectory`] is the final name there.
+    /// failed. Only after [`StorageError::NotDurable`] is the final name there.
     pub fn publish(self) -> Result<PublishedFile, StorageError> {
         let path = self.finish(seal)?;
         Ok(PublishedFile { path })
@@ -102,7 +112,7 @@ impl PendingFile {
         let started = Instant::now();
         let bytes = self.file.len()?.get();
         settle(self.file.file(), self.file.path())?;
-        if let Some(temporary) = &self.temporary {
+        if let Some((_, temporary)) = &self.temporary {
             match self.overwrite {
                 Overwrite::Refuse => rename::new_file(temporary, &self.dest),
                 Overwrite::Replace => fs::rename(temporary, &self.dest),
@@ -110,7 +120,9 @@ impl PendingFile {
             .at(Operation::Rename, &self.dest)?;
         }
         self.temporary = None;
-        sync_directory(&self.parent)?;
+        self.parent
+            .sync(self.file.file())
+            .at(Operation::MakeDurable, &self.dest)?;
         tracing::info!(bytes, duration_us = micros(started), "file published");
         Ok(self.dest.clone())
     }
@@ -118,7 +130,9 @@ impl PendingFile {
 
 impl Drop for PendingFile {
     fn drop(&mut self) {
-        discard(self.temporary.take(), false);
+        if let Some((_live, path)) = self.temporary.take() {
+            discard(&path, false);
+        }
     }
 }
 
@@ -184,13 +198,14 @@ impl PublishedFile {
 /// leaves nothing.
 #[derive(Debug)]
 pub struct PendingDir {
-    // None once the temporary name is gone.
-    temporary: Option<PathBuf>,
+    is_temporary: bool,
+    // None if it is to stay when a signal ends the process: it can be resumed.
+    live: Option<Live>,
     // Open for its lock, and to be synced.
     directory: File,
     path: PathBuf,
     dest: PathBuf,
-    parent: PathBuf,
+    parent: Parent,
 }
 
 impl PendingDir {
@@ -198,13 +213,17 @@ impl PendingDir {
     ///
     /// # Errors
     /// [`StorageError::Exists`] if `dest` is taken, [`StorageError::BadName`] if it names nothing,
-    /// else [`StorageError::Create`] or [`StorageError::Lock`].
+    /// [`StorageError::Open`] if the directory above cannot be opened, else
+    /// [`StorageError::Create`], [`StorageError::Lock`] or [`StorageError::NoLocks`].
     pub fn create(dest: &Path) -> Result<Self, StorageError> {
         let (dest, parent) = temporary::split(dest)?;
         refuse_taken(&dest)?;
-        let (path, directory) = create_locked(&dest, create_directory, |directory| directory)?;
+        let parent = Parent::open(parent)?;
+        let (live, path, directory) =
+            create_locked(&dest, create_directory, |directory| directory)?;
         Ok(Self {
-            temporary: Some(path.clone()),
+            is_temporary: true,
+            live: Some(live),
             directory,
             path,
             dest,
@@ -220,24 +239,27 @@ impl PendingDir {
     /// As [`PendingDir::create`].
     pub fn resume(dest: &Path) -> Result<(Self, bool), StorageError> {
         // A new one first: what is taken over must be as much ours as that.
-        let fresh = Self::create(dest)?;
-        let adopted = temporary::adopt_dir(&fresh.dest, &fresh.parent, &fresh.directory)?;
-        let Some((path, directory)) = adopted else {
-            return Ok((fresh, false));
-        };
-        let pending = Self {
-            temporary: Some(path.clone()),
-            directory,
-            path,
-            dest: fresh.dest.clone(),
-            parent: fresh.parent.clone(),
-        };
-        Ok((pending, true))
+        let mut fresh = Self::create(dest)?;
+        let parent = fresh.parent.path();
+        let adopted = temporary::adopt_dir(&fresh.dest, parent, &fresh.directory)?;
+        let is_resumed = adopted.is_some();
+        if let Some((path, directory)) = adopted {
+            fresh.become_other(path, directory);
+        }
+        fresh.live = None;
+        Ok((fresh, is_resumed))
+    }
+
+    /// Takes over another temporary directory, and removes its own.
+    fn become_other(&mut self, path: PathBuf, directory: File) {
+        discard(&self.path, true);
+        self.directory = directory;
+        self.path = path;
     }
 
     /// Leaves it under its temporary name, for a later [`PendingDir::resume`].
     pub fn leave(mut self) {
-        self.temporary = None;
+        self.is_temporary = false;
     }
 
     /// The final name, as an absolute path.
@@ -280,13 +302,12 @@ impl PendingDir {
             made => return made,
         }
         let path = self.path.join(name);
-        let file = open_no_follow(&path, libc::O_NONBLOCK)?;
-        if !file.metadata().at(Operation::Open, &path)?.is_file() {
-            return Err(StorageError::NotRegular { path });
-        }
+        let file = open_entry(&path)?;
         // It may have been sealed by a process that died before it could publish.
-        file.set_permissions(Permissions::from_mode(0o600))
-            .at(Operation::SetMode, &path)?;
+        match file.set_permissions(Permissions::from_mode(0o600)) {
+            Err(error) if has_no_modes(&error) => {}
+            set => set.at(Operation::SetMode, &path)?,
+        }
         FileStorage::open(&path)
     }
 
@@ -295,7 +316,7 @@ impl PendingDir {
     ///
     /// # Errors
     /// [`StorageError::Exists`] if the name was taken meanwhile; else the step that failed. Only
-    /// after [`StorageError::SyncDirectory`] of the directory above is the final name there.
+    /// after [`StorageError::NotDurable`] is the final name there.
     pub fn publish(mut self) -> Result<PathBuf, StorageError> {
         let span = tracing::info_span!("publish", path = %self.dest.display());
         let _entered = span.enter();
@@ -304,20 +325,62 @@ impl PendingDir {
         for entry in fs::read_dir(&self.path).at(Operation::Open, &self.path)? {
             bytes += seal_entry(&entry.at(Operation::Open, &self.path)?.path())?;
         }
-        self.directory
-            .sync_all()
-            .at(Operation::SyncDirectory, &self.path)?;
-        rename::new_directory(&self.path, &self.dest).at(Operation::Rename, &self.dest)?;
-        self.temporary = None;
-        sync_directory(&self.parent)?;
+        self.sync()?;
+        self.rename()?;
+        self.is_temporary = false;
+        self.parent
+            .sync(&self.directory)
+            .at(Operation::MakeDurable, &self.dest)?;
         tracing::info!(bytes, duration_us = micros(started), "directory published");
         Ok(self.dest.clone())
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        sync_opened(&self.directory, &self.path).at(Operation::SyncDirectory, &self.path)
+    }
+
+    fn rename(&mut self) -> Result<(), StorageError> {
+        match rename::new_directory(&self.path, &self.dest) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+            renamed => return renamed.at(Operation::Rename, &self.dest),
+        }
+        // What was taken over may come from a lower layer of overlayfs, which moves files, but no
+        // directory (rename(2), EXDEV): a directory that is made here and now can be renamed.
+        self.move_files()?;
+        match rename::new_directory(&self.path, &self.dest) {
+            Err(source) if source.kind() == io::ErrorKind::CrossesDevices => {
+                let path = self.dest.clone();
+                Err(StorageError::DirectoryMove { path, source })
+            }
+            renamed => renamed.at(Operation::Rename, &self.dest),
+        }
+    }
+
+    /// Moves all files into a new temporary directory.
+    fn move_files(&mut self) -> Result<(), StorageError> {
+        let (live, path, directory) =
+            create_locked(&self.dest, create_directory, |directory| directory)?;
+        let moved = fs::read_dir(&self.path).and_then(|mut entries| {
+            entries.try_for_each(|entry| {
+                let entry = entry?;
+                fs::rename(entry.path(), path.join(entry.file_name()))
+            })
+        });
+        if let Err(error) = moved {
+            discard(&path, true);
+            return Err(error).at(Operation::Rename, &path);
+        }
+        self.become_other(path, directory);
+        self.live = Some(live);
+        self.sync()
     }
 }
 
 impl Drop for PendingDir {
     fn drop(&mut self) {
-        discard(self.temporary.take(), true);
+        if self.is_temporary {
+            discard(&self.path, true);
+        }
     }
 }
 
@@ -326,15 +389,16 @@ fn create_directory(path: &Path) -> Result<File, StorageError> {
         .mode(0o700)
         .create(path)
         .at(Operation::Create, path)?;
-    open_no_follow(path, libc::O_DIRECTORY)
-}
-
-fn open_no_follow(path: &Path, flags: i32) -> Result<File, StorageError> {
     OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | flags)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_DIRECTORY)
         .open(path)
         .at(Operation::Open, path)
+}
+
+/// A file of a pending directory; a link there was planted.
+fn open_entry(path: &Path) -> Result<File, StorageError> {
+    open_kind(path, Access::Read, Kinds::Regular, libc::O_NOFOLLOW)
 }
 
 /// An early answer only: the rename decides.
@@ -350,9 +414,36 @@ fn refuse_taken(dest: &Path) -> Result<(), StorageError> {
 
 /// Makes a file read-only and durable: fsync(2), not fdatasync(2), for the mode's sake.
 fn seal(file: &File, path: &Path) -> Result<(), StorageError> {
-    file.set_permissions(Permissions::from_mode(PUBLISHED_MODE))
-        .at(Operation::SetMode, path)?;
+    let set = |mode| file.set_permissions(Permissions::from_mode(mode));
+    match set(PUBLISHED_MODE) {
+        Err(error) if has_no_modes(&error) => {
+            // vfat knows one bit, "read-only": all write bits or none, and no other change.
+            let mode = file.metadata().at(Operation::SetMode, path)?.permissions();
+            if let Err(error) = set(mode.mode() & !WRITE_BITS) {
+                tracing::warn!(
+                    path = %path.display(), %error,
+                    "the file system has no modes: the file stays writable"
+                );
+            }
+        }
+        set => set.at(Operation::SetMode, path)?,
+    }
     sync_all(file, path)
+}
+
+/// Whether the file system does not keep such modes (vfat, exFAT, SMB, some FUSE ones). The mode
+/// only keeps others from writing by accident: what was published is found to be whole by hashes.
+fn has_no_modes(error: &io::Error) -> bool {
+    const NONE: [i32; 5] = [
+        libc::EPERM,
+        libc::ENOTSUP,
+        libc::EOPNOTSUPP,
+        libc::ENOSYS,
+        libc::EINVAL,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|number| NONE.contains(&number))
 }
 
 fn sync_all(file: &File, path: &Path) -> Result<(), StorageError> {
@@ -361,28 +452,19 @@ fn sync_all(file: &File, path: &Path) -> Result<(), StorageError> {
 
 /// Seals a file of a directory, and says how many bytes it has.
 fn seal_entry(path: &Path) -> Result<u64, StorageError> {
-    let file = open_no_follow(path, libc::O_NONBLOCK)?;
-    let metadata = file.metadata().at(Operation::Open, path)?;
-    if !metadata.is_file() {
-        return Err(StorageError::NotRegular {
-            path: path.to_path_buf(),
-        });
-    }
+    let file = open_entry(path)?;
+    let len = file.metadata().at(Operation::Open, path)?.len();
     seal(&file, path)?;
-    Ok(metadata.len())
-}
-
-pub(crate) fn sync_directory(path: &Path) -> Result<(), StorageError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .at(Operation::SyncDirectory, path)
+    Ok(len)
 }
 
 /// Removes what a dropped, unpublished thing leaves; an error there has nowhere to go.
-fn discard(temporary: Option<PathBuf>, is_dir: bool) {
-    let Some(path) = temporary else { return };
-    if let Err(error) = temporary::remove(&path, is_dir) {
-        tracing::warn!(path = %path.display(), %error, "temporary left behind");
+fn discard(path: &Path, is_dir: bool) {
+    match temporary::remove(path, is_dir) {
+        Err(error) if !error.is_not_found() => {
+            tracing::warn!(path = %path.display(), %error, "temporary left behind");
+        }
+        _ => {}
     }
 }
 

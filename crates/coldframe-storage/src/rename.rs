@@ -1,11 +1,30 @@
-//! Renaming that never takes the place of anything: the kernel refuses, in the same step.
+//! Renaming that never takes the place of anything.
 //!
-//! On Linux that is `RENAME_NOREPLACE` (rename(2)). Where the system or the file system does not
-//! have it, calls that every Unix has do the same, or nearly so.
+//! Three ways, each where the one before is not to be had:
+//!
+//! 1. `RENAME_NOREPLACE` (renameat2(2)): the kernel refuses in the same step. NFS, 9p and older
+//!    FUSE file systems do not know the flag, nor do other systems than Linux.
+//! 2. For files, link(2) and unlink(2): link never replaces. vfat, exFAT, SMB and many FUSE file
+//!    systems have no hard links. For directories, rename(2): it replaces nothing but an empty
+//!    directory, which loses no data.
+//! 3. For files where there are no links either: a look and a rename(2), both under a lock.
+//!
+//! Why the third is enough: the lock is flock(2) on a marker file beside the name, the same for all
+//! who publish that name, so two processes of ours never are between look and rename together, and
+//! the kernel drops the lock of one that died. A program that is not ours could make the name in
+//! that instant, and lose what it made; without links or the flag there is no call that prevents
+//! it. Making the final name itself with `O_EXCL` first would, but would show an empty file under
+//! it, for good after a power cut. The marker is a temporary name, removed under its lock; that of
+//! a dead process is swept like any other.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use crate::living::Live;
+use crate::lock::lock;
+use crate::temporary;
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +32,11 @@ mod tests;
 /// Renames a file, unless `to` is taken.
 pub(crate) fn new_file(from: &Path, to: &Path) -> io::Result<()> {
     match no_replace(from, to) {
-        Err(error) if is_unsupported(&error) => file_by_link(from, to),
+        Err(error) if is_unsupported(&error) => {}
+        result => return result,
+    }
+    match file_by_link(from, to) {
+        Err(error) if has_no_links(&error) => file_under_lock(from, to),
         result => result,
     }
 }
@@ -49,10 +72,68 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidInput | Unsupported)
 }
 
+/// Whether the file system has no hard links, or none of this file: link(2) says `EPERM`, and some
+/// file systems say otherwise.
+fn has_no_links(error: &io::Error) -> bool {
+    const NONE: [i32; 7] = [
+        libc::EPERM,
+        libc::ENOTSUP,
+        libc::EOPNOTSUPP,
+        libc::ENOSYS,
+        libc::EMLINK,
+        libc::EXDEV,
+        libc::EINVAL,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|number| NONE.contains(&number))
+}
+
 /// link(2) never replaces; a crash in between leaves the temporary name as a second one.
 fn file_by_link(from: &Path, to: &Path) -> io::Result<()> {
-    fs::hard_link(from, to)?;
+    match fs::hard_link(from, to) {
+        // A request that NFS sent twice fails for its own success (link(2), "BUGS").
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same(from, to) => {}
+        linked => linked?,
+    }
     fs::remove_file(from)
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let found = fs::symlink_metadata(one)
+        .ok()
+        .zip(fs::symlink_metadata(other).ok());
+    found.is_some_and(|(one, other)| (one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// The last way of the module's page.
+fn file_under_lock(from: &Path, to: &Path) -> io::Result<()> {
+    let marker = temporary::marker(to);
+    let _live = Live::new(&marker);
+    let _locked = loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&marker)?;
+        lock(&file)?;
+        // Its last owner removed it, so that another marker has the name: that one counts.
+        if temporary::is_still_at(&file, &marker)? {
+            break file;
+        }
+    };
+    let renamed = match fs::symlink_metadata(to) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = fs::remove_file(&marker) {
+        tracing::warn!(path = %marker.display(), %error, "marker left behind");
+    }
+    renamed
 }
 
 /// A directory takes the place of nothing but an empty directory (rename(2)), which loses no data.

@@ -2,11 +2,18 @@
 //!
 //! Order: rename to a temporary name, make that durable, remove. A crash at any point leaves the
 //! published thing whole, or a temporary name that [`crate::sweep_stale`] removes.
+//!
+//! A directory out of a lower layer of overlayfs (one that an image brought along) cannot be
+//! renamed: rename(2) says `EXDEV`. There the file that makes the directory what it is, its *seal*,
+//! goes first, and that is made durable before anything else goes: a crash leaves the published
+//! thing whole, or something that nobody takes for one.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
-use crate::publish::sync_directory;
+use crate::directory::{Parent, sync_directory};
+use crate::living::Live;
 use crate::temporary;
 use crate::{IoContext, Operation, StorageError};
 
@@ -14,17 +21,54 @@ use crate::{IoContext, Operation, StorageError};
 ///
 /// # Errors
 /// [`StorageError::BadName`], [`StorageError::Open`] if it is not there; [`StorageError::Rename`]
-/// before anything has changed; [`StorageError::SyncDirectory`] and [`StorageError::Remove`] when
-/// the name is gone already.
+/// or [`StorageError::DirectoryMove`] before anything has changed; [`StorageError::SyncDirectory`]
+/// and [`StorageError::Remove`] when the name is gone already.
 pub fn retract(path: &Path) -> Result<(), StorageError> {
+    retract_by(path, None)
+}
+
+/// As [`retract`], for a directory that is nothing without the file `seal` in it: one that cannot
+/// be renamed is removed in place, the seal first.
+///
+/// # Errors
+/// As [`retract`]; [`StorageError::Remove`] also if the seal is still there.
+pub fn retract_sealed(path: &Path, seal: &str) -> Result<(), StorageError> {
+    retract_by(path, Some(seal))
+}
+
+fn retract_by(path: &Path, seal: Option<&str>) -> Result<(), StorageError> {
     let (path, parent) = temporary::split(path)?;
     let is_dir = fs::symlink_metadata(&path)
         .at(Operation::Open, &path)?
         .is_dir();
+    let parent = Parent::open(parent)?;
     let gone = temporary::invent(&path)?;
-    fs::rename(&path, &gone).at(Operation::Rename, &path)?;
-    sync_directory(&parent)?;
-    temporary::remove(&gone, is_dir)?;
+    let _live = Live::new(&gone);
+    match fs::rename(&path, &gone) {
+        Err(source) if is_dir && source.kind() == io::ErrorKind::CrossesDevices => {
+            let Some(seal) = seal else {
+                return Err(StorageError::DirectoryMove { path: gone, source });
+            };
+            remove_in_place(&path, seal)?;
+        }
+        renamed => {
+            renamed.at(Operation::Rename, &path)?;
+            parent
+                .sync_beside(&gone)
+                .at(Operation::SyncDirectory, parent.path())?;
+            temporary::remove(&gone, is_dir)?;
+        }
+    }
     tracing::info!(path = %path.display(), "retracted");
     Ok(())
+}
+
+fn remove_in_place(path: &Path, seal: &str) -> Result<(), StorageError> {
+    let seal = path.join(seal);
+    match fs::remove_file(&seal) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.at(Operation::Remove, &seal)?,
+    }
+    sync_directory(path)?;
+    temporary::remove(path, true)
 }

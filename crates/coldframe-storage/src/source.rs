@@ -55,10 +55,10 @@ pub struct PreadSource<S = FileStorage> {
 }
 
 impl PreadSource<FileStorage> {
-    /// Opens the file at `path`.
+    /// Opens the file at `path`, whatever its mode.
     ///
     /// # Errors
-    /// [`StorageError::Open`] or [`StorageError::Len`].
+    /// [`StorageError::NotRegular`], [`StorageError::Open`] or [`StorageError::Len`].
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         Self::new(FileStorage::open_read_only(path)?)
     }

@@ -26,6 +26,58 @@ fn a_linked_file_takes_no_ones_place() {
 }
 
 #[test]
+fn a_file_renamed_under_the_lock_takes_no_ones_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    fs::write(&from, b"new").unwrap();
+    fs::write(&to, b"old").unwrap();
+    let error = file_under_lock(&from, &to).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(&to).unwrap(), b"old");
+    fs::remove_file(&to).unwrap();
+    file_under_lock(&from, &to).unwrap();
+    assert_eq!(fs::read(&to).unwrap(), b"new");
+    // No marker stays.
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn of_many_under_the_lock_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..50 {
+        let to = dir.path().join(format!("to-{round}"));
+        let won = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|number| {
+                    let from = dir.path().join(format!("from-{number}"));
+                    fs::write(&from, [number]).unwrap();
+                    let to = &to;
+                    scope.spawn(move || file_under_lock(&from, to).is_ok())
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|t| t.join().unwrap())
+                .filter(|won| *won)
+                .count()
+        });
+        assert_eq!(won, 1);
+    }
+}
+
+#[test]
+fn a_link_that_was_made_twice_is_a_success() {
+    // As NFS may answer a request that it was sent again.
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    fs::write(&from, b"new").unwrap();
+    fs::hard_link(&from, &to).unwrap();
+    file_by_link(&from, &to).unwrap();
+    assert!(!from.exists());
+    assert_eq!(fs::read(&to).unwrap(), b"new");
+}
+
+#[test]
 fn a_renamed_directory_takes_no_ones_place() {
     let dir = tempfile::tempdir().unwrap();
     let from = dir.path().join("from");

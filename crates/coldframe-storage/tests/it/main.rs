@@ -7,9 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 mod crash;
+mod directory;
 mod error;
 mod interrupted;
 mod model;
+mod open;
 mod publish;
 mod publish_dir;
 mod source;

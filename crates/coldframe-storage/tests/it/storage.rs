@@ -1,10 +1,12 @@
 //! What files and memory have in common, and where the range ends.
 
+use std::fs;
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
 use coldframe_storage::{FileStorage, MemStorage, RawPart, Storage, StorageError};
+use coldframe_testkit::require::skipped;
 use coldframe_units::{ByteLen, FileOffset};
 
 const AT: fn(u64) -> FileOffset = FileOffset::new;
@@ -188,10 +190,12 @@ fn a_read_only_file_refuses_writes() {
 fn the_host_refusing_a_write_is_seen_on_every_way() {
     let full = Path::new("/dev/full");
     if !full.exists() {
-        println!("SKIPPED: dev-full: no {}", full.display());
+        skipped("dev-full", "no /dev/full");
         return;
     }
-    let storage = FileStorage::open(full).unwrap();
+    // A device: it is opened here, since a storage does not open one.
+    let opened = fs::OpenOptions::new().read(true).write(true).open(full);
+    let storage = FileStorage::from_file(opened.unwrap(), full);
     let parts = [RawPart::from(&b"z"[..])];
     for result in [
         storage.write_at(AT(0), b"z"),

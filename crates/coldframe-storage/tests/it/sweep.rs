@@ -1,11 +1,11 @@
 //! Orphans go, the living stay, and nothing else is touched.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
-use coldframe_storage::{Overwrite, PendingDir, PendingFile, Storage, sweep_stale};
+use coldframe_storage::{Overwrite, PendingDir, PendingFile, Storage, discard_living, sweep_stale};
 
 use crate::names;
 
@@ -20,7 +20,13 @@ fn orphans_are_removed_and_named() {
     fs::write(&file, b"half").unwrap();
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("memory"), b"half").unwrap();
-    assert_eq!(sweep_stale(dir.path()).unwrap(), [file, tree]);
+    // A log that an older release was making.
+    let log = dir.path().join(".log-0123456789abcdef");
+    fs::write(&log, b"half").unwrap();
+    let swept = sweep_stale(dir.path()).unwrap();
+    assert_eq!(swept.paths, [log, file, tree]);
+    assert_eq!(swept.len(), 3);
+    assert!(swept.unknown.is_empty());
     assert!(names(dir.path()).is_empty());
     assert!(sweep_stale(dir.path()).unwrap().is_empty());
 }
@@ -50,6 +56,9 @@ fn other_names_are_left_alone() {
         ".x.-0123456789abcdef.tmp",
         ".x.1a-0123456789abcdef.tmp",
         ".1-0123456789abcdef.tmp",
+        ".log-0123456789abcde",
+        ".log-0123456789abcdef0",
+        "log-0123456789abcdef",
         ".tmp",
         "..tmp",
     ];
@@ -58,6 +67,71 @@ fn other_names_are_left_alone() {
     }
     assert!(sweep_stale(dir.path()).unwrap().is_empty());
     assert_eq!(names(dir.path()).len(), others.len());
+}
+
+#[test]
+fn what_a_sweep_gives_back_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join(".y.1-00000000000000ff.tmp");
+    fs::create_dir(&tree).unwrap();
+    for name in ["a", "b"] {
+        fs::write(tree.join(name), vec![7; 64 << 10]).unwrap();
+        // Not every file system gives space out before it must.
+        fs::File::open(tree.join(name)).unwrap().sync_all().unwrap();
+    }
+    let swept = sweep_stale(dir.path()).unwrap();
+    assert_eq!(swept.len(), 1);
+    assert!(swept.bytes.get() >= 128 << 10, "{swept:?}");
+}
+
+#[test]
+fn a_sealed_orphan_is_removed() {
+    // Its owner died between making it read-only and renaming it.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(ORPHAN);
+    fs::write(&file, b"whole").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+    assert_eq!(sweep_stale(dir.path()).unwrap().paths, [file]);
+}
+
+#[test]
+fn a_device_or_a_fifo_of_such_a_name_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    nix::unistd::mkfifo(&dir.path().join(ORPHAN), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(sweep_stale(dir.path()).unwrap().is_empty());
+    assert_eq!(names(dir.path()), [ORPHAN]);
+}
+
+#[test]
+fn a_signal_may_discard_what_is_not_published_yet() {
+    const INNER: &str = "COLDFRAME_TEST_DISCARD_IN";
+    if let Some(dir) = std::env::var_os(INNER) {
+        let dir = PathBuf::from(dir);
+        let _file = PendingFile::create(&dir.join("x"), Overwrite::Refuse).unwrap();
+        let tree = PendingDir::create(&dir.join("y")).unwrap();
+        tree.file("memory").unwrap();
+        // Stays: it is there to be gone on with.
+        let (resumable, _) = PendingDir::resume(&dir.join("z")).unwrap();
+        resumable.file("memory").unwrap();
+        let done = PendingFile::create(&dir.join("done"), Overwrite::Refuse).unwrap();
+        done.publish().unwrap();
+        assert_eq!(discard_living(), 2);
+        std::process::exit(0);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "sweep::a_signal_may_discard_what_is_not_published_yet",
+        ])
+        .env(INNER, dir.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let names = names(dir.path());
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[0].to_str().unwrap().starts_with(".z."));
+    assert_eq!(names[1], "done");
 }
 
 #[test]

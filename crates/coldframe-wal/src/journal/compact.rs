@@ -210,7 +210,7 @@ pub(crate) const fn is_before_rename(error: &JournalError) -> bool {
     !matches!(
         error,
         JournalError::Storage {
-            source: StorageError::SyncDirectory { .. }
+            source: StorageError::NotDurable { .. }
         }
     )
 }

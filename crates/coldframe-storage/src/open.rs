@@ -1,0 +1,100 @@
+//! Opening what a path names, without waiting for it and without waking it.
+//!
+//! A path that someone typed, or that a directory lists, may be a FIFO, a socket, a terminal or a
+//! watchdog: opening a FIFO waits for its other end, and opening a device may do something
+//! (open(2)). So the kind is looked at first, the file is opened without waiting, and the kind of
+//! what was opened is looked at again, since another file may have taken the name meanwhile.
+
+use std::fs::{self, File, FileType, OpenOptions};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use coldframe_units::{ByteLen, FileOffset};
+
+use crate::storage::Storage;
+use crate::{FileStorage, IoContext, Operation, StorageError};
+
+/// What an open file may be used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// Which kinds of file are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kinds {
+    /// Regular files.
+    Regular,
+    /// Regular files and block devices: what has bytes at offsets.
+    Positional,
+}
+
+impl Kinds {
+    fn has(self, kind: FileType) -> bool {
+        kind.is_file() || (self == Self::Positional && kind.is_block_device())
+    }
+}
+
+/// Opens a regular file; a symbolic link is followed. Never waits for a FIFO or a device.
+///
+/// # Errors
+/// [`StorageError::NotRegular`] if it is anything else, [`StorageError::Open`].
+pub fn open_regular(path: &Path, access: Access) -> Result<File, StorageError> {
+    open_kind(path, access, Kinds::Regular, 0)
+}
+
+/// Reads a whole regular file of at most `limit` bytes; a longer one is refused before it is read.
+///
+/// # Errors
+/// As [`open_regular`]; [`StorageError::TooLong`], [`StorageError::Read`].
+pub fn read_small(path: &Path, limit: ByteLen) -> Result<Vec<u8>, StorageError> {
+    let storage = FileStorage::from_file(open_regular(path, Access::Read)?, path);
+    let len = storage.len()?;
+    if len > limit {
+        return Err(StorageError::TooLong {
+            path: path.to_path_buf(),
+            len,
+            limit,
+        });
+    }
+    let mut bytes = vec![0; len.get() as usize];
+    storage.read_at(FileOffset::ZERO, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a file of one of `kinds`, with `flags` of open(2) besides.
+pub(crate) fn open_kind(
+    path: &Path,
+    access: Access,
+    kinds: Kinds,
+    flags: i32,
+) -> Result<File, StorageError> {
+    let refuse = |kind: FileType| {
+        if kinds.has(kind) {
+            return Ok(());
+        }
+        Err(StorageError::NotRegular {
+            path: path.to_path_buf(),
+        })
+    };
+    let metadata = match flags & libc::O_NOFOLLOW {
+        0 => fs::metadata(path),
+        _ => fs::symlink_metadata(path),
+    };
+    let kind = metadata.at(Operation::Open, path)?.file_type();
+    // The host tells of a link that it may not follow.
+    if !kind.is_symlink() {
+        refuse(kind)?;
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(access == Access::ReadWrite)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC | flags)
+        .open(path)
+        .at(Operation::Open, path)?;
+    refuse(file.metadata().at(Operation::Open, path)?.file_type())?;
+    Ok(file)
+}
