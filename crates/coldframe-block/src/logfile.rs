@@ -1,12 +1,14 @@
 //! The file of a device's log.
 //!
 //! Invariant: the file appears under its name with a whole log in it, or not at all, and nothing
-//! that was there before is written over.
+//! that was there before is written over. What a process left that was killed while it made a log
+//! is removed by the next that makes one in that directory.
 
-use std::fs::{self, File};
 use std::path::Path;
 
-use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError};
+use coldframe_storage::{
+    FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError, sweep_stale,
+};
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_wal::{Region, RingOptions, RingWal};
 
@@ -38,32 +40,24 @@ pub fn open_log(path: &Path, size: ByteLen) -> Result<RingWal<FileStorage>, Bloc
 fn create(path: &Path, size: ByteLen) -> Result<(), BlockError> {
     let size = ByteLen::new(size.get() / ALIGN * ALIGN);
     let region = Region::new(FileOffset::ZERO, size).map_err(log)?;
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    let number = getrandom::u64()
-        .at(Operation::TemporaryName, path)
-        .map_err(failed)?;
-    let temporary = parent.join(format!(".log-{number:016x}"));
-    let storage = FileStorage::create(&temporary).map_err(failed)?;
-    let made = RingWal::create(storage, region, RingOptions::ON_DEMAND)
+    let pending = match PendingFile::create(path, Overwrite::Refuse) {
+        Ok(pending) => pending,
+        Err(error) if error.is_exists() => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if let Some(parent) = pending.dest().parent()
+        && let Err(error) = sweep_stale(parent)
+    {
+        tracing::warn!(path = %parent.display(), %error, "leftovers not swept");
+    }
+    RingWal::create(&pending, region, RingOptions::ON_DEMAND)
         .and_then(RingWal::close)
-        .map_err(log);
-    let named = made.and_then(|()| link(&temporary, path, parent).map_err(failed));
-    // Two names of one file, or what is left of a failure: either way it has done its part.
-    let removed = fs::remove_file(&temporary).at(Operation::Remove, &temporary);
-    named.and_then(|()| removed.map_err(failed))
-}
-
-/// Of several that make the same log at once, one wins, and all open what it made.
-fn link(temporary: &Path, path: &Path, parent: &Path) -> Result<(), StorageError> {
-    match fs::hard_link(temporary, path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked.at(Operation::Create, path),
-    }?;
-    let synced = File::open(parent).and_then(|directory| directory.sync_all());
-    synced.at(Operation::SyncDirectory, parent)
+        .map_err(log)?;
+    match pending.publish_in_use() {
+        // Of several that make the same log at once, one wins, and all open what it made.
+        Err(error) if error.is_exists() => Ok(()),
+        published => published.map(drop).map_err(failed),
+    }
 }
 
 fn failed(source: StorageError) -> BlockError {

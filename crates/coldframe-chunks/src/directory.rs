@@ -5,20 +5,24 @@
 //! clocks say. See flock(2) for file systems on which such locks do not work between hosts.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use coldframe_storage::{
-    FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError, sweep_stale,
+    FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError,
+    create_dir_all, lock, read_small, sweep_stale, sync_directory, try_lock,
 };
 use coldframe_units::{ByteLen, FileOffset};
 
 use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed, NewFile};
+
+/// The longest tag, ledger or note: what is compared and swapped as a whole.
+const SMALL_MAX: ByteLen = ByteLen::new(1 << 30);
 
 /// Files that are kept open for reading.
 const OPEN_FILES_MAX: usize = 128;
@@ -53,20 +57,10 @@ impl Directory {
     /// # Errors
     /// [`StorageError::Create`], [`StorageError::SyncDirectory`].
     pub fn prepare(&self) -> Result<(), StorageError> {
+        create_dir_all(&self.path)?;
         let folders = Folder::ALL.map(|folder| self.path.join(folder.name()));
-        let is_new = |path: &&Path| !path.exists();
-        let new = self.path.ancestors().take_while(is_new).count();
-        for path in [self.path.clone(), self.leases_path()]
-            .iter()
-            .chain(&folders)
-        {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            made.at(Operation::Create, path)?;
-        }
-        // Its own name too, and those of the directories above that were made with it.
-        for path in self.path.ancestors().take(new.max(1) + 1) {
-            let opened = File::open(path).and_then(|directory| directory.sync_all());
-            opened.at(Operation::SyncDirectory, path)?;
+        for path in std::iter::once(self.leases_path()).chain(folders) {
+            create_dir_all(&path)?;
         }
         Ok(())
     }
@@ -103,7 +97,7 @@ impl Directory {
     fn lock(&self) -> Result<File, StorageError> {
         let path = self.path.join("lock");
         let file = open_lock(&path).at(Operation::Open, &path)?;
-        file.lock().at(Operation::Lock, &path)?;
+        lock(&file).at(Operation::Lock, &path)?;
         Ok(file)
     }
 }
@@ -185,7 +179,7 @@ impl Backend for Directory {
     ) -> Result<bool, StorageError> {
         let _lock = self.lock()?;
         let path = self.file(key);
-        let found = absent(fs::read(&path).at(Operation::Open, &path))?;
+        let found = absent(read_small(&path, SMALL_MAX))?;
         if found.as_deref() != expected {
             return Ok(false);
         }
@@ -269,8 +263,7 @@ impl Backend for Directory {
         open.remove(key);
         let removed = absent(fs::remove_file(&path).at(Operation::Remove, &path))?;
         let parent = path.parent().unwrap_or(&self.path);
-        let synced = File::open(parent).and_then(|directory| directory.sync_all());
-        synced.at(Operation::SyncDirectory, parent)?;
+        sync_directory(parent)?;
         Ok(removed.is_some())
     }
 
@@ -281,7 +274,7 @@ impl Backend for Directory {
             let id = LeaseId::new(number);
             let path = folder.join(lease_name(id));
             let file = open_lock(&path).at(Operation::Create, &path)?;
-            file.lock().at(Operation::Lock, &path)?;
+            lock(&file).at(Operation::Lock, &path)?;
             // Someone may have taken it for an orphan between the two steps.
             if is_still_at(&file, &path) {
                 return Ok(Box::new(FileLease { id, path, file }));
@@ -301,7 +294,7 @@ impl Backend for Directory {
             let Some(file) = absent(File::open(&path).at(Operation::Open, &path))? else {
                 continue;
             };
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) if is_still_at(&file, &path) => {
                     absent(fs::remove_file(&path).at(Operation::Remove, &path))?;
                 }
@@ -318,7 +311,7 @@ impl Backend for Directory {
     fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError> {
         let path = self.path.join("collector");
         let file = open_lock(&path).at(Operation::Open, &path)?;
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => Ok(Some(Box::new(FileExclusive { _file: file }))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error).at(Operation::Lock, &path),
@@ -330,6 +323,8 @@ impl Backend for Directory {
         for folder in Folder::ALL {
             count += sweep_stale(&self.path.join(folder.name()))?.len();
         }
+        // Where the command puts the logs of the store's disks.
+        count += absent(sweep_stale(&self.path.join("wal")))?.map_or(0, |swept| swept.len());
         Ok(count as u64)
     }
 }

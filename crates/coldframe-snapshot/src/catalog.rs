@@ -198,7 +198,8 @@ impl Catalog {
                 holder: holder.clone(),
             });
         }
-        coldframe_storage::retract(&path).map_err(CatalogError::Storage)?;
+        coldframe_storage::retract_sealed(&path, crate::files::MANIFEST)
+            .map_err(CatalogError::Storage)?;
         self.items.remove(&id);
         self.append(&Deleted {
             snapshot: *id.as_bytes(),

@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod search;
 mod shuru;
+mod signals;
 mod store;
 mod verbs;
 
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         .with_env_filter(EnvFilter::from_env("COLDFRAME_LOG"))
         .with_writer(std::io::stderr)
         .init();
-    match verbs::run(cli) {
+    match signals::prepare().and_then(|()| verbs::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !matches!(failure, Failure::Reported) {

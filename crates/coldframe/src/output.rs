@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coldframe_envelope::Producer;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::exit::Failure;
 
@@ -34,6 +34,27 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
         .map_err(|error| Failure::environment("cannot write JSON", &error))?;
     say(format_args!("{text}"));
     Ok(())
+}
+
+/// A path as text in JSON: bytes that are no UTF-8 are shown as U+FFFD, as in what is printed for
+/// people, and do not cost the rest of the document.
+pub fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+/// The same for one that may be missing.
+#[allow(
+    clippy::ref_option,
+    reason = "serde hands over a reference to the field"
+)]
+pub fn path_option<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(found) => serializer.collect_str(&found.display()),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// One JSON document with a long list in it, printed as the list goes.

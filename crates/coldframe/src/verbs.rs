@@ -21,11 +21,17 @@ mod thaw;
 mod verify;
 pub mod wal;
 
+use crate::cli::disk::Disk;
 use crate::cli::{Cli, Export, Import, Verb};
 use crate::exit::Failure;
+use crate::signals;
 
 /// Runs the verb of a command line.
 pub fn run(cli: Cli) -> Result<(), Failure> {
+    // A server waits for the signals itself, to bring its disk into the store.
+    if !matches!(cli.verb, Verb::Disk(Disk::Serve(_))) {
+        signals::clean_up()?;
+    }
     match cli.verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Inspect(args) => inspect::run(&args),

@@ -12,7 +12,9 @@ use std::sync::{Mutex, PoisonError};
 use coldframe_chunks::{Backend, ChunkStore, PackStore, StoreError};
 use coldframe_envelope::{HEADER_LEN, Limits};
 use coldframe_memfile::{BlockPlan, BlockRow, MemFile, Piece};
-use coldframe_storage::{FileStorage, IoContext, Operation, PendingDir, Storage, StorageError};
+use coldframe_storage::{
+    FileStorage, IoContext, Operation, PendingDir, Storage, StorageError, create_dir_all,
+};
 use coldframe_units::{ByteLen, ChunkId, FileOffset, RootHash};
 
 use super::error::storage;
@@ -76,8 +78,7 @@ pub fn pull<B: Backend>(
         tracing::warn!(%error, "no lease");
     }
     let links = Link::chain(store, root)?;
-    let made = fs::create_dir_all(dir).at(Operation::Create, dir);
-    made.map_err(storage)?;
+    create_dir_all(dir).map_err(storage)?;
     let present = snapshots_in(dir);
     let mut puller = Puller {
         store,

@@ -4,14 +4,14 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use coldframe_storage::{IoContext, Operation, StorageError};
+use coldframe_storage::{IoContext, Operation, StorageError, sync_directory, try_lock};
 
 use super::JournalError;
 
 /// Makes this process the one writer of `file`, until the file is closed.
 pub(crate) fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
     let path = || path.display().to_string();
-    file.try_lock().map_err(|error| match error {
+    try_lock(file).map_err(|error| match error {
         TryLockError::WouldBlock => JournalError::Locked { path: path() },
         TryLockError::Error(source) => JournalError::Lock {
             path: path(),
@@ -33,7 +33,5 @@ pub(crate) fn sync_directory_of(path: &Path) -> Result<(), StorageError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .at(Operation::SyncDirectory, directory)
+    sync_directory(directory)
 }

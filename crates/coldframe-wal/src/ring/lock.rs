@@ -35,7 +35,7 @@ impl RegionLock {
         let file = file.try_clone_to_owned().map(File::from);
         let file = file.map_err(|source| RingError::Lock { source })?;
         let locked = match mode {
-            Mode::Write => file.try_lock(),
+            Mode::Write => coldframe_storage::try_lock(&file),
             Mode::Read => file.try_lock_shared(),
         };
         match locked {

@@ -115,5 +115,9 @@ fn own_program() -> io::Result<PathBuf> {
     if running.exists() {
         return Ok(running);
     }
-    std::env::current_exe()
+    // Without /proc the library does not know either; the shell's way to name it may do.
+    std::env::current_exe().or_else(|error| {
+        let called = std::env::args_os().next().map(PathBuf::from);
+        called.filter(|path| path.is_file()).ok_or(error)
+    })
 }

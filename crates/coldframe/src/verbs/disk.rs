@@ -68,7 +68,8 @@ fn log_path(which: &Which, log: &Log) -> Result<PathBuf, Failure> {
         return Err(Failure::Usage(format!("--wal is missing: {text}")));
     };
     let dir = store.join("wal");
-    let made = std::fs::create_dir_all(&dir);
+    // Durably: flushed writes will be in it.
+    let made = coldframe_storage::create_dir_all(&dir);
     let cannot = || format!("cannot make {}", dir.display());
     made.map_err(|error| Failure::environment(cannot(), &error))?;
     Ok(dir.join(format!("{}.wal", which.name)))

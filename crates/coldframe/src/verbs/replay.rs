@@ -17,7 +17,9 @@ use crate::verbs::thaw::{Act, End, How, Thawing, thaw};
 /// What came of it. The keys are part of the contract of the command line.
 #[derive(Serialize)]
 struct Replayed {
+    #[serde(serialize_with = "output::path")]
     snapshot: PathBuf,
+    #[serde(serialize_with = "output::path")]
     journal: PathBuf,
     /// Entries that were replayed.
     entries: u64,

@@ -23,6 +23,7 @@ struct Report {
 
 #[derive(Serialize)]
 struct DamageReport {
+    #[serde(serialize_with = "output::path")]
     file: PathBuf,
     offset: Option<u64>,
     kind: &'static str,

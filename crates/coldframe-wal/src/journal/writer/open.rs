@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use coldframe_storage::{FileStorage, IoContext, Operation, Storage};
+use coldframe_storage::{Access, FileStorage, IoContext, Operation, Storage, open_regular};
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_walframe::journal::{PART_HEADER_LEN, PART_VERSION, PartHeader, PartId, PartKey};
 
@@ -48,11 +48,7 @@ impl<E: EntrySet> JournalWriter<E> {
     /// [`JournalError::Gone`], [`JournalError::Storage`].
     pub fn open(path: &Path, options: JournalOptions) -> Result<(Self, Recovered), JournalError> {
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(path)
-                .at(Operation::Open, path)?;
+            let file = open_regular(path, Access::ReadWrite)?;
             lock(&file, path)?;
             // A compaction may have put another file there before the lock was ours.
             if is_at(&file, path)? {

@@ -25,7 +25,10 @@ pub struct Report {
     snapshots: Vec<SnapshotRow>,
     verdict: &'static str,
     /// Of a recorded guest, if it is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "output::path_option"
+    )]
     journal: Option<PathBuf>,
 }
 
