@@ -38,7 +38,7 @@ const STEPS: &[(&str, &str)] = &[
     ("kernel", "uname -r; ls /dev/kvm"),
     (
         "coldframe-kvm's tests",
-        "COLDFRAME_REQUIRE=kvm ./kvm-tests --show-output --test-threads=1",
+        "COLDFRAME_REQUIRE=kvm ./kvm-tests --test-threads=1",
     ),
     (
         "one vCPU, full and diffs",

@@ -25,6 +25,7 @@ enum Run {
 
 const STEPS: &[Step] = &[
     step("fmt", true, Run::Program(steps::fmt)),
+    step("locks", true, Run::Program(steps::locks)),
     step("clippy", true, Run::Program(steps::clippy)),
     step("tidy", true, Run::Check(tidy::check)),
     step("layers", true, Run::Check(layers::check)),

@@ -32,6 +32,17 @@ pub fn fmt(tree: &Tree) -> Result<Verdict> {
     Ok(as_one(&verdict))
 }
 
+/// Lock files of the workspaces beside the main one: a build with `--locked` refuses a stale one.
+/// That of the main workspace is checked by every step that compiles.
+pub fn locks(tree: &Tree) -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    for manifest in ["fuzz/Cargo.toml", "bench/Cargo.toml"] {
+        let args = format!("update --workspace --locked --manifest-path {manifest}");
+        verdict.add(&program(tree, "locks", &args)?);
+    }
+    Ok(as_one(&verdict))
+}
+
 /// Lints.
 pub fn clippy(tree: &Tree) -> Result<Verdict> {
     let args = "clippy --workspace --all-targets --all-features --locked -- -D warnings";
@@ -51,7 +62,7 @@ pub fn compat(tree: &Tree) -> Result<Verdict> {
 
 /// All tests; each counts.
 pub fn test(tree: &Tree) -> Result<Verdict> {
-    let args = "test --workspace --locked --no-fail-fast -- --show-output";
+    let args = "test --workspace --locked --no-fail-fast";
     let done = exec::logged(tree, "test", &mut exec::cargo(tree, args))?;
     Ok(verdict::of_tests(&done, &exec::required()))
 }

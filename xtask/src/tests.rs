@@ -83,18 +83,21 @@ fn test_modules_are_exempt_and_no_more() {
 
 #[test]
 fn skipped_tests_do_not_count_as_passed() {
-    let output = "---- a stdout ----\nSKIPPED: kvm: no /dev/kvm\n\
-                  test result: ok. 3 passed; 0 failed; 0 ignored\n";
+    let output = "SKIPPED: kvm: no /dev/kvm\ntest a ... SKIPPED: nbd: no nbdcopy\nok\n\
+                  SKIPPED: kvm: no /dev/kvm\n\
+                  test result: ok. 5 passed; 0 failed; 0 ignored\n";
     let done = || Done {
         ok: true,
         output: output.to_owned(),
     };
     let free = verdict::of_tests(&done(), &[]);
-    assert_eq!((free.passed, free.failed, free.skipped), (2, 0, 1));
+    assert_eq!((free.passed, free.failed, free.skipped), (2, 0, 3));
+    let by_reason = "SKIPPED: kvm: no /dev/kvm (2 tests)\nSKIPPED: nbd: no nbdcopy (1 tests)\n";
+    assert_eq!(free.detail, by_reason);
     let required = verdict::of_tests(&done(), &["kvm".to_owned()]);
     assert_eq!(
         (required.passed, required.failed, required.skipped),
-        (2, 1, 0)
+        (2, 2, 1)
     );
 }
 

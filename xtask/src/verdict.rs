@@ -1,5 +1,8 @@
 //! How a step of `ci` ended, in counts that add up to the last line of it all.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
 use crate::exec::{self, Done};
 use crate::findings::Findings;
 
@@ -75,31 +78,33 @@ impl Verdict {
     }
 }
 
-/// Reads the output of `cargo test -- --show-output`. Tests that printed `SKIPPED: what: reason`
-/// did not pass, whatever their harness says; if `what` is required, they failed.
+/// Reads the output of `cargo test`. A test that wrote `SKIPPED: what: reason` did not pass,
+/// whatever its harness says; if `what` is required, it failed. The detail counts them by reason.
 pub fn of_tests(done: &Done, required: &[String]) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut said_skipped = 0;
+    let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
     for line in done.output.lines() {
         if let Some(result) = line.strip_prefix("test result: ") {
             verdict.passed += count_before(result, " passed");
             verdict.failed += count_before(result, " failed");
         }
-        let Some(reason) = line.trim_start().strip_prefix("SKIPPED: ") else {
-            continue;
-        };
-        said_skipped += 1;
-        let what = reason.split(':').next().unwrap_or(reason);
-        if required.iter().any(|item| item == what) {
-            verdict.failed += 1;
-            verdict.detail.push_str("required, but ");
-        } else {
-            verdict.skipped += 1;
+        // With one thread the harness has begun the line with the test's name.
+        if let Some((_, reason)) = line.split_once("SKIPPED: ") {
+            *skipped.entry(reason).or_default() += 1;
         }
-        verdict.detail.push_str(line.trim_start());
-        verdict.detail.push('\n');
     }
-    verdict.passed = verdict.passed.saturating_sub(said_skipped);
+    for (reason, tests) in skipped {
+        verdict.passed = verdict.passed.saturating_sub(tests);
+        let what = reason.split(':').next().unwrap_or(reason);
+        let prefix = if required.iter().any(|item| item == what) {
+            verdict.failed += tests;
+            "required, but "
+        } else {
+            verdict.skipped += tests;
+            ""
+        };
+        let _ = writeln!(verdict.detail, "{prefix}SKIPPED: {reason} ({tests} tests)");
+    }
     if !done.ok {
         verdict.failed = verdict.failed.max(1);
         verdict.detail.push_str(&failures(&done.output));
