@@ -3,13 +3,15 @@
 //! Invariants: requests are taken in order, one worker at a time (the input's lock), and replied
 //! to in any order, one worker at a time (the output's lock, taken after the input's where both
 //! are). There is one worker until the export turns out to be slow while requests wait, and again
-//! once it was fast for long; one alone holds replies back while the next small request is here
-//! already, so that a fast export costs one system call for many requests.
+//! once it was fast for long and none is stuck; one alone holds replies back while the next small
+//! request is here already, so that a fast export costs one system call for many requests. Nobody
+//! waits for a worker that is inside a request: see [`super::watch`]. While there are helpers,
+//! nothing is held back.
 
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -34,6 +36,8 @@ pub(super) struct Connection {
     channel: Channel,
     shared: Arc<Shared>,
     budget: Arc<Budget>,
+    /// What all connections of this client share.
+    peer_budget: Arc<Budget>,
     input: Mutex<Input>,
     held: Mutex<Vec<u8>>,
     helpers: Mutex<Vec<JoinHandle<()>>>,
@@ -41,6 +45,9 @@ pub(super) struct Connection {
     idle_count: AtomicUsize,
     /// Workers beside the first.
     helper_count: AtomicUsize,
+    /// Requests that were taken, and those of them that are performed.
+    taken: AtomicU64,
+    performed: AtomicU64,
     pace: Pace,
 }
 
@@ -50,7 +57,7 @@ pub(super) struct Work {
     pub(super) command: Result<Command, Errno>,
     /// Whether another request waits behind it.
     has_backlog: bool,
-    _permits: Option<[Permit; 2]>,
+    _permits: Option<[Permit; 3]>,
 }
 
 /// What a worker uses for one request after the other.
@@ -87,7 +94,9 @@ fn start(channel: &mut Channel, shared: &Shared) -> io::Result<Option<Session>> 
 
 fn transmit(channel: Channel, session: Session, shared: Arc<Shared>) {
     let export = shared.exports.get(session.export.index);
+    let peer = channel.socket().peer();
     let connection = Arc::new(Connection {
+        peer_budget: shared.peers.budget(peer),
         export: Arc::clone(export.expect("the catalog gave this index")),
         session,
         channel,
@@ -98,9 +107,13 @@ fn transmit(channel: Channel, session: Session, shared: Arc<Shared>) {
         helpers: Mutex::new(Vec::new()),
         idle_count: AtomicUsize::new(0),
         helper_count: AtomicUsize::new(0),
+        taken: AtomicU64::new(0),
+        performed: AtomicU64::new(0),
         pace: Pace::default(),
     });
+    let watched = connection.shared.watch.add(&connection);
     work(&connection, false);
+    connection.shared.watch.remove(watched);
     // A helper may have called another one before it ended.
     loop {
         let Some(helper) = lock(&connection.helpers).pop() else {
@@ -121,9 +134,16 @@ fn join(helper: JoinHandle<()>) {
 /// Serves requests until there are no more, or a helper is not needed any more.
 fn work(connection: &Arc<Connection>, is_helper: bool) {
     let mut scratch = Scratch::default();
+    if is_helper {
+        // What the worker that is stuck held back.
+        connection.finish(connection.send_held());
+    }
     while let Some(work) = connection.take(&mut scratch) {
+        connection.taken.fetch_add(1, Ordering::SeqCst);
+        connection.shared.watch.note_work();
         let started = Instant::now();
         connection.perform(&work, &mut scratch);
+        connection.performed.fetch_add(1, Ordering::SeqCst);
         let may_wait = work.command.as_ref().is_ok_and(may_wait);
         let is_slow = connection.pace.note(started.elapsed(), may_wait);
         connection.finish(connection.send(&scratch.reply));
@@ -132,7 +152,8 @@ fn work(connection: &Arc<Connection>, is_helper: bool) {
         }
         scratch.payload.shrink();
         scratch.reply.shrink();
-        if is_helper && connection.pace.is_calm() {
+        // Were another worker stuck, nobody would be left to read.
+        if is_helper && connection.pace.is_calm() && !connection.progress().1 {
             return;
         }
     }
@@ -147,17 +168,23 @@ const fn may_wait(command: &Command) -> bool {
 }
 
 /// Starts another worker, within the limits.
-fn call_help(connection: &Arc<Connection>) {
+pub(super) fn call_help(connection: &Arc<Connection>) {
     let mut helpers = lock(&connection.helpers);
     let all = std::mem::take(&mut *helpers);
     let (gone, there): (Vec<_>, Vec<_>) = all.into_iter().partition(JoinHandle::is_finished);
     *helpers = there;
     gone.into_iter().for_each(join);
-    let Some(helping) = Helping::begin(connection) else {
-        return;
-    };
     let thread = thread::Builder::new().name("nbd-worker".into());
-    match thread.spawn(move || work(&helping.0, true)) {
+    let spawned = match Helping::begin(connection) {
+        Some(helping) => thread.spawn(move || work(&helping.0, true)),
+        None if connection.has_held() => {
+            // No more workers, but finished replies go out.
+            let connection = Arc::clone(connection);
+            thread.spawn(move || connection.finish(connection.send_held()))
+        }
+        None => return,
+    };
+    match spawned {
         Ok(helper) => helpers.push(helper),
         Err(error) => tracing::debug!(%error, "no thread for a worker"),
     }
@@ -187,6 +214,34 @@ impl Drop for Helping {
 }
 
 impl Connection {
+    /// Requests that were taken so far, and whether one of them is being performed.
+    pub(super) fn progress(&self) -> (u64, bool) {
+        let performed = self.performed.load(Ordering::SeqCst);
+        let taken = self.taken.load(Ordering::SeqCst);
+        (taken, taken != performed)
+    }
+
+    /// Whether there is something to do, for a client that waits, and nobody to do it.
+    pub(super) fn is_held_up(&self) -> bool {
+        if self.has_held() {
+            return true;
+        }
+        match self.input.try_lock() {
+            Ok(input) => {
+                let is_here = input.buffered() >= Request::LEN || !self.channel.is_quiet();
+                is_here && !input.is_over
+            }
+            Err(TryLockError::Poisoned(_)) => false,
+            // Somebody reads.
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
+
+    /// Whether replies are held back, and nobody is sending them.
+    fn has_held(&self) -> bool {
+        self.held.try_lock().is_ok_and(|held| !held.is_empty())
+    }
+
     /// Whether another request waited behind this one, or came meanwhile, with nobody to take it.
     fn needs_help(&self, work: &Work) -> bool {
         let is_alone = self.idle_count.load(Ordering::Relaxed) == 0;
@@ -230,7 +285,8 @@ impl Connection {
         let is_held = matches!(command, Ok(Command::Read { .. } | Command::Write { .. }));
         let permits = (is_large && is_held).then(|| {
             let len = u64::from(request.len);
-            [self.budget.acquire(len), self.shared.budget.acquire(len)]
+            let budgets = [&self.budget, &self.peer_budget, &self.shared.budget];
+            budgets.map(|budget| budget.acquire(len))
         });
         self.read_payload(&request, command.is_ok(), input, scratch)?;
         Ok(Some(Work {

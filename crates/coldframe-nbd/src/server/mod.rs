@@ -1,8 +1,8 @@
 //! The server: sockets and threads around [`crate::proto`].
 //!
-//! Invariants: one thread per connection, more only while its export is slow; no lock is held
-//! while an export works; a reply is sent once; a stopped server has no thread left, and has
-//! flushed after the last write.
+//! Invariants: one thread that accepts and one that watches; one thread per connection, more only
+//! while its export is slow; no lock is held while an export works; a reply is sent once; a
+//! stopped server has no thread left, and has flushed after the last write.
 
 mod budget;
 mod buffer;
@@ -14,11 +14,13 @@ mod input;
 mod listen;
 mod outgoing;
 mod pace;
+mod peers;
 mod perform;
 mod socket;
 #[cfg(feature = "tls")]
 mod tls;
 mod unix;
+mod watch;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -32,9 +34,11 @@ use crate::{Export, Limits, ListenAddr, NbdError};
 use budget::Budget;
 use connections::Connections;
 use listen::Listener;
+use peers::Peers;
 #[cfg(feature = "tls")]
 pub use tls::TlsConfig;
 pub use unix::{SocketFile, bind as bind_unix};
+use watch::Watch;
 
 /// What to serve, and how; [`NbdServer::listen`] starts it.
 pub struct NbdServer {
@@ -56,7 +60,9 @@ struct Shared {
     limits: Limits,
     tls: Tls,
     budget: Arc<Budget>,
+    peers: Peers,
     extra_workers: AtomicUsize,
+    watch: Arc<Watch>,
     is_stopping: AtomicBool,
 }
 
@@ -143,22 +149,35 @@ impl NbdServer {
             limits: self.limits,
             tls: self.tls,
             budget: Arc::new(Budget::new(self.limits.in_flight_bytes_max)),
+            peers: Peers::new(self.limits.in_flight_bytes_max),
             extra_workers: AtomicUsize::new(0),
+            watch: Arc::default(),
             is_stopping: AtomicBool::new(false),
         });
+        let watching = (shared.watch.start()).map_err(|source| NbdError::Spawn { source })?;
         let connections = Arc::new(Connections::default());
         let accepting = {
             let (shared, connections) = (Arc::clone(&shared), Arc::clone(&connections));
             thread::Builder::new()
                 .name("nbd-accept".into())
                 .spawn(move || listen::accept_all(&listener, &woken, &shared, &connections))
-                .map_err(|source| NbdError::Spawn { source })?
+        };
+        let running = match accepting {
+            Ok(accepting) => Some(Running {
+                wake,
+                accepting,
+                watching,
+            }),
+            Err(source) => {
+                shared.watch.stop();
+                return Err(NbdError::Spawn { source });
+            }
         };
         Ok(NbdHandle {
             addr,
             shared,
             connections,
-            running: Some((wake, accepting)),
+            running,
         })
     }
 }
@@ -168,7 +187,15 @@ pub struct NbdHandle {
     addr: ListenAddr,
     shared: Arc<Shared>,
     connections: Arc<Connections>,
-    running: Option<(UnixStream, JoinHandle<()>)>,
+    running: Option<Running>,
+}
+
+/// The threads of a server beside those of its clients.
+struct Running {
+    /// The accepting thread ends once this is closed.
+    wake: UnixStream,
+    accepting: JoinHandle<()>,
+    watching: JoinHandle<()>,
 }
 
 impl NbdHandle {
@@ -202,12 +229,12 @@ impl NbdHandle {
     }
 
     fn stop_all(&mut self) -> Result<(), NbdError> {
-        let Some((wake, accepting)) = self.running.take() else {
+        let Some(running) = self.running.take() else {
             return Ok(());
         };
         self.shared.is_stopping.store(true, Ordering::SeqCst);
-        drop(wake);
-        if accepting.join().is_err() {
+        drop(running.wake);
+        if running.accepting.join().is_err() {
             tracing::error!("the accepting thread panicked");
         }
         // Readers see the end of their input now, and writers may still reply.
@@ -216,6 +243,10 @@ impl NbdHandle {
         if !self.connections.wait_until_none(Some(grace)) {
             self.connections.shutdown(net::Shutdown::Both);
             self.connections.wait_until_none(None);
+        }
+        self.shared.watch.stop();
+        if running.watching.join().is_err() {
+            tracing::error!("the watching thread panicked");
         }
         self.shared.exports.flush()
     }

@@ -7,7 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+
+use super::peers::Peer;
 
 /// A connected stream.
 pub(super) enum Socket {
@@ -16,6 +18,17 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    /// Who connected.
+    pub(super) fn peer(&self) -> Peer {
+        match self {
+            Self::Unix(stream) => process_behind(stream).map_or(Peer::Unknown, Peer::Process),
+            Self::Tcp(stream) => {
+                let address = stream.peer_addr();
+                address.map_or(Peer::Unknown, |address| Peer::Address(address.ip()))
+            }
+        }
+    }
+
     /// Readies a stream that was just accepted.
     pub(super) fn prepare(&self) -> io::Result<()> {
         match self {
@@ -82,6 +95,17 @@ impl Socket {
             tracing::trace!(%error, "the client was gone already");
         }
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn process_behind(stream: &UnixStream) -> Option<i32> {
+    let peer = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    Some(peer.pid())
+}
+
+#[cfg(target_os = "macos")]
+fn process_behind(stream: &UnixStream) -> Option<i32> {
+    getsockopt(stream, sockopt::LocalPeerPid).ok()
 }
 
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {

@@ -9,6 +9,7 @@ mod exports;
 mod handshake;
 mod life;
 mod requests;
+mod stuck;
 #[cfg(feature = "tls")]
 mod tls;
 mod tools;
