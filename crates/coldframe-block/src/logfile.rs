@@ -32,8 +32,7 @@ pub fn open_log(path: &Path, size: ByteLen) -> Result<RingWal<FileStorage>, Bloc
         create(path, size)?;
     }
     let storage = FileStorage::open(path).map_err(failed)?;
-    let have = storage.len().map_err(failed)?.get() / ALIGN * ALIGN;
-    let region = Region::new(FileOffset::ZERO, ByteLen::new(have)).map_err(log)?;
+    let region = Region::whole(storage.len().map_err(failed)?).map_err(log)?;
     RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)
 }
 

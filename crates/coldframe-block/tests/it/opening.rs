@@ -102,6 +102,16 @@ fn a_log_is_open_once() {
     std::fs::write(&image, vec![7; 1 << 16]).unwrap();
     assert!(open_log(&image, ByteLen::new(MIB)).is_err());
     assert!(std::fs::read(&image).unwrap() == vec![7; 1 << 16]);
+    // Nor is an empty one made a log, which somebody may have put there for something else.
+    std::fs::write(&image, []).unwrap();
+    let error = open_log(&image, ByteLen::new(MIB)).unwrap_err();
+    let BlockError::Log { source } = &error else {
+        panic!("{error:?}");
+    };
+    assert!(
+        source.to_string().contains("has 0 bytes and is no log"),
+        "{source}"
+    );
 }
 
 // Spec: BLK-40

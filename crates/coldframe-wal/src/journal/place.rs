@@ -8,6 +8,16 @@ use coldframe_storage::{IoContext, Operation, StorageError, sync_directory, try_
 
 use super::JournalError;
 
+/// Refuses what is no regular file, before it is opened: a FIFO would keep us waiting.
+pub(crate) fn refuse_special(path: &Path) -> Result<(), StorageError> {
+    let metadata = std::fs::metadata(path).at(Operation::Open, path)?;
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let path = path.to_path_buf();
+    Err(StorageError::NotRegular { path })
+}
+
 /// Makes this process the one writer of `file`, until the file is closed.
 pub(crate) fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
     let path = || path.display().to_string();

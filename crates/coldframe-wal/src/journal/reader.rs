@@ -19,6 +19,7 @@ use coldframe_walframe::journal::{PART_HEADER_LEN, PartHeader, RecordHeader, Typ
 
 use super::entry::SetOf;
 use super::look::{Hit, Part, Sought, scan, unseal};
+use super::place::refuse_special;
 use super::window::{Backing, Window};
 use super::{End, EntryRef, EntrySet, JournalError, Next, Source, Span, Unsupported};
 
@@ -99,6 +100,7 @@ impl<E: EntrySet> JournalReader<E> {
     /// # Errors
     /// [`JournalError::Storage`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
+        refuse_special(path)?;
         Self::from_storage(Arc::new(FileStorage::open_read_only(path)?))
     }
 

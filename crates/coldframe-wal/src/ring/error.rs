@@ -36,6 +36,14 @@ pub enum RingError {
         /// What there is.
         have: ByteLen,
     },
+    /// The file is too short to hold a log: it is empty, or something else.
+    #[error("the file has {have} bytes and is no log, which has at least {min}")]
+    TooShort {
+        /// Bytes in the file.
+        have: ByteLen,
+        /// Bytes of the smallest log.
+        min: ByteLen,
+    },
     /// There is a log already where one was to be created.
     #[error("there is a log already at {offset}")]
     Exists {
@@ -198,7 +206,11 @@ impl RingError {
     /// There is no log in this place.
     #[must_use]
     pub const fn is_foreign(&self) -> bool {
-        matches!(self, Self::Control { source, .. } if source.is_foreign())
+        match self {
+            Self::TooShort { .. } => true,
+            Self::Control { source, .. } => source.is_foreign(),
+            _ => false,
+        }
     }
 
     /// The log is full; a checkpoint helps.

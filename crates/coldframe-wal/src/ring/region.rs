@@ -35,6 +35,19 @@ impl Region {
         }
     }
 
+    /// All of a file of `len` bytes, down to a multiple of 16.
+    ///
+    /// # Errors
+    /// [`RingError::TooShort`] if no log fits.
+    pub const fn whole(len: ByteLen) -> Result<Self, RingError> {
+        let size = ByteLen::new(len.get() / ALIGN * ALIGN);
+        let min = ByteLen::new(RING_START + RING_LEN_MIN);
+        if size.get() < min.get() {
+            return Err(RingError::TooShort { have: len, min });
+        }
+        Self::new(FileOffset::ZERO, size)
+    }
+
     /// Where it begins in the file.
     #[must_use]
     pub const fn offset(self) -> FileOffset {

@@ -13,7 +13,7 @@ use coldframe_walframe::journal::{PART_HEADER_LEN, PART_VERSION, PartHeader, Par
 use super::rewrite::rewrite;
 use super::{JournalWriter, Recovered};
 use crate::journal::entry::{Buffer, SetOf};
-use crate::journal::place::{is_at, lock, sync_directory_of};
+use crate::journal::place::{is_at, lock, refuse_special, sync_directory_of};
 use crate::journal::{
     AnyEntries, End, EntrySet, JournalError, JournalOptions, JournalReader, Unsupported,
 };
@@ -47,6 +47,7 @@ impl<E: EntrySet> JournalWriter<E> {
     /// unsupported, or a part is joined behind a torn one; [`JournalError::OtherSchema`],
     /// [`JournalError::Gone`], [`JournalError::Storage`].
     pub fn open(path: &Path, options: JournalOptions) -> Result<(Self, Recovered), JournalError> {
+        refuse_special(path)?;
         loop {
             let file = open_regular(path, Access::ReadWrite)?;
             lock(&file, path)?;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coldframe_storage::{MemStorage, Storage};
+use coldframe_storage::{MemStorage, Storage, StorageError};
 use coldframe_testkit::fault::{Call, EIO, Fault, FaultStorage};
+use coldframe_testkit::require;
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_wal::journal::{
     Batch, Durability, End, JournalError, JournalReader, JournalWriter, Next,
@@ -277,4 +278,28 @@ fn too_long_an_entry_is_refused_with_both_lengths() {
         JournalError::TooLong { len: 208, max: 100 }
     ));
     writer.append(&Tick).unwrap();
+}
+
+// Spec: JRNL-1
+#[test]
+fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    if !made.is_ok_and(|status| status.success()) {
+        return require::skipped("wal", "no mkfifo here");
+    }
+    let null = std::path::PathBuf::from("/dev/null");
+    for path in [null, dir.path().to_path_buf(), fifo] {
+        let not_regular = |error: JournalError| {
+            let JournalError::Storage { source } = error else {
+                return false;
+            };
+            matches!(source, StorageError::NotRegular { .. })
+        };
+        let read = JournalReader::<All>::open(&path).map(|_| ()).unwrap_err();
+        assert!(not_regular(read), "{}", path.display());
+        let written = Writer::open(&path, options()).map(|_| ()).unwrap_err();
+        assert!(not_regular(written), "{}", path.display());
+    }
 }

@@ -110,3 +110,20 @@ fn a_log_keeps_to_its_region_of_a_file() {
     assert!(image[..8192].iter().all(|byte| *byte == 0xcc));
     assert!(image[8192 + 16384..].iter().all(|byte| *byte == 0xcc));
 }
+
+// Spec: RING-1, RING-3
+#[test]
+fn a_file_that_is_too_short_for_any_log_is_foreign_and_says_so() {
+    for len in [0, 8, 8239] {
+        let error = Region::whole(ByteLen::new(len)).unwrap_err();
+        assert!(error.is_foreign() && !error.is_corrupt());
+        assert!(
+            error.to_string().contains(&format!("has {len} bytes")),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        Region::whole(ByteLen::new(8250)).unwrap().size().get(),
+        8240
+    );
+}
