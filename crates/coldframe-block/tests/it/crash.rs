@@ -1,6 +1,7 @@
 //! Power cuts: after every write of the log and every change of the store, with all that a disk
 //! may make of what was not synced.
 
+mod cached;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod directory;
 
