@@ -61,10 +61,10 @@ impl PendingFile {
     /// [`StorageError::Create`], [`StorageError::Lock`] or [`StorageError::NoLocks`].
     pub fn create(dest: &Path, overwrite: Overwrite) -> Result<Self, StorageError> {
         let (dest, parent) = temporary::split(dest)?;
-        if overwrite == Overwrite::Refuse {
-            refuse_taken(&dest)?;
-        }
         let parent = Parent::open(parent)?;
+        if overwrite == Overwrite::Refuse {
+            refuse_taken(&dest, &parent)?;
+        }
         let (live, temporary, file) = create_locked(&dest, FileStorage::create, FileStorage::file)?;
         Ok(Self {
             temporary: Some((live, temporary)),
@@ -117,7 +117,8 @@ impl PendingFile {
                 Overwrite::Refuse => rename::new_file(temporary, &self.dest),
                 Overwrite::Replace => fs::rename(temporary, &self.dest),
             }
-            .at(Operation::Rename, &self.dest)?;
+            .at(Operation::Rename, &self.dest)
+            .map_err(|error| settle_taken(error, &self.dest, &self.parent))?;
         }
         self.temporary = None;
         self.parent
@@ -217,8 +218,8 @@ impl PendingDir {
     /// [`StorageError::Create`], [`StorageError::Lock`] or [`StorageError::NoLocks`].
     pub fn create(dest: &Path) -> Result<Self, StorageError> {
         let (dest, parent) = temporary::split(dest)?;
-        refuse_taken(&dest)?;
         let parent = Parent::open(parent)?;
+        refuse_taken(&dest, &parent)?;
         let (live, path, directory) =
             create_locked(&dest, create_directory, |directory| directory)?;
         Ok(Self {
@@ -326,7 +327,8 @@ impl PendingDir {
             bytes += seal_entry(&entry.at(Operation::Open, &self.path)?.path())?;
         }
         self.sync()?;
-        self.rename()?;
+        self.rename()
+            .map_err(|error| settle_taken(error, &self.dest, &self.parent))?;
         self.is_temporary = false;
         self.parent
             .sync(&self.directory)
@@ -402,14 +404,25 @@ fn open_entry(path: &Path) -> Result<File, StorageError> {
 }
 
 /// An early answer only: the rename decides.
-fn refuse_taken(dest: &Path) -> Result<(), StorageError> {
+fn refuse_taken(dest: &Path, parent: &Parent) -> Result<(), StorageError> {
     match fs::symlink_metadata(dest) {
-        Ok(_) => Err(StorageError::Exists {
-            path: dest.to_path_buf(),
-        }),
+        Ok(_) => {
+            let path = dest.to_path_buf();
+            Err(settle_taken(StorageError::Exists { path }, dest, parent))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).at(Operation::Open, dest),
     }
+}
+
+/// That a name is taken is said only once the name is durable: callers build on what is there, and
+/// who published it may have ended, or failed, between the rename and the sync of the directory.
+fn settle_taken(error: StorageError, dest: &Path, parent: &Parent) -> StorageError {
+    if !error.is_exists() {
+        return error;
+    }
+    let synced = parent.sync_beside(dest).at(Operation::MakeDurable, dest);
+    synced.err().unwrap_or(error)
 }
 
 /// Makes a file read-only and durable: fsync(2), not fdatasync(2), for the mode's sake.

@@ -301,3 +301,53 @@ fn planted_removal_in_place_is_found() {
     };
     planted("retract: removed in place", 20_000, &Publish { plant });
 }
+
+/// A name that is found taken, by one who ended before it was durable; and then a power cut.
+struct Taken {
+    plant: fn(&mut Trace),
+}
+
+impl World for Taken {
+    /// Whether it is a directory.
+    type Step = bool;
+
+    fn draw(&self, rng: &mut Rng) -> Vec<bool> {
+        vec![rng.below(2) == 0]
+    }
+
+    fn run(&self, steps: &[bool], cuts: &mut Cuts) {
+        let dir = scratch::dir();
+        let recording = Recording::start(dir.path());
+        let is_dir = steps.first().is_some_and(|is_dir| *is_dir);
+        let path = dir.path().join("name");
+        let error = if is_dir {
+            fs::create_dir(&path).unwrap();
+            PendingDir::create(&path).unwrap_err()
+        } else {
+            let file = fs::File::create(&path).unwrap();
+            file.sync_all().unwrap();
+            PendingFile::create(&path, Overwrite::Refuse).unwrap_err()
+        };
+        assert!(error.is_exists(), "{error}");
+        let mut trace = recording.trace();
+        drop(recording);
+        (self.plant)(&mut trace);
+        cuts.tree(&trace, trace.operations(), &mut |dir| {
+            assert!(dir.join("name").exists(), "the name that was taken is gone");
+        });
+    }
+}
+
+// Spec: CRASH-5
+#[test]
+fn a_name_that_was_said_to_be_taken_survives_any_cut() {
+    explore("publish, taken names", 8, &Taken { plant: |_| () });
+}
+
+#[test]
+fn planted_a_taken_name_that_is_not_durable_is_found() {
+    let plant = |trace: &mut Trace| {
+        trace.leave_out(|_, op| matches!(op, HostOp::Sync { node: 0, .. }));
+    };
+    planted("publish: taken name not durable", 100, &Taken { plant });
+}
