@@ -129,7 +129,7 @@ impl NbdServer {
     /// Serves at `addr` until the handle is stopped or dropped.
     ///
     /// A Unix socket gets mode 0600. One that a dead server left is replaced; one that a live
-    /// server listens on is not. Its directory is locked (flock) for that moment, so that of
+    /// server listens on is not. The path is locked (flock) for that moment, so that of
     /// several servers that start at once one wins.
     ///
     /// # Errors

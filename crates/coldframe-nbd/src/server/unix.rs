@@ -2,10 +2,11 @@
 //! taken only from a server that is dead, and only one of several that try at once takes it;
 //! nothing is removed that this process did not make, or find dead.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -17,7 +18,7 @@ use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAdd
 
 use crate::NbdError;
 
-/// How long to wait for another server that is starting or stopping in the same directory.
+/// How long to wait for another server that is starting or stopping at the same path.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// A socket's file, removed when dropped.
@@ -40,7 +41,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), NbdError> {
         source,
     };
     let addr = UnixAddr::new(path).map_err(|_| wrong_path())?;
-    let _lock = lock_parent(path).ok_or_else(wrong_path)?.map_err(failed)?;
+    let _lock = lock_path(path).ok_or_else(wrong_path)?.map_err(failed)?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(NbdError::NotASocket { path: path.into() });
@@ -87,24 +88,87 @@ fn is_live(addr: &UnixAddr) -> io::Result<bool> {
     }
 }
 
-/// Keeps others of our kind out of the directory while a path in it is looked at and changed.
-fn lock_parent(path: &Path) -> Option<io::Result<File>> {
-    path.file_name()?;
+/// Keeps others of our kind away from a path while it is looked at and changed.
+///
+/// In a directory that is its owner's alone that is a lock of the directory (flock(2)). Another one
+/// anybody may lock who may read it, and so keep servers from starting: there it is a lock of a
+/// file beside the socket, which only its owner can open, and which goes with the lock.
+enum PathLock {
+    Directory { _directory: File },
+    Beside { file: File, path: PathBuf },
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        if let Self::Beside { file, path } = self
+            && is_at(file, path)
+            && let Err(error) = fs::remove_file(&*path)
+        {
+            tracing::debug!(%error, path = %path.display(), "cannot remove a lock");
+        }
+    }
+}
+
+fn lock_path(path: &Path) -> Option<io::Result<PathLock>> {
+    let name = path.file_name()?;
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    Some(lock_dir(parent.unwrap_or(Path::new("."))))
+    let parent = parent.unwrap_or(Path::new("."));
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(".lock");
+    Some(lock_in(parent, &parent.join(beside)))
 }
 
-fn lock_dir(dir: &Path) -> io::Result<File> {
-    let dir = File::open(dir)?;
+fn lock_in(parent: &Path, beside: &Path) -> io::Result<PathLock> {
     let deadline = Instant::now() + LOCK_WAIT;
+    let found = fs::metadata(parent)?;
+    let us = nix::unistd::geteuid().as_raw();
+    if found.uid() == us && found.mode() & 0o077 == 0 {
+        let directory = File::open(parent)?;
+        wait_for(&directory, deadline)?;
+        let _directory = directory;
+        return Ok(PathLock::Directory { _directory });
+    }
     loop {
-        match dir.try_lock() {
-            Ok(()) => return Ok(dir),
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(flags.bits())
+            .open(beside)?;
+        let made = file.metadata()?;
+        if !made.is_file() || made.uid() != us {
+            let why = format!("{} is not this user's", beside.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        wait_for(&file, deadline)?;
+        // Whoever had the lock before took the file away with it.
+        if is_at(&file, beside) {
+            let path = beside.to_path_buf();
+            return Ok(PathLock::Beside { file, path });
+        }
+    }
+}
+
+/// Whether a path still names this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let ours = file.metadata().map(|found| (found.dev(), found.ino()));
+    let there = fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
+}
+
+fn wait_for(file: &File, deadline: Instant) -> io::Result<()> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                let why = "another process keeps its directory locked";
+                let why = "another process keeps the lock of its path";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(5)),
@@ -115,7 +179,7 @@ fn lock_dir(dir: &Path) -> io::Result<File> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Without the lock the file stays: whoever wants the path finds it dead.
-        let Some(Ok(_lock)) = lock_parent(&self.path) else {
+        let Some(Ok(_lock)) = lock_path(&self.path) else {
             return;
         };
         let found = fs::symlink_metadata(&self.path);

@@ -308,19 +308,43 @@ fn a_live_socket_is_left_alone_and_a_dead_one_is_replaced() {
 // Spec: NBD-27
 #[test]
 fn one_of_many_servers_takes_a_dead_socket() {
+    for mode in [0o700, 0o755] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let path = dir.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let started: Vec<_> = thread::scope(|scope| {
+            let start = || NbdServer::new(MemDisk::new(512)).listen(path.as_path());
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(started.iter().filter(|server| server.is_ok()).count(), 1);
+        assert_eq!(Client::simple(&path, "").read(0, 1), [0]);
+        drop(started);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+// Spec: NBD-27
+#[test]
+fn whoever_may_read_the_directory_cannot_keep_a_server_from_starting() {
     let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let other = fs::File::open(dir.path()).unwrap();
+    other.lock().unwrap();
     let path = dir.path().join("s");
-    drop(UnixListener::bind(&path).unwrap());
-    let started: Vec<_> = thread::scope(|scope| {
-        let start = || NbdServer::new(MemDisk::new(512)).listen(path.as_path());
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
-    assert_eq!(started.iter().filter(|server| server.is_ok()).count(), 1);
+    let server = NbdServer::new(MemDisk::new(512)).listen(path.as_path());
     assert_eq!(Client::simple(&path, "").read(0, 1), [0]);
+    server.unwrap().stop().unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    // Nor is a file that somebody put in the lock's place followed or written to.
+    std::os::unix::fs::symlink("elsewhere", dir.path().join(".s.lock")).unwrap();
+    let refused = NbdServer::new(MemDisk::new(512)).listen(path.as_path());
+    assert!(matches!(refused.map(drop), Err(NbdError::Listen { .. })));
+    assert!(!dir.path().join("elsewhere").exists());
 }
 
 // Spec: NBD-27
