@@ -37,6 +37,7 @@ const FILE_LIMITS: &[(&str, Limits)] = &[
     ("small file", Limits::SMALL_FILE),
     ("memory file", Limits::MEMORY_FILE),
     ("manifest", coldframe_manifest::LIMITS),
+    ("chunk index", coldframe_chunkfile::INDEX_LIMITS),
 ];
 
 /// The limits inside files.

@@ -170,6 +170,10 @@ pub enum BlockError {
         /// What failed.
         source: StorageError,
     },
+    /// Bringing changes into the store ended because the device is being dropped; they stay in the
+    /// log.
+    #[error("stopped: changes stay in the log")]
+    Stopped,
     /// The thread that brings changes into the store could not be started.
     #[error("cannot start the device's thread")]
     Spawn {
@@ -188,6 +192,14 @@ impl BlockError {
             Self::Export { source } => source.is_out_of_space(),
             _ => false,
         }
+    }
+
+    /// A block of the image cannot be read: now, or for good.
+    pub(crate) const fn is_unreadable_below(&self) -> bool {
+        matches!(
+            self,
+            Self::Read { .. } | Self::BaseRead { .. } | Self::BaseChanged { .. }
+        )
     }
 
     /// What was to be read from the log is in the store by now: read again.

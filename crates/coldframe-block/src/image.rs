@@ -7,14 +7,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coldframe_chunkfile::{IndexOrigin, TagKind};
+use coldframe_chunkfile::{Index, IndexOrigin, PartSource, TagKind};
 use coldframe_chunks::{
-    Backend, ChunkStore, Image, Located, PackStore, StoreError, TagName, Visitor,
+    Backend, ChunkStore, Image, Located, PackStore, StoreError, TagName, Unreadable, Visitor,
+    is_zero,
 };
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, RootHash};
 
+use crate::device::pages::{pages_of, parts};
 use crate::error::store;
 use crate::{BaseFile, BlockError};
+
+/// Blocks that are told to be data after one that no index can be asked about: looking each of
+/// them up would fail as long.
+const UNKNOWN_RUN: u64 = 256;
 
 /// A disk, read-only.
 pub struct DiskImage<B: Backend> {
@@ -116,7 +122,7 @@ impl<B: Backend> DiskImage<B> {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
         check_range(offset, buf.len() as u64, self.size().get())?;
         for (block, from, part) in by_block(offset, buf) {
-            match self.content(block)? {
+            match self.content(block, pages_of(from, part.len()))? {
                 None => part.fill(0),
                 Some(bytes) => copy_padded(&bytes, from, part),
             }
@@ -132,7 +138,7 @@ impl<B: Backend> DiskImage<B> {
     pub fn read_shared(&self, offset: u64, len: u64) -> Result<Vec<Bytes>, BlockError> {
         check_range(offset, len, self.size().get())?;
         let piece = |(block, from, len): (u64, usize, usize)| {
-            let bytes = self.content(block)?;
+            let bytes = self.content(block, pages_of(from, len))?;
             let whole = bytes.filter(|bytes| bytes.len() >= from + len);
             if let Some(bytes) = whole {
                 return Ok(bytes.slice(from..from + len));
@@ -145,13 +151,88 @@ impl<B: Backend> DiskImage<B> {
     }
 
     /// What the blocks from `block` on are: whether they are known to be zero, and for how many
-    /// blocks that holds, at most `count`.
+    /// blocks that holds, at most `count`. What no index can be asked about is not known to be.
     ///
     /// # Errors
-    /// [`BlockError::Read`].
+    /// None at present.
     pub fn run_at(&self, block: u64, count: u64) -> Result<(bool, u64), BlockError> {
-        let (located, run) = self.located(block, count)?;
-        Ok((located == Located::Zero, run))
+        Ok(match self.located(block, count) {
+            Ok((located, run)) => (located == Located::Zero, run),
+            Err(_) => (false, count.clamp(1, UNKNOWN_RUN)),
+        })
+    }
+
+    /// The disk after a fold: an index on top of one of this disk's, or of none.
+    pub(crate) fn successor(&self, root: RootHash) -> Result<Self, BlockError> {
+        let image = self.image.successor(root).map_err(store)?;
+        let base = image.base().and_then(|_| self.base.clone());
+        Ok(Self {
+            image,
+            chunks: Arc::clone(&self.chunks),
+            base,
+        })
+    }
+
+    pub(crate) fn link_count(&self) -> usize {
+        self.image.link_count()
+    }
+
+    pub(crate) fn link(&self, number: usize) -> Option<&Index> {
+        self.image.link(number)
+    }
+
+    pub(crate) fn link_of(&self, root: RootHash) -> Option<usize> {
+        self.image.link_of(root)
+    }
+
+    /// See [`Image::run_above`]; past the end all is zero.
+    pub(crate) fn run_above(
+        &self,
+        links: usize,
+        block: u64,
+        count: u64,
+    ) -> Result<(Option<Located>, u64), Unreadable> {
+        if block >= self.image.index().block_count() {
+            return Ok((Some(Located::Zero), count));
+        }
+        self.image.run_above(links, block, count)
+    }
+
+    /// See [`Image::parts_above`].
+    pub(crate) fn parts_above(
+        &self,
+        links: usize,
+        block: u64,
+    ) -> Result<Vec<(u16, PartSource)>, Unreadable> {
+        self.image.parts_above(links, block)
+    }
+
+    /// A bit for each page of a block that lies on the disk: the others are zero, whatever the
+    /// block is.
+    pub(crate) fn pages_on_disk(&self, block: u64) -> u16 {
+        match self.image.index().block_len(block) {
+            Some(len) => pages_of(0, len.get() as usize),
+            None => 0,
+        }
+    }
+
+    /// Whether some of a block that is made of parts is, or may be, of the flat image.
+    pub(crate) fn has_base_part(&self, block: u64) -> bool {
+        let parts = self.image.parts(block);
+        let is_base = |source: &PartSource| matches!(source, PartSource::Origin { .. });
+        parts.unknown.is_some() || parts.known.iter().any(|(_, source)| is_base(source))
+    }
+
+    /// The first blocks that are made of parts, at most `count`.
+    pub(crate) fn part_blocks(&self, count: usize) -> Vec<u64> {
+        let links = (0..self.link_count()).filter_map(|number| self.link(number));
+        let mut blocks: Vec<u64> = links
+            .flat_map(|index| index.parts().iter().map(|row| row.block))
+            .collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        let is_parts = |block: &u64| matches!(self.located(*block, 1), Ok((Located::Parts, _)));
+        blocks.into_iter().filter(is_parts).take(count).collect()
     }
 
     /// As an index says it; past the end all is zero.
@@ -164,11 +245,54 @@ impl<B: Backend> DiskImage<B> {
     }
 
     /// The bytes of a block, without the zeros behind the end of the disk; `None` if all are zero.
-    pub(crate) fn content(&self, block: u64) -> Result<Option<Bytes>, BlockError> {
+    /// At least the wanted pages are right.
+    pub(crate) fn content(&self, block: u64, wanted: u16) -> Result<Option<Bytes>, BlockError> {
         match self.located(block, 1)?.0 {
             Located::Zero => Ok(None),
             Located::Chunk(id, len) => self.chunk(block, id, len).map(Some),
             Located::Base => self.base_block(block),
+            Located::Parts => self.read_parts(block, wanted),
+        }
+    }
+
+    /// The wanted pages of a block that is made of parts.
+    pub(crate) fn read_parts(&self, block: u64, wanted: u16) -> Result<Option<Bytes>, BlockError> {
+        let failed = |source| BlockError::Read { block, source };
+        let len = self.image.index().block_len(block);
+        let len = len.map_or(0, |len| len.get() as usize);
+        let mut out = vec![0; len];
+        let found = self.image.parts(block);
+        for (pages, source) in found.known {
+            let pages = pages & wanted;
+            let (bytes, len) = match source {
+                _ if pages == 0 => continue,
+                PartSource::Zero => continue,
+                PartSource::Lost => return Err(failed(StoreError::LostPages { block })),
+                PartSource::Origin { len } => match self.base_block(block)? {
+                    Some(bytes) => (bytes, len as usize),
+                    None => continue,
+                },
+                PartSource::Chunk { id, len } => {
+                    let bytes = self.chunks.get(id).map_err(failed)?;
+                    let (expected, found) = (len.into(), bytes.len() as u64);
+                    if found < expected {
+                        return Err(failed(StoreError::WrongChunkLen {
+                            id,
+                            block,
+                            expected,
+                            found,
+                        }));
+                    }
+                    (bytes, len as usize)
+                }
+            };
+            for (start, part) in parts(0, &mut out, pages) {
+                copy_padded(&bytes[..bytes.len().min(len)], start, part);
+            }
+        }
+        match found.unknown {
+            Some((pages, source)) if pages & wanted != 0 => Err(failed(source)),
+            _ => Ok((!is_zero(&out)).then(|| Bytes::from(out))),
         }
     }
 

@@ -14,7 +14,6 @@ use crate::record::PAGE_BYTES;
 
 pub(crate) const PAGE: usize = PAGE_BYTES as usize;
 pub(crate) const PAGES_PER_BLOCK: u64 = BLOCK_BYTES / PAGE_BYTES;
-const ALL: u16 = u16::MAX;
 
 /// What a block or a run costs, about.
 pub(crate) const ENTRY_BYTES: u64 = 352;
@@ -71,9 +70,13 @@ impl Block {
         self.zeros | self.logged
     }
 
-    /// Whether nothing of the block comes from below.
-    pub const fn is_whole(&self) -> bool {
-        self.present() == ALL
+    /// Takes over what a newer layer has of the block.
+    fn cover(&mut self, newer: &Self) {
+        self.zeros = self.zeros & !newer.logged | newer.zeros;
+        self.logged = self.logged & !newer.zeros | newer.logged;
+        for page in (0..self.pages.len()).filter(|page| newer.logged >> page & 1 == 1) {
+            self.pages[page] = newer.pages[page];
+        }
     }
 
     fn put(&mut self, page: usize, logged: Logged) {
@@ -89,7 +92,7 @@ impl Block {
 }
 
 /// Changed blocks; those of one shard, or of all.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Blocks(HashMap<u64, Block>);
 
 impl Blocks {
@@ -125,6 +128,13 @@ impl Blocks {
         for page in at / PAGE_BYTES..(at + len) / PAGE_BYTES {
             let block = self.0.entry(page / PAGES_PER_BLOCK).or_default();
             block.zero((page % PAGES_PER_BLOCK) as usize);
+        }
+    }
+
+    /// Takes over what a newer layer has.
+    pub fn cover(&mut self, newer: Self) {
+        for (number, block) in newer.0 {
+            self.0.entry(number).or_default().cover(&block);
         }
     }
 

@@ -232,9 +232,9 @@ pub fn export<B: Backend>(
         match located {
             Located::Zero => progress((run * BLOCK_BYTES).min(size.get())),
             Located::Chunk(id, _) => batch.push((block, id)),
-            Located::Base => {
+            Located::Base | Located::Parts => {
                 for block in block..block + run {
-                    if let Some(bytes) = image.base_block(block)? {
+                    if let Some(bytes) = image.content(block, u16::MAX)? {
                         let at = FileOffset::new(block * BLOCK_BYTES);
                         out.write_at(at, &bytes).map_err(failed)?;
                         data_bytes += bytes.len() as u64;

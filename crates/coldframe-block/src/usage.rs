@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use coldframe_chunkfile::BaseId;
+use coldframe_chunkfile::{BaseId, PartSource};
 use coldframe_chunks::{Backend, Located, PackStore};
-use coldframe_units::{ByteLen, RootHash};
+use coldframe_units::{ByteLen, ChunkId, RootHash};
 
 use crate::BlockError;
 use crate::error::store;
@@ -28,6 +28,13 @@ pub struct DiskUsage {
     pub ancestors: usize,
     /// The flat image that the disk was made of, if it may still need it.
     pub base: Option<BaseId>,
+}
+
+fn chunk_of((_, source): (u16, PartSource)) -> Option<ChunkId> {
+    match source {
+        PartSource::Chunk { id, .. } => Some(id),
+        PartSource::Zero | PartSource::Origin { .. } | PartSource::Lost => None,
+    }
 }
 
 /// Counts the blocks of the disk with this root.
@@ -55,6 +62,8 @@ pub fn usage<B: Backend>(from: &PackStore<B>, root: RootHash) -> Result<DiskUsag
             .map(|row| u64::from(row.count))
             .sum::<u64>();
     }
+    let parts = index.parts();
+    usage.own_blocks += parts.chunk_by(|one, next| one.block == next.block).count() as u64;
     let mut chunks = HashSet::new();
     let mut block = 0;
     while block < index.block_count() {
@@ -63,6 +72,10 @@ pub fn usage<B: Backend>(from: &PackStore<B>, root: RootHash) -> Result<DiskUsag
         match located {
             Located::Zero => usage.zero_blocks += count,
             Located::Base => usage.base_blocks += count,
+            Located::Parts => {
+                usage.data_blocks += count;
+                chunks.extend(image.parts(block).known.into_iter().filter_map(chunk_of));
+            }
             Located::Chunk(id, _) => {
                 usage.data_blocks += count;
                 chunks.insert(id);

@@ -51,6 +51,14 @@ pub enum BuildError {
         /// Where.
         block: u64,
     },
+    /// The parts of a block are not each of its pages once, or are longer than what they are of.
+    #[error("the parts of block {block} do not hold: {field}")]
+    Parts {
+        /// Which block.
+        block: u64,
+        /// The field that does not hold.
+        field: &'static str,
+    },
     /// The base image is longer than the image that is made of it.
     #[error("the base image of {base} bytes is longer than the image of {size}")]
     BaseTooLong {

@@ -3,21 +3,30 @@
 mod decode;
 mod encode;
 mod page;
+mod part;
 
 pub use decode::{Index, PageRef};
 pub use encode::{EncodedIndex, IndexBuilder};
 pub use page::{IndexPage, IndexRow};
+pub use part::{PartRow, PartSource};
 
 use core::fmt;
 
 use coldframe_envelope::{Format, Limits};
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, RootHash};
 
-use crate::layout::{BASE, IMAG, PAGE, PRNT, ROWS};
+use crate::layout::{BASE, IMAG, PAGE, PART, PRNT, ROWS};
 use crate::parts::Shape;
 
-/// The format as it is written: version 1.0, plain bodies.
+/// The format as it is written: version 1.0, or 1.1 with blocks that are made of parts; plain
+/// bodies.
 pub const INDEX_FORMAT: Format = Format::new(*b"CIDX", 1, 0);
+
+/// The format with blocks that are made of parts.
+const WITH_PARTS: Format = Format::new(*b"CIDX", 1, 1);
+
+/// The pages that parts are made of, in bytes.
+const PART_PAGE_BYTES: u64 = 4096;
 
 /// Rows under one hash: a block is found without reading the others.
 pub const ROWS_PER_PAGE: usize = 1024;
@@ -35,7 +44,12 @@ pub const INDEX_LIMITS: Limits = Limits {
 const SHAPE: Shape = Shape {
     format: INDEX_FORMAT,
     front: ROWS,
-    tail: &[IMAG, PRNT, BASE, PAGE],
+    tail: &[IMAG, PRNT, BASE, PAGE, PART],
+};
+
+const SHAPE_WITH_PARTS: Shape = Shape {
+    format: WITH_PARTS,
+    ..SHAPE
 };
 
 /// What a block is.
@@ -47,6 +61,8 @@ pub enum Entry {
     Zero,
     /// What the origin has there.
     Inherit,
+    /// Pages that come from several places: see [`Index::parts_of`].
+    Parts,
 }
 
 /// The identity of a base image, by which a changed one is told: 32 bytes that whoever ingests it

@@ -4,7 +4,7 @@
 use core::mem::{offset_of, size_of};
 
 use coldframe_envelope::{Layout, SectionKind, field};
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The version of every section body.
@@ -17,6 +17,7 @@ pub(crate) const IMAG: SectionKind = SectionKind::new(*b"IMAG");
 pub(crate) const PRNT: SectionKind = SectionKind::new(*b"PRNT");
 pub(crate) const BASE: SectionKind = SectionKind::new(*b"BASE");
 pub(crate) const PAGE: SectionKind = SectionKind::new(*b"PAGE");
+pub(crate) const PART: SectionKind = SectionKind::new(*b"PART");
 pub(crate) const TAGR: SectionKind = SectionKind::new(*b"TAGR");
 pub(crate) const ROUN: SectionKind = SectionKind::new(*b"ROUN");
 pub(crate) const WAIT: SectionKind = SectionKind::new(*b"WAIT");
@@ -26,6 +27,12 @@ pub(crate) const DAMG: SectionKind = SectionKind::new(*b"DAMG");
 /// What an index row holds, as stored.
 pub(crate) const ROW_CHUNK: u8 = 0;
 pub(crate) const ROW_ZERO: u8 = 1;
+
+/// What an index part holds, as stored.
+pub(crate) const PART_CHUNK: u8 = 0;
+pub(crate) const PART_ZERO: u8 = 1;
+pub(crate) const PART_ORIGIN: u8 = 2;
+pub(crate) const PART_LOST: u8 = 3;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -45,6 +52,17 @@ pub(crate) struct RowBytes {
     pub count: U32,
     pub kind: u8,
     pub reserved: [u8; 3],
+    pub id: [u8; 32],
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct PartBytes {
+    pub block: U64,
+    pub pages: U16,
+    pub kind: u8,
+    pub reserved: u8,
+    pub len: U32,
     pub id: [u8; 32],
 }
 
@@ -155,6 +173,18 @@ pub const LAYOUTS: &[Layout] = &[
         ],
     },
     Layout {
+        name: "index part",
+        size: size_of::<PartBytes>(),
+        fields: &[
+            field("block", offset_of!(PartBytes, block), 8),
+            field("pages", offset_of!(PartBytes, pages), 2),
+            field("kind", offset_of!(PartBytes, kind), 1),
+            field("reserved", offset_of!(PartBytes, reserved), 1),
+            field("len", offset_of!(PartBytes, len), 4),
+            field("id", offset_of!(PartBytes, id), 32),
+        ],
+    },
+    Layout {
         name: "tag",
         size: size_of::<TagBytes>(),
         fields: &[
@@ -202,6 +232,7 @@ pub const LAYOUTS: &[Layout] = &[
 ];
 
 const _: () = assert!(size_of::<ChunkBytes>() == 56 && size_of::<RowBytes>() == 48);
+const _: () = assert!(size_of::<PartBytes>() == 48 && offset_of!(PartBytes, kind) == 10);
 const _: () = assert!(size_of::<ImageBytes>() == 8 && size_of::<OriginBytes>() == 40);
 const _: () = assert!(size_of::<PageBytes>() == 40 && size_of::<TagBytes>() == 40);
 const _: () = assert!(offset_of!(ChunkBytes, offset) == 32);

@@ -49,7 +49,7 @@ mod tag;
 pub use error::BuildError;
 pub use index::{
     BaseId, EncodedIndex, Entry, IMAGE_BYTES_MAX, INDEX_FORMAT, INDEX_LIMITS, Index, IndexBuilder,
-    IndexOrigin, IndexPage, IndexRow, PageRef, ROWS_PER_PAGE,
+    IndexOrigin, IndexPage, IndexRow, PageRef, PartRow, PartSource, ROWS_PER_PAGE,
 };
 pub use layout::LAYOUTS;
 pub use ledger::{CondemnedFile, LEDGER_FORMAT, Ledger, Round};

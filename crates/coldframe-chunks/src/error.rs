@@ -147,6 +147,12 @@ pub enum StoreError {
         /// Bytes in the chunk.
         found: u64,
     },
+    /// Pages of a block are lost: the image says so.
+    #[error("pages of block {block} are lost until they are written again")]
+    LostPages {
+        /// The block.
+        block: u64,
+    },
     /// A block past the end of the image was asked for.
     #[error("block {block} is past the end of an image of {count} blocks")]
     PastEnd {
@@ -247,7 +253,7 @@ impl StoreError {
     #[must_use]
     pub const fn is_corrupt(&self) -> bool {
         match self {
-            Self::DamagedChunk { .. } | Self::WrongRoot { .. } => true,
+            Self::DamagedChunk { .. } | Self::WrongRoot { .. } | Self::LostPages { .. } => true,
             Self::DamagedRoot { source, .. }
             | Self::DamagedPack { source, .. }
             | Self::DamagedTag { source, .. }

@@ -84,7 +84,7 @@ pub use collect::{CollectOptions, Collected};
 pub use directory::Directory;
 pub use disk_cache::DiskCache;
 pub use error::{ChunkDamage, StoreError, TagNameError};
-pub use image::{ANCESTORS_MAX, BlockData, Image, Located};
+pub use image::{ANCESTORS_MAX, BlockData, Image, Located, Parts, Unreadable};
 pub use layers::{Layer, Layers};
 pub use push::{Block, Push};
 #[cfg(feature = "remote")]

@@ -1,12 +1,15 @@
 //! Following references: from a file that is kept to the files and chunks that it needs.
 
-use coldframe_chunkfile::{INDEX_FORMAT, IndexOrigin};
+use coldframe_chunkfile::{INDEX_FORMAT, IndexOrigin, PartSource};
 use coldframe_envelope::SectionKind;
 use coldframe_units::{ChunkId, RootHash};
 
 use crate::StoreError;
 use crate::backend::Backend;
 use crate::store::PackStore;
+
+/// Bytes in the pages that parts of blocks are made of.
+const PART_PAGE: u64 = 4096;
 
 /// Something that a file needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +64,14 @@ fn trace_index<B: Backend>(
     let index = store.index(root)?;
     if let IndexOrigin::Parent { root, .. } = index.origin() {
         each(Reference::Root(root));
+    }
+    for part in index.parts() {
+        if let PartSource::Chunk { id, .. } = part.source {
+            each(Reference::Chunk(
+                id,
+                u64::from(part.pages.count_ones()) * PART_PAGE,
+            ));
+        }
     }
     for page in index.pages() {
         for row in store.index_page(&index, &page)?.rows() {

@@ -63,6 +63,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             if known.known != Known::ALL && known_below(&lower, block, &mut known) {
                 if block >= run.0 || !Arc::ptr_eq(&run_of, &lower.image) {
                     let blocks = end.div_ceil(BLOCK_BYTES) - block;
+                    // What cannot be looked up is data: reading it is what fails.
                     let (is_zero, count) = lower.image.run_at(block, blocks)?;
                     run = (block + count, is_zero);
                     run_of = Arc::clone(&lower.image);

@@ -9,21 +9,24 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use coldframe_chunkfile::{IndexOrigin, Tag};
-use coldframe_chunks::{Backend, PackStore, Push, PutCount, StoreError, TagName};
+use coldframe_chunkfile::{Index, IndexOrigin, Tag};
+use coldframe_chunks::{
+    ANCESTORS_MAX, Backend, PackStore, Push, PutCount, StoreError, TagName, Unreadable,
+};
 use coldframe_storage::{Overwrite, Storage};
 use coldframe_units::{ByteLen, RootHash};
 
 use crate::device::Folded;
-use crate::device::inner::{FoldState, Inner, tag_of};
+use crate::device::inner::{FoldState, Inner, Proposed, tag_of};
 use crate::device::lower::{Frozen, Lower};
-use crate::device::pages::read_page;
-use crate::device::rows::{Rows, next_base_block};
-use crate::device::write::Pass;
+use crate::device::rows::{NotMerged, Rows, next_base_block};
 use crate::error::{log, store};
-use crate::overlay::{PAGE, PAGES_PER_BLOCK, PageState};
-use crate::record::{PAGE_BYTES, Record};
+use crate::overlay::{Blocks, Runs};
+use crate::record::Record;
 use crate::{BlockError, DiskImage};
+
+/// How often a fold begins anew because the tag had moved to an index proposed before.
+const TRIES: u32 = 3;
 
 /// A tag that is to stand for what is brought in, and what it stands for now.
 type Goal<'a> = Option<(&'a TagName, Option<Tag>)>;
@@ -35,6 +38,14 @@ impl<B: Backend, S: Storage> Inner<B, S> {
 
     pub(super) fn fold_count(&self) -> u64 {
         self.folds.load(Ordering::Acquire)
+    }
+
+    /// Ends a fold between two steps if the device is being dropped.
+    pub(super) fn check_stop(&self) -> Result<(), BlockError> {
+        match self.is_stopping.load(Ordering::Acquire) {
+            true => Err(BlockError::Stopped),
+            false => Ok(()),
+        }
     }
 
     pub fn fold(&self) -> Result<Folded, BlockError> {
@@ -63,31 +74,98 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     }
 
     fn fold_all(&self, state: &mut FoldState, goal: Goal<'_>) -> Result<Folded, BlockError> {
-        if let Some(left) = self.lower().frozen.clone() {
-            // From an attempt that failed; what was written since comes next.
-            self.fold_layer(state, &left, None)?;
+        let mut tries = 0;
+        loop {
+            self.check_stop()?;
+            self.settle(state)?;
+            let frozen = self.freeze();
+            match self.fold_layer(state, &frozen, goal) {
+                // An answer that was lost may stand for a change that came later: to an index that
+                // was proposed before.
+                Err(BlockError::HeadMoved { .. }) if tries < TRIES && self.settle(state)? => {
+                    tries += 1;
+                }
+                done => return done,
+            }
         }
-        let frozen = self.freeze();
-        self.fold_layer(state, &frozen, goal)
     }
 
+    /// Looks which of the proposed indexes the tag points to: the answer that said so was lost.
+    /// That index is the image from now on.
+    fn settle(&self, state: &mut FoldState) -> Result<bool, BlockError> {
+        if state.pending.is_empty() {
+            return Ok(false);
+        }
+        let found = head_now(&self.store, &self.head)?;
+        let is_found = |proposed: &&Proposed| found == Some(tag_of(proposed.root));
+        let Some(proposed) = state.pending.iter().find(is_found).copied() else {
+            return Ok(false);
+        };
+        let lower = self.lower();
+        let next = Arc::new(lower.image.successor(proposed.root)?);
+        // Durable, before records are given up for it.
+        let push = self.store.push().map_err(store)?;
+        self.move_head(&push, proposed.root, proposed.root)?;
+        push.finish().map_err(store)?;
+        // A layer that has more than the index stays: its changes are put on top of it again.
+        let is_in_it = |frozen: &&Arc<Frozen>| frozen.through != proposed.through;
+        let frozen = lower.frozen.as_ref().filter(is_in_it).cloned();
+        self.moved(state, proposed, next, frozen)?;
+        Ok(true)
+    }
+
+    /// The tag points to `proposed` from now on, durably; `frozen` is not in it, or not all.
+    fn moved(
+        &self,
+        state: &mut FoldState,
+        proposed: Proposed,
+        image: Arc<DiskImage<B>>,
+        frozen: Option<Arc<Frozen>>,
+    ) -> Result<(), BlockError> {
+        state.root = proposed.root;
+        state.pending.clear();
+        let is_all = frozen.is_none();
+        if is_all {
+            state.through = proposed.through;
+            self.frozen_held.store(0, Ordering::Relaxed);
+        }
+        self.set_lower(Lower { frozen, image });
+        self.folds.fetch_add(1, Ordering::Release);
+        match is_all {
+            true => self.log.checkpoint(proposed.through).map(drop).map_err(log),
+            false => Ok(()),
+        }
+    }
+
+    /// Freezes the active layer, together with one that is left from a fold that failed: so what
+    /// was written since heals what the fold failed for.
     fn freeze(&self) -> Arc<Frozen> {
+        let left = self.lower().frozen.clone();
+        let copy = left
+            .as_ref()
+            .map(|left| (left.blocks.clone(), left.zeros.clone()));
         let _writers: Vec<_> = self.shards.iter().map(|shard| shard.writer()).collect();
         let mut pages: Vec<_> = self.shards.iter().map(|shard| shard.pages_mut()).collect();
         let mut zeros = self.zeros_mut();
-        let held = self.active_held.swap(0, Ordering::Relaxed);
+        let size = self.size();
+        let is_new = zeros.len() > 0 || pages.iter().any(|pages| pages.len() > 0);
+        if let Some(left) = left.filter(|left| !is_new && left.size == size) {
+            return left;
+        }
+        self.active_held.store(0, Ordering::Relaxed);
+        let newer = pages.iter_mut().map(|pages| std::mem::take(&mut **pages));
+        let (blocks, zeros) = merge(copy, newer.collect(), std::mem::take(&mut *zeros));
+        let held = blocks.iter().map(Blocks::held).sum::<u64>() + zeros.held();
+        let through = self.log.last_sequence();
         let frozen = Arc::new(Frozen {
-            blocks: pages
-                .iter_mut()
-                .map(|pages| std::mem::take(&mut **pages))
-                .collect(),
-            zeros: std::mem::take(&mut *zeros),
-            size: self.size(),
-            through: self.log.last_sequence(),
+            blocks,
+            zeros,
+            size,
+            through,
             held,
         });
         let image = Arc::clone(&self.lower().image);
-        self.frozen_held.store(frozen.held, Ordering::Relaxed);
+        self.frozen_held.store(held, Ordering::Relaxed);
         self.set_lower(Lower {
             frozen: Some(Arc::clone(&frozen)),
             image,
@@ -104,36 +182,36 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         let span = tracing::debug_span!("fold", head = %self.head, dirty_bytes = frozen.held);
         let _entered = span.enter();
         let image = Arc::clone(&self.lower().image);
-        let has_ingested = !self.ingested.blocks().is_empty();
-        if frozen.is_empty() && frozen.size == image.size().get() && !has_ingested {
+        let ingested = self.ingested_blocks(frozen.size, &image);
+        if frozen.is_empty() && frozen.size == image.size().get() && ingested.is_empty() {
             return self.fold_nothing(state, image, goal);
         }
         let push = self.store.push().map_err(store)?;
-        let rows = self.rows(frozen, &image, &push)?;
-        let base_from = next_base_block(frozen, &image, &rows, state.base_from)?;
-        let needs_base = base_from.is_some();
-        let (root, index_bytes) = self.put_index(frozen, &image, &rows, needs_base, &push)?;
-        // Opened before anything names it: what cannot be read is not what the tag stands for.
-        let chunks = Arc::clone(&self.chunks);
-        let next = DiskImage::open_through(&self.store, chunks, root, self.base.clone())?;
-        self.carry(frozen, &rows.carried)?;
-        self.name_in_log(state, frozen, root)?;
-        self.move_head(&push, state, root)?;
-        *state = FoldState {
-            root,
-            through: frozen.through,
-            pending: None,
-            base_from: base_from.unwrap_or(u64::MAX),
+        let is_whole = self.is_chain_full(state, &image);
+        let rows = self.rows(frozen, &image, ingested, is_whole, &push)?;
+        let base_from = match next_base_block(frozen, &image, &rows, state.base_from) {
+            Ok(next) => next,
+            // It may be there that the flat image is needed.
+            Err(error) => {
+                tracing::warn!(%error, "flat image taken for needed");
+                Some(state.base_from)
+            }
         };
-        self.set_lower(Lower {
-            frozen: None,
-            image: Arc::new(next),
-        });
-        self.frozen_held.store(0, Ordering::Relaxed);
-        self.folds.fetch_add(1, Ordering::Release);
+        let needs_base = base_from.is_some();
+        self.check_stop()?;
+        let (root, index_bytes) =
+            self.put_index(state, frozen, &image, &rows, needs_base, &push)?;
+        // Opened before anything names it: what cannot be read is not what the tag points to.
+        let mut next = image.successor(root)?;
+        let proposed = self.name_in_log(state, frozen, root, &push)?;
+        if proposed.root != root {
+            next = image.successor(proposed.root)?;
+        }
+        self.move_head(&push, state.root, proposed.root)?;
+        state.base_from = base_from.unwrap_or(u64::MAX);
+        self.moved(state, proposed, Arc::new(next), None)?;
         self.ingested.forget(rows.ingested.iter().copied());
-        self.log.checkpoint(frozen.through).map_err(log)?;
-        set_goal(&push, goal, root)?;
+        set_goal(&push, goal, proposed.root)?;
         let chunks = push.finish().map_err(store)?;
         let blocks = rows.block_count();
         tracing::debug!(
@@ -143,7 +221,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             "changes are in the store"
         );
         Ok(Folded {
-            root,
+            root: proposed.root,
             blocks,
             index_bytes,
             chunks,
@@ -175,115 +253,105 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         })
     }
 
+    /// How many of the nearest indexes can be merged into the next one, as far as is known.
+    fn mergeable(state: &FoldState, image: &DiskImage<B>) -> usize {
+        let pinned = state.pinned.and_then(|root| image.link_of(root));
+        pinned.unwrap_or(image.link_count())
+    }
+
+    /// Whether the next index has to be written whole. Where an ancestor cannot be merged, those
+    /// are counted that can: trying costs as much as the disk is large.
+    fn is_chain_full(&self, state: &FoldState, image: &DiskImage<B>) -> bool {
+        let links = Self::mergeable(state, image);
+        links > self.options.ancestors_max || image.link_count() >= ANCESTORS_MAX && links > 0
+    }
+
     /// Keeps a delta; or a whole index where the chain is long enough, or where that is the first
-    /// one that needs no flat image.
+    /// one that needs no flat image. An ancestor with rows that cannot be read stays in the chain:
+    /// those before it are merged.
     fn put_index(
         &self,
+        state: &mut FoldState,
         frozen: &Frozen,
         image: &DiskImage<B>,
         rows: &Rows,
         needs_base: bool,
         push: &Push<B>,
     ) -> Result<(RootHash, u64), BlockError> {
-        if self.chain_is_full(image) || image.needs_base() && !needs_base {
-            let origin = match needs_base {
-                true => image.base_origin(),
-                false => IndexOrigin::None,
-            };
-            let flat = self.index(frozen, image, rows, origin);
-            match flat.and_then(|flat| put(push, flat)) {
-                Err(BlockError::Store { source }) if source.is_missing() => {
-                    // A lost chunk must not keep what is new from becoming durable.
-                    tracing::warn!(error = %source, "the index is not written whole");
-                }
-                Err(BlockError::Index { source }) => {
-                    tracing::warn!(error = %source, "the index is not written whole");
-                }
-                done => return done,
-            }
-        }
-        let origin = IndexOrigin::Parent {
-            root: image.root(),
-            size: image.size(),
+        let is_first_without = image.needs_base() && !needs_base && state.pinned.is_none();
+        let all = image.link_count();
+        let is_whole = self.is_chain_full(state, image) || is_first_without;
+        let mut links = if is_whole { all } else { 0 };
+        let origin = match needs_base {
+            true => image.base_origin(),
+            false => IndexOrigin::None,
         };
-        put(push, self.index(frozen, image, rows, origin)?)
-    }
-
-    /// Puts back what could not be put together: into the log anew, and into the active layer
-    /// wherever that has nothing newer.
-    fn carry(&self, frozen: &Frozen, blocks: &[u64]) -> Result<(), BlockError> {
-        for number in blocks {
-            let Some(entry) = frozen.block(*number) else {
-                continue;
+        let index = loop {
+            let merged = self.index(frozen, image, rows, links, origin);
+            // Without any index to merge, none is read.
+            links = match merged {
+                Ok(index) => break index,
+                Err(NotMerged::Unreadable(unreadable)) if links > 0 => {
+                    let Unreadable { link, source } = *unreadable;
+                    tracing::warn!(%source, link, "ancestor not merged into the index");
+                    link.min(links - 1)
+                }
+                Err(NotMerged::Refused(source)) if links == all => {
+                    tracing::warn!(error = %source, "index not written whole");
+                    links - 1
+                }
+                Err(NotMerged::Refused(source)) => return Err(BlockError::Index { source }),
+                Err(NotMerged::Unreadable(unreadable)) => return Err(store(unreadable.source)),
             };
-            let shard = self.shard(*number);
-            let _writer = shard.writer();
-            let newer = match self.zeros().end_of(*number) {
-                Some(_) => u16::MAX,
-                None => shard
-                    .pages()
-                    .get(*number)
-                    .map_or(0, |block| block.present()),
-            };
-            let keep = entry.present() & !newer;
-            for page in (0..PAGES_PER_BLOCK as usize).filter(|page| keep >> page & 1 == 1) {
-                let at = (number * PAGES_PER_BLOCK + page as u64) * PAGE_BYTES;
-                self.carry_page(at, entry.page(page))?;
-            }
-            tracing::warn!(
-                block = number,
-                "changes of a block that cannot be read are kept apart"
-            );
-        }
-        Ok(())
-    }
-
-    fn carry_page(&self, at: u64, page: PageState) -> Result<(), BlockError> {
-        let carried = match page {
-            PageState::Absent => Ok(()),
-            PageState::Zero => self.log_zeros(at, at + PAGE_BYTES),
-            PageState::Logged(logged) => {
-                let mut bytes = [0; PAGE];
-                read_page(&self.log, logged, &mut bytes)?;
-                self.log_pages(at, &bytes)
-            }
         };
-        carried.map_err(|pass| match pass {
-            Pass::Full { .. } => BlockError::LogFull,
-            Pass::Error(error) => error,
-        })
+        let len = index.file_len.get();
+        let root = push.put_successor(&index.into_file(), &rows.new);
+        let root = root.map_err(store)?;
+        if is_whole {
+            state.pinned = image.link(links).map(Index::root);
+        }
+        Ok((root, len))
     }
 
+    /// Says in the log which index is proposed. A log without any room proposes again what it
+    /// names already for this very layer.
     fn name_in_log(
         &self,
         state: &mut FoldState,
         frozen: &Frozen,
         root: RootHash,
-    ) -> Result<(), BlockError> {
-        if state.pending != Some(root) {
+        push: &Push<B>,
+    ) -> Result<Proposed, BlockError> {
+        let through = frozen.through;
+        let mut proposed = Proposed { root, through };
+        if !state.pending.contains(&proposed) {
             let mut payload = Vec::new();
             let record = Record::Base {
                 root,
-                through: frozen.through,
+                through,
                 size: ByteLen::new(frozen.size),
                 head: self.head.as_str(),
             };
             record.encode(&mut payload);
-            self.append_reserved(&payload)?;
-            state.pending = Some(root);
+            match self.append_reserved(&payload) {
+                Ok(()) => state.pending.push(proposed),
+                Err(BlockError::LogFull) => {
+                    let is_same =
+                        |named: &&Proposed| named.through == through && push.has_root(named.root);
+                    let named = state.pending.iter().rev().find(is_same);
+                    proposed = *named.ok_or(BlockError::LogFull)?;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        self.flush()
+        self.flush()?;
+        Ok(proposed)
     }
 
-    fn move_head(
-        &self,
-        push: &Push<B>,
-        state: &FoldState,
-        root: RootHash,
-    ) -> Result<(), BlockError> {
-        let (old, new) = (tag_of(state.root), tag_of(root));
+    /// Moves the tag. It may point to `new` already; then that is made durable.
+    fn move_head(&self, push: &Push<B>, old: RootHash, new: RootHash) -> Result<(), BlockError> {
+        let (old, new) = (tag_of(old), tag_of(new));
         let found = head_now(&self.store, &self.head)?;
-        // It may have moved in an attempt whose answer was lost; then it is made durable.
         if found != Some(old) && found != Some(new) {
             let name = self.head.clone();
             return Err(BlockError::HeadMoved { name });
@@ -296,17 +364,29 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     }
 }
 
-fn head_now<B: Backend>(from: &PackStore<B>, head: &TagName) -> Result<Option<Tag>, BlockError> {
-    from.tag(head).map_err(store)
+/// A layer over another one that is left; the newer one wins.
+fn merge(
+    left: Option<(Vec<Blocks>, Runs)>,
+    newer: Vec<Blocks>,
+    newer_zeros: Runs,
+) -> (Vec<Blocks>, Runs) {
+    let Some((mut blocks, mut zeros)) = left else {
+        return (newer, newer_zeros);
+    };
+    for (first, end) in newer_zeros.iter() {
+        blocks
+            .iter_mut()
+            .for_each(|blocks| blocks.remove(first, end));
+        zeros.insert(first, end);
+    }
+    for (blocks, newer) in blocks.iter_mut().zip(newer) {
+        blocks.cover(newer);
+    }
+    (blocks, zeros)
 }
 
-fn put<B: Backend>(
-    push: &Push<B>,
-    index: coldframe_chunkfile::EncodedIndex,
-) -> Result<(RootHash, u64), BlockError> {
-    let len = index.file_len.get();
-    let root = push.put_root(&[&index.into_file()]).map_err(store)?;
-    Ok((root, len))
+fn head_now<B: Backend>(from: &PackStore<B>, head: &TagName) -> Result<Option<Tag>, BlockError> {
+    from.tag(head).map_err(store)
 }
 
 fn set_goal<B: Backend>(push: &Push<B>, goal: Goal<'_>, root: RootHash) -> Result<(), BlockError> {

@@ -2,24 +2,24 @@
 //!
 //! Order of locks: the fold's, writers' by shard rising, pages' by shard rising, zeros, lower.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
 use coldframe_chunkfile::{Tag, TagKind};
-use coldframe_chunks::{Backend, ChunkStore, PackStore, TagName};
+use coldframe_chunks::{Backend, PackStore, TagName};
 use coldframe_storage::Storage;
 use coldframe_units::{ByteLen, RootHash};
 use coldframe_wal::{RingError, RingPlace, RingWal, Sequence};
 
+use crate::BlockError;
 use crate::device::ahead::ReadAhead;
 use crate::device::lower::{Ingested, Lower, shard_of};
 use crate::device::{DeviceOptions, DeviceStat};
 use crate::error::log;
 use crate::overlay::{Blocks, Runs};
 use crate::record::{OVERHEAD, PAGE_BYTES, WRITE_BYTES_MAX};
-use crate::{BaseFile, BlockError};
 
 /// How many parts the changed pages are in: writers of different ones do not meet.
 pub(super) const SHARDS: usize = 64;
@@ -60,17 +60,27 @@ pub(super) struct FoldState {
     pub root: RootHash,
     /// The last record that is in it.
     pub through: Sequence,
-    /// An index that the log names already, but that the tag may not stand for yet.
-    pub pending: Option<RootHash>,
+    /// Indexes that the log names already, but that the tag may not point to yet: those that were
+    /// proposed since it last moved.
+    pub pending: Vec<Proposed>,
     /// No block before this one is read from the flat image; none comes back.
     pub base_from: u64,
+    /// The nearest ancestor that could not be merged into a new index, when that was last tried:
+    /// some of its rows cannot be read, so it stays in the chain.
+    pub pinned: Option<RootHash>,
+}
+
+/// An index that was proposed as the tag's next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Proposed {
+    pub root: RootHash,
+    /// The last record that is in it.
+    pub through: Sequence,
 }
 
 pub(crate) struct Inner<B: Backend, S> {
     pub store: PackStore<B>,
-    pub chunks: Arc<dyn ChunkStore>,
     pub head: TagName,
-    pub base: Option<Arc<BaseFile>>,
     pub log: RingWal<S>,
     pub(super) options: DeviceOptions,
     pub(super) piece_bytes: u64,
@@ -90,6 +100,8 @@ pub(crate) struct Inner<B: Backend, S> {
     in_flight: AtomicU64,
     pub(super) wanted: Mutex<super::worker::Wanted>,
     pub(super) wake: Condvar,
+    /// Whether the device is being dropped: a fold ends where it is.
+    pub(super) is_stopping: AtomicBool,
 }
 
 /// Why a record was not appended.
@@ -118,12 +130,8 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             return Err(BlockError::LogTooSmall { have, need });
         }
         Ok(Self {
-            chunks: parts
-                .chunks
-                .unwrap_or_else(|| Arc::new(parts.store.clone())),
             store: parts.store,
             head: parts.head,
-            base: parts.base,
             log: parts.log,
             options,
             piece_bytes,
@@ -141,6 +149,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             in_flight: AtomicU64::new(0),
             wanted: Mutex::default(),
             wake: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
         })
     }
 

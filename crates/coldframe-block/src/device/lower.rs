@@ -94,21 +94,24 @@ impl<B: Backend> Lower<B> {
         }
         match self.image.located(block, 1)?.0 {
             Located::Chunk(id, len) => self.image.chunk(block, id, len).map(Some),
-            Located::Zero | Located::Base => Ok(None),
+            Located::Zero | Located::Base | Located::Parts => Ok(None),
         }
     }
 }
 
-/// The bytes of a block of the image; those of the flat image are kept, as far as there is room.
+/// The bytes of a block of the image, at least the wanted pages of them; those of the flat image
+/// are kept, as far as there is room.
 pub(super) fn content<B: Backend>(
     image: &DiskImage<B>,
     ingested: &Ingested,
     ingest_max: u64,
     block: u64,
+    wanted: u16,
 ) -> Result<Option<Bytes>, BlockError> {
     match image.located(block, 1)?.0 {
         Located::Zero => Ok(None),
         Located::Chunk(id, len) => image.chunk(block, id, len).map(Some),
+        Located::Parts => image.read_parts(block, wanted),
         Located::Base => {
             if let Some(bytes) = ingested.blocks().get(&block) {
                 return Ok(bytes.clone());

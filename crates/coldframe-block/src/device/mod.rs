@@ -15,7 +15,7 @@ mod fold;
 mod inner;
 mod lower;
 mod open;
-mod pages;
+pub(crate) mod pages;
 mod read;
 mod resize;
 mod rows;

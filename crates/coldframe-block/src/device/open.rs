@@ -30,8 +30,9 @@ pub(super) fn open<B: Backend, S: Storage>(
     let fold = FoldState {
         root,
         through: found.unwrap_or(parts.log.last_sequence()),
-        pending: None,
+        pending: Vec::new(),
         base_from: 0,
+        pinned: None,
     };
     let through = fold.through;
     let lower = Lower {
@@ -132,8 +133,12 @@ impl<B: Backend, S: Storage> Inner<B, S> {
                     self.replay_write(at, entry.place.plus(OVERHEAD), data);
                 }
                 Record::Zero { at, len } => {
-                    inside(at, len)?;
-                    self.apply_zero(at, at + len);
+                    // Earlier versions repeated zeros that lie behind the end of a disk that was
+                    // cut since: nothing is there that they could hide.
+                    let zero_end = (at + len).min(end);
+                    if at < zero_end {
+                        self.apply_zero(at, zero_end);
+                    }
                 }
                 Record::Resize { size } => self.apply_resize(size.get()),
             }

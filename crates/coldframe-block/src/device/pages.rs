@@ -11,7 +11,7 @@ use crate::overlay::{Block, Logged, PAGE, PAGES_PER_BLOCK, PageState};
 use crate::record::PAGE_BYTES;
 
 /// A bit for each page that `len` bytes from `from` of a block on touch; there are some.
-pub(super) fn pages_of(from: usize, len: usize) -> u16 {
+pub(crate) fn pages_of(from: usize, len: usize) -> u16 {
     let (first, last) = (from / PAGE, (from + len - 1) / PAGE);
     let upto = |page: usize| (1_u32 << page) - 1;
     let mask = upto(last + 1) & !upto(first);
@@ -20,7 +20,7 @@ pub(super) fn pages_of(from: usize, len: usize) -> u16 {
 
 /// The parts of `buf`, which begins at `from` of a block, that lie in these pages, with their
 /// offsets in the block.
-pub(super) fn parts(from: usize, buf: &mut [u8], wanted: u16) -> Vec<(usize, &mut [u8])> {
+pub(crate) fn parts(from: usize, buf: &mut [u8], wanted: u16) -> Vec<(usize, &mut [u8])> {
     let mut found = Vec::new();
     let mut rest = buf;
     let mut at = from;

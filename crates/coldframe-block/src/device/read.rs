@@ -37,7 +37,8 @@ impl<B: Backend, S: Storage> Inner<B, S> {
 
     fn share_block(&self, block: u64, from: usize, len: usize) -> Result<Bytes, BlockError> {
         if let Some(lower) = self.lower_of_uncovered(block)
-            && let Some(bytes) = lower.chunk(block)?
+            // One that cannot be read may still be known in part: that is looked at below.
+            && let Ok(Some(bytes)) = lower.chunk(block)
             && bytes.len() >= from + len
         {
             return Ok(bytes.slice(from..from + len));
@@ -45,6 +46,15 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         let mut copy = vec![0; len];
         self.read_block(block, from, &mut copy)?;
         Ok(copy.into())
+    }
+
+    /// Lets the store have a block in its memory that the active layer has nothing of.
+    pub(super) fn fetch(&self, block: u64) {
+        if let Some(lower) = self.lower_of_uncovered(block)
+            && let Err(error) = lower.chunk(block)
+        {
+            tracing::debug!(block, %error, "block not fetched");
+        }
     }
 
     /// What is below a block, if the active layer has nothing of it.
@@ -117,10 +127,20 @@ impl<B: Backend, S: Storage> Inner<B, S> {
                 missing = 0;
             }
         }
+        // Of a disk that has grown: nothing has to be read to know it.
+        let behind = missing & !lower.image.pages_on_disk(block);
+        fill_pages(from, buf, behind);
+        missing &= !behind;
         if missing == 0 {
             return Ok(());
         }
-        match content(&lower.image, &self.ingested, self.ingest_max(), block)? {
+        match content(
+            &lower.image,
+            &self.ingested,
+            self.ingest_max(),
+            block,
+            missing,
+        )? {
             None => fill_pages(from, buf, missing),
             Some(bytes) => {
                 for (start, part) in parts(from, buf, missing) {

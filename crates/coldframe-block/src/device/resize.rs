@@ -54,8 +54,21 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         }
         let page = size - rest;
         let mut bytes = [0; PAGE];
-        self.read_page(page, &mut bytes).map_err(Pass::Error)?;
-        self.log_pages(page, &bytes)
+        match self.read_page(page, &mut bytes) {
+            Ok(()) => self.log_pages(page, &bytes),
+            Err(error) if !error.is_unreadable_below() => Err(Pass::Error(error)),
+            // It is the image's. An index of this size has the page without what lies behind.
+            Err(_) if self.is_cut_below(page, size) => Ok(()),
+            Err(_) => Err(Pass::Full { alone: true }),
+        }
+    }
+
+    /// Whether the image ends in this page, and no layer above it has the page's block.
+    fn is_cut_below(&self, page: u64, size: u64) -> bool {
+        let lower = self.lower();
+        let frozen = lower.frozen.as_ref();
+        let is_covered = frozen.is_some_and(|frozen| frozen.block(page / BLOCK_BYTES).is_some());
+        !is_covered && lower.image.size().get() <= size
     }
 
     /// Sets the size; whole pages behind it are zero from now on. The caller holds the writers.

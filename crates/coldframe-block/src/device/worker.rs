@@ -1,5 +1,6 @@
 //! The thread that brings changes into the store before memory or log are full.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -71,6 +72,8 @@ impl<B: Backend, S: Storage> Inner<B, S> {
 /// The running thread; stopped and waited for when dropped.
 pub(super) struct Worker {
     stop: Box<dyn Fn() + Send + Sync>,
+    /// Lets others fold again, who come after the thread.
+    stopped: Box<dyn Fn() + Send + Sync>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -85,12 +88,20 @@ impl Worker {
             .map_err(|source| BlockError::Spawn { source })?;
         let stop = move || {
             if let Some(inner) = stopping.upgrade() {
+                inner.is_stopping.store(true, Ordering::Release);
                 inner.wanted().stop = true;
                 inner.wake.notify_all();
             }
         };
+        let stopped = Arc::downgrade(inner);
+        let stopped = move || {
+            if let Some(inner) = stopped.upgrade() {
+                inner.is_stopping.store(false, Ordering::Release);
+            }
+        };
         Ok(Self {
             stop: Box::new(stop),
+            stopped: Box::new(stopped),
             thread: Some(thread),
         })
     }
@@ -104,5 +115,6 @@ impl Drop for Worker {
         {
             tracing::error!("the thread that brings changes into the store panicked");
         }
+        (self.stopped)();
     }
 }

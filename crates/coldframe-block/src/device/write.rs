@@ -44,6 +44,11 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     fn write_piece(&self, at: u64, data: &[u8]) -> Result<(), BlockError> {
         let len = data.len() as u64;
         let is_whole = at.is_multiple_of(PAGE_BYTES) && len.is_multiple_of(PAGE_BYTES);
+        if !is_whole {
+            // From the store it comes without a lock, which all that freezes the layer waits for.
+            self.fetch(at / BLOCK_BYTES);
+            self.fetch((at + len - 1) / BLOCK_BYTES);
+        }
         PAGES.with_borrow_mut(|pages| {
             self.with_room(|| {
                 let _writer = self.shard(at / BLOCK_BYTES).writer();

@@ -134,7 +134,7 @@ fn whichever_call_of_the_store_fails_in_a_checkpoint_nothing_is_lost() {
             assert_same(&all(&device), &bytes, "the device");
         }
     }
-    assert!(failures > 20, "{failures} calls failed only");
+    assert!(failures > 15, "{failures} calls failed only");
 }
 
 #[test]

@@ -19,7 +19,9 @@ mod device;
 mod faults;
 mod fuzz;
 mod golden;
+
 mod hostile;
+mod loss;
 mod model;
 #[cfg(feature = "nbd")]
 mod nbd;
@@ -29,3 +31,4 @@ mod sample;
 mod support;
 mod threads;
 mod transfer;
+mod unreadable;

@@ -128,7 +128,8 @@ fn records_that_make_no_sense_are_refused_by_sequence() {
         (storage, sequence)
     };
     let mut outside = Vec::new();
-    Record::Zero { at: MIB, len: PAGE }.encode(&mut outside);
+    let data = &[7; PAGE as usize];
+    Record::Write { at: MIB, data }.encode(&mut outside);
     for record in [&outside[..], b"", b"rubbish, but long enough for a head"] {
         let (log, number) = write(record);
         let error = open(&rig.store, log, CALM).unwrap_err();

@@ -9,10 +9,11 @@ use coldframe_envelope::{DecodeError, DecodeErrorKind as Error, Limits, Producer
 use coldframe_units::{BLOCK_BYTES, ByteLen, FileOffset, RootHash};
 
 use super::page::Bounds;
+use super::part;
 use super::{
-    BaseId, Entry, Geometry, IMAGE_BYTES_MAX, IndexOrigin, IndexPage, ROWS_PER_PAGE, SHAPE,
+    BaseId, Entry, Geometry, IMAGE_BYTES_MAX, IndexOrigin, IndexPage, PartRow, ROWS_PER_PAGE, SHAPE,
 };
-use crate::layout::{BASE, IMAG, ImageBytes, OriginBytes, PAGE, PRNT, PageBytes};
+use crate::layout::{BASE, IMAG, ImageBytes, OriginBytes, PAGE, PART, PRNT, PageBytes, PartBytes};
 use crate::parts::{self, Parts, invalid, range};
 
 const ROW_LEN: u64 = 48;
@@ -46,6 +47,7 @@ pub struct Index {
     rows_at: u64,
     rows_len: u64,
     pages: Vec<(u64, [u8; 32])>,
+    parts: Vec<PartRow>,
 }
 
 impl Index {
@@ -95,7 +97,14 @@ impl Index {
             .iter()
             .map(|row| (row.first_block.get(), row.hash))
             .collect();
-        check_pages(&pages, geometry, at)?;
+        let in_parts = match parts.find(PART) {
+            None => Vec::new(),
+            Some(_) => {
+                let (rows, at) = parts.rows::<PartBytes>(PART)?;
+                part::decode(rows, &geometry, at)?
+            }
+        };
+        check_pages(&pages, geometry, &in_parts, at)?;
         Ok(Self {
             root: parts.header.root(),
             producer: parts.header.producer,
@@ -105,6 +114,7 @@ impl Index {
             rows_at: parts.front.offset,
             rows_len,
             pages,
+            parts: in_parts,
         })
     }
 
@@ -214,6 +224,18 @@ impl Index {
         })
     }
 
+    /// The blocks that are made of parts, in rising block: the rows of a block stand together.
+    #[must_use]
+    pub fn parts(&self) -> &[PartRow] {
+        &self.parts
+    }
+
+    /// The parts that a block is made of; none if it is something else.
+    #[must_use]
+    pub fn parts_of(&self, block: u64) -> &[PartRow] {
+        part::of_block(&self.parts, block)
+    }
+
     /// All pages, in rising block.
     pub fn pages(&self) -> impl Iterator<Item = PageRef> + '_ {
         (0..self.pages.len()).filter_map(|number| self.page(number))
@@ -233,6 +255,7 @@ impl Index {
             end_block: page.end_block,
             explicit_from: self.geometry.explicit_from(),
             is_last: page.end_block == self.block_count(),
+            parts: &self.parts,
         };
         IndexPage::decode(bytes, at, &bounds)
     }
@@ -244,6 +267,9 @@ impl Index {
     pub fn read(&self, file: &[u8], block: u64) -> Result<Entry, DecodeError> {
         if block >= self.block_count() {
             return Err(invalid("block, past the end of the image", self.rows_at));
+        }
+        if !self.parts_of(block).is_empty() {
+            return Ok(Entry::Parts);
         }
         let Some(page) = self.page_of(block) else {
             return Ok(Entry::Inherit);
@@ -312,7 +338,12 @@ fn decode_origin(parts: &Parts<'_>, size: u64) -> Result<IndexOrigin, DecodeErro
 
 /// The first blocks rise and lie in the image, and nothing that cannot be inherited lies before
 /// the first page.
-fn check_pages(pages: &[(u64, [u8; 32])], geometry: Geometry, at: u64) -> Result<(), DecodeError> {
+fn check_pages(
+    pages: &[(u64, [u8; 32])],
+    geometry: Geometry,
+    parts: &[PartRow],
+    at: u64,
+) -> Result<(), DecodeError> {
     let mut free_from = 0;
     let mut row_at = at;
     for (first, _) in pages {
@@ -323,7 +354,7 @@ fn check_pages(pages: &[(u64, [u8; 32])], geometry: Geometry, at: u64) -> Result
         row_at = row_at.saturating_add(40);
     }
     let first = pages.first().map_or(geometry.blocks(), |(first, _)| *first);
-    if first > geometry.explicit_from() {
+    if part::first_without(parts, geometry.explicit_from(), first).is_some() {
         return Err(invalid("first_block, one before it is missing", at));
     }
     Ok(())

@@ -11,10 +11,16 @@ use coldframe_units::{ByteLen, ChunkId, FileOffset, RootHash};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
-use super::{Geometry, IMAGE_BYTES_MAX, INDEX_LIMITS, IndexOrigin, IndexRow, ROWS_PER_PAGE, SHAPE};
+use super::part::check_block;
+use super::{
+    Geometry, IMAGE_BYTES_MAX, INDEX_LIMITS, IndexOrigin, IndexRow, PartRow, PartSource,
+    ROWS_PER_PAGE, SHAPE, SHAPE_WITH_PARTS,
+};
 use crate::BuildError;
 use crate::error::check_limit;
-use crate::layout::{BASE, IMAG, ImageBytes, OriginBytes, PAGE, PRNT, PageBytes, RowBytes};
+use crate::layout::{
+    BASE, IMAG, ImageBytes, OriginBytes, PAGE, PART, PRNT, PageBytes, PartBytes, RowBytes,
+};
 use crate::parts::{PartsBuilder, len_of};
 
 /// The end of an index, ready to be written.
@@ -57,6 +63,7 @@ pub struct IndexBuilder {
     /// The last row, which may still grow.
     last: Option<IndexRow>,
     pages: Vec<PageBytes>,
+    parts: Vec<PartBytes>,
     next: u64,
 }
 
@@ -87,6 +94,7 @@ impl IndexBuilder {
             page: Vec::new(),
             last: None,
             pages: Vec::new(),
+            parts: Vec::new(),
             next: 0,
         })
     }
@@ -129,6 +137,31 @@ impl IndexBuilder {
         Ok(())
     }
 
+    /// Says which pages of a block come from where; each page of it is in one of the parts.
+    ///
+    /// # Errors
+    /// As [`IndexBuilder::push_chunk`]; [`BuildError::Parts`].
+    ///
+    /// Spec: CIDX-16.
+    pub fn push_parts(
+        &mut self,
+        block: u64,
+        parts: &[(u16, PartSource)],
+    ) -> Result<(), BuildError> {
+        self.check(block, 1)?;
+        let rows = parts.iter().map(|(pages, source)| PartRow {
+            block,
+            pages: *pages,
+            source: *source,
+        });
+        let rows: Vec<PartRow> = rows.collect();
+        check_block(&rows, &self.geometry).map_err(|field| BuildError::Parts { block, field })?;
+        self.settle();
+        self.parts.extend(rows.iter().map(PartRow::encode));
+        self.next = block.saturating_add(1);
+        Ok(())
+    }
+
     /// The block after the last that was pushed.
     #[must_use]
     pub const fn next_block(&self) -> u64 {
@@ -158,7 +191,11 @@ impl IndexBuilder {
         self.settle();
         self.close_page();
         let (rest_offset, mut rest) = self.take_rows();
-        let mut parts = PartsBuilder::new(&SHAPE, INDEX_LIMITS, self.taken);
+        let shape = match self.parts.is_empty() {
+            true => &SHAPE,
+            false => &SHAPE_WITH_PARTS,
+        };
+        let mut parts = PartsBuilder::new(shape, INDEX_LIMITS, self.taken);
         let size = U64::new(self.geometry.size);
         parts.section(IMAG, ImageBytes { size }.as_bytes())?;
         let origin = |id, size: ByteLen| OriginBytes {
@@ -175,6 +212,9 @@ impl IndexBuilder {
             }
         }
         parts.section(PAGE, self.pages.as_bytes())?;
+        if !self.parts.is_empty() {
+            parts.section(PART, self.parts.as_bytes())?;
+        }
         let built = parts.finish(self.producer)?;
         rest.extend_from_slice(&built.tail);
         Ok(EncodedIndex {

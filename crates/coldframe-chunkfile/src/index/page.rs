@@ -10,6 +10,7 @@ use coldframe_units::ChunkId;
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U32, U64};
 
+use super::part::{self, PartRow};
 use super::{Entry, ROWS_PER_PAGE};
 use crate::layout::{ROW_CHUNK, ROW_ZERO, RowBytes};
 use crate::parts::invalid;
@@ -78,18 +79,20 @@ pub struct IndexPage {
 }
 
 /// What a page's rows are held against.
-pub(super) struct Bounds {
+pub(super) struct Bounds<'a> {
     pub first_block: u64,
     /// The block after the last that the page may name.
     pub end_block: u64,
     /// The first block from which on all have a row.
     pub explicit_from: u64,
     pub is_last: bool,
+    /// The blocks that are made of parts: they have no row.
+    pub parts: &'a [PartRow],
 }
 
 impl IndexPage {
     /// From bytes that lie at `at` of the file and whose hash held.
-    pub(super) fn decode(bytes: &[u8], at: u64, bounds: &Bounds) -> Result<Self, DecodeError> {
+    pub(super) fn decode(bytes: &[u8], at: u64, bounds: &Bounds<'_>) -> Result<Self, DecodeError> {
         let raw = <[RowBytes]>::ref_from_bytes(bytes).map_err(|_| invalid("page length", at))?;
         let is_full = raw.len() == ROWS_PER_PAGE;
         if raw.is_empty() || raw.len() > ROWS_PER_PAGE || !is_full && !bounds.is_last {
@@ -108,14 +111,19 @@ impl IndexPage {
             if !in_order || row.end() > bounds.end_block {
                 return Err(invalid("block", row_at));
             }
-            if row.block > free_from.max(bounds.explicit_from) {
+            if part::is_covered(bounds.parts, &row) {
+                return Err(invalid("block, which is made of parts", row_at));
+            }
+            let due = free_from.max(bounds.explicit_from);
+            if part::first_without(bounds.parts, due, row.block).is_some() {
                 return Err(invalid("block, one before it is missing", row_at));
             }
             free_from = row.end();
             rows.push(row);
             row_at = row_at.saturating_add(48);
         }
-        if free_from < bounds.end_block && bounds.end_block > bounds.explicit_from {
+        let due = free_from.max(bounds.explicit_from);
+        if part::first_without(bounds.parts, due, bounds.end_block).is_some() {
             return Err(invalid("block, one at the end is missing", row_at));
         }
         Ok(Self { rows })

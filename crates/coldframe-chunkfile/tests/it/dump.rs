@@ -25,6 +25,7 @@ pub fn dump(name: &str, bytes: &[u8]) -> String {
             b"IMAG" => "image",
             b"PRNT" | b"BASE" => "origin",
             b"PAGE" => "index page row",
+            b"PART" => "index part",
             b"TAGR" => "tag",
             b"ROUN" => "ledger round",
             b"WAIT" => "ledger lease",

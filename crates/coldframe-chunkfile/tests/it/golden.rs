@@ -1,7 +1,8 @@
 //! Golden files of every version: written once, read for ever.
 
 use coldframe_chunkfile::{
-    BaseId, Compression, Entry, INDEX_LIMITS, Index, IndexOrigin, PACK_LIMITS, Pack, Tag, TagKind,
+    BaseId, Compression, Entry, INDEX_LIMITS, Index, IndexOrigin, PACK_LIMITS, Pack, PartSource,
+    Tag, TagKind,
 };
 use coldframe_testkit::golden::{assert_golden, golden};
 use coldframe_units::RootHash;
@@ -98,6 +99,44 @@ fn golden_indexes_have_their_known_values() {
     let based = [(0, Inherit), (1, chunk(5)), (2, Zero)];
     check("index_based", origin, 3 * BLOCK, &based);
     check("index_empty", IndexOrigin::None, 0, &[]);
+}
+
+// Spec: CIDX-16, CIDX-17
+#[test]
+fn golden_index_of_parts_has_its_known_value() {
+    let (root, length) = (RootHash::from_bytes([0x5a; 32]), size(4 * BLOCK + 100));
+    let origin = IndexOrigin::Parent { root, size: length };
+    let entries = [
+        (0, Entry::Parts),
+        (1, Entry::Chunk(numbered(1))),
+        (2, Entry::Parts),
+        (3, Entry::Parts),
+    ];
+    check("index_parts", origin, 3 * BLOCK + 4196, &entries);
+    let index = Index::open(&golden(path("index_parts", "bin")), INDEX_LIMITS).unwrap();
+    let of = |block: u64| -> Vec<(u16, PartSource)> {
+        let rows = index.parts_of(block).iter();
+        rows.map(|row| (row.pages, row.source)).collect()
+    };
+    let chunk = |number| PartSource::Chunk {
+        id: numbered(number),
+        len: 65_536,
+    };
+    assert_eq!(
+        of(0),
+        [(1, chunk(6)), (2, PartSource::Zero), (0xfffc, chunk(7))]
+    );
+    assert!(of(1).is_empty());
+    let below = PartSource::Origin { len: 65_536 };
+    assert_eq!(
+        of(2),
+        [
+            (0x8000, chunk(8)),
+            (0x10, PartSource::Lost),
+            (0x7fef, below)
+        ]
+    );
+    assert_eq!(of(3), [(3, PartSource::Origin { len: 4196 })]);
 }
 
 // Spec: STORE-2

@@ -13,6 +13,7 @@ mod index_rules;
 mod ledger;
 mod model;
 mod pack;
+mod parts;
 mod reencode_index;
 mod reencode_pack;
 mod reseal;

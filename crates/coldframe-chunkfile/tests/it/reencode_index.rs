@@ -3,7 +3,7 @@
 
 use coldframe_chunkfile::{
     Entry, INDEX_FORMAT, INDEX_LIMITS, Index, IndexBuilder, IndexOrigin, LEDGER_FORMAT, Ledger,
-    TAG_FORMAT, Tag,
+    PartRow, TAG_FORMAT, Tag,
 };
 use coldframe_envelope::{DecodeError, Header};
 
@@ -22,6 +22,7 @@ pub fn check(bytes: &[u8]) {
         include_bytes!("../golden/v1/index_delta.bin"),
         include_bytes!("../golden/v1/index_based.bin"),
         include_bytes!("../golden/v1/index_empty.bin"),
+        include_bytes!("../golden/v1/index_parts.bin"),
     ] {
         check_raw(&changed(golden, bytes));
     }
@@ -37,10 +38,17 @@ pub fn rebuild(index: &Index, file: &[u8]) -> Result<Vec<u8>, DecodeError> {
     index.verify_rows(file)?;
     let mut builder = IndexBuilder::new(index.size(), index.origin(), index.producer()).unwrap();
     let mut again = Vec::new();
+    let mut parts = index
+        .parts()
+        .chunk_by(|one, next| one.block == next.block)
+        .peekable();
     for page in index.pages() {
         let start = usize::try_from(page.offset.get()).unwrap();
         let bytes = &file[start..start + usize::try_from(page.len.get()).unwrap()];
         for row in index.decode_page(&page, bytes)?.rows() {
+            while let Some(block) = parts.next_if(|block| block[0].block < row.block) {
+                push_parts(&mut builder, block);
+            }
             match row.chunk {
                 Some(id) => builder.push_chunk(row.block, id).unwrap(),
                 None => builder.push_zeros(row.block, row.count.into()).unwrap(),
@@ -48,8 +56,14 @@ pub fn rebuild(index: &Index, file: &[u8]) -> Result<Vec<u8>, DecodeError> {
         }
         again.extend_from_slice(&builder.take_rows().1);
     }
+    parts.for_each(|block| push_parts(&mut builder, block));
     let end = builder.finish().unwrap();
     Ok([&end.header[..], &again, &end.rest].concat())
+}
+
+fn push_parts(builder: &mut IndexBuilder, rows: &[PartRow]) {
+    let parts: Vec<_> = rows.iter().map(|row| (row.pages, row.source)).collect();
+    builder.push_parts(rows[0].block, &parts).unwrap();
 }
 
 /// Whether the bytes decode as an index.
@@ -79,8 +93,9 @@ pub fn check_raw(bytes: &[u8]) -> bool {
         IndexOrigin::None => 3,
         IndexOrigin::Parent { .. } | IndexOrigin::Base { .. } => 4,
     };
+    let parts = u16::from(!index.parts().is_empty());
     // A later minor version, or optional sections, are read and not written.
-    if header.version.minor == 0 && header.section_count == sections {
+    if header.version.minor == parts && header.section_count == sections + u32::from(parts) {
         assert_eq!(again, bytes);
     }
     true

@@ -2,7 +2,7 @@
 
 use coldframe_chunkfile::{
     BaseId, Compression, CondemnedFile, EncodedPack, IndexBuilder, IndexOrigin, Ledger,
-    PackBuilder, Round, Tag, TagKind,
+    PackBuilder, PartSource, Round, Tag, TagKind,
 };
 use coldframe_envelope::Producer;
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, RootHash};
@@ -97,6 +97,35 @@ pub fn based_index() -> Vec<u8> {
     builder.finish().unwrap().into_file()
 }
 
+/// A parent of four blocks and a bit, cut to three and a bit: a page over a chunk that cannot be
+/// read, pages over what the parent has, and the last block, cut out of a longer one.
+pub fn parts_index() -> Vec<u8> {
+    let (root, parent) = (RootHash::from_bytes([0x5a; 32]), size(4 * BLOCK + 100));
+    let origin = IndexOrigin::Parent { root, size: parent };
+    let bytes = size(3 * BLOCK + 4196);
+    let mut builder = IndexBuilder::new(bytes, origin, producer()).unwrap();
+    let chunk = |number, len| PartSource::Chunk {
+        id: numbered(number),
+        len,
+    };
+    let over_chunk = [
+        (1, chunk(6, 65_536)),
+        (2, PartSource::Zero),
+        (0xfffc, chunk(7, 65_536)),
+    ];
+    builder.push_parts(0, &over_chunk).unwrap();
+    builder.push_chunk(1, numbered(1)).unwrap();
+    let over_parent = [
+        (0x8000, chunk(8, 65_536)),
+        (0x0010, PartSource::Lost),
+        (0x7fef, PartSource::Origin { len: 65_536 }),
+    ];
+    builder.push_parts(2, &over_parent).unwrap();
+    let cut = [(3, PartSource::Origin { len: 4196 })];
+    builder.push_parts(3, &cut).unwrap();
+    builder.finish().unwrap().into_file()
+}
+
 pub fn empty_index() -> Vec<u8> {
     let builder = IndexBuilder::new(size(0), IndexOrigin::None, producer()).unwrap();
     builder.finish().unwrap().into_file()
@@ -130,7 +159,7 @@ pub fn ledger_file() -> Vec<u8> {
 }
 
 /// All of them, by the name of their golden.
-pub fn all() -> [(&'static str, Vec<u8>); 8] {
+pub fn all() -> [(&'static str, Vec<u8>); 9] {
     [
         ("pack", golden_pack()),
         ("pack_empty", empty_pack()),
@@ -138,6 +167,7 @@ pub fn all() -> [(&'static str, Vec<u8>); 8] {
         ("index_delta", delta_index()),
         ("index_based", based_index()),
         ("index_empty", empty_index()),
+        ("index_parts", parts_index()),
         ("tag", tag()),
         ("ledger", ledger_file()),
     ]

@@ -1,9 +1,9 @@
 //! Files that are kept whole by their root, and that all they name is there to stay.
 
-use coldframe_chunkfile::{INDEX_FORMAT, INDEX_LIMITS, Index, IndexOrigin};
+use coldframe_chunkfile::{INDEX_FORMAT, INDEX_LIMITS, Index, IndexOrigin, PartSource};
 use coldframe_envelope::{Container, Header, Limits};
 use coldframe_storage::StorageError;
-use coldframe_units::{ByteLen, RootHash};
+use coldframe_units::{ByteLen, ChunkId, RootHash};
 
 use super::Push;
 use crate::backend::{Backend, Key};
@@ -35,6 +35,37 @@ impl<B: Backend> Push<B> {
         }
         self.check_references(file)?;
         self.create_root(root, parts)
+    }
+
+    /// Keeps an index that follows one which a tag names: of the chunks that it names only `new`
+    /// must be there, and its parent may be lost. What else it names the index before it needs
+    /// too, so the collector leaves it; and what is lost there is carried on by its id, so that
+    /// it is an error on reading and not on writing.
+    ///
+    /// # Errors
+    /// [`StoreError::BadFile`]; [`StoreError::MissingChunk`] for one of `new`;
+    /// [`StoreError::MissingRoot`] if the parent is about to be deleted: no tag needs it any more;
+    /// as [`Push::flush`].
+    pub fn put_successor(&self, file: &[u8], new: &[ChunkId]) -> Result<RootHash, StoreError> {
+        let root = check_file(file)?;
+        let bad = |source| StoreError::BadFile { source };
+        let index = Index::open(file, INDEX_LIMITS).map_err(bad)?;
+        self.flush()?;
+        self.check_lease()?;
+        if self.has_sound_root(root, &[file])? {
+            return Ok(root);
+        }
+        index.verify_rows(file).map_err(bad)?;
+        if let IndexOrigin::Parent { root, .. } = index.origin() {
+            let is_known = self.inner.catalog().roots.contains_key(&root);
+            if is_known && !self.has_root(root) {
+                return Err(StoreError::MissingRoot { root });
+            }
+        }
+        for id in new {
+            self.check_need(Reference::Chunk(*id, 0))?;
+        }
+        self.create_root(root, &[file])
     }
 
     /// Whether a file is there to stay with these very bytes: one that is damaged is written anew.
@@ -112,6 +143,11 @@ impl<B: Backend> Push<B> {
         index.verify_rows(file).map_err(bad)?;
         if let IndexOrigin::Parent { root, .. } = index.origin() {
             self.check_need(Reference::Root(root))?;
+        }
+        for part in index.parts() {
+            if let PartSource::Chunk { id, .. } = part.source {
+                self.check_need(Reference::Chunk(id, 0))?;
+            }
         }
         for page in index.pages() {
             let start = page.offset.get() as usize;

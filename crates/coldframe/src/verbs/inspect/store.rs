@@ -31,9 +31,11 @@ pub struct IndexReport {
     /// The length of the image.
     pub size: u64,
     pub blocks: u64,
-    /// Blocks that it names as chunks and as zeros; all others are as in its origin.
+    /// Blocks that it names as chunks, as zeros, and as made of parts; all others are as in its
+    /// origin.
     pub chunk_blocks: u64,
     pub zero_blocks: u64,
+    pub part_blocks: u64,
     pub pages: u64,
     pub parent: Option<String>,
     pub base: Option<String>,
@@ -94,6 +96,9 @@ impl FileReport {
                 }
             }
         }
+        let parts = index.parts();
+        let parts = parts.chunk_by(|one, next| one.block == next.block);
+        let part_blocks = parts.count() as u64;
         let (parent, base) = match index.origin() {
             IndexOrigin::None => (None, None),
             IndexOrigin::Parent { root, .. } => (Some(root.to_string()), None),
@@ -104,6 +109,7 @@ impl FileReport {
             blocks: index.block_count(),
             chunk_blocks,
             zero_blocks,
+            part_blocks,
             pages: index.pages().count() as u64,
             parent,
             base,

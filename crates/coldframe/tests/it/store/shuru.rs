@@ -67,7 +67,9 @@ impl Cas {
             match image.read(number).unwrap() {
                 coldframe_chunks::BlockData::Bytes(bytes) => bytes.to_vec(),
                 coldframe_chunks::BlockData::Zero => vec![0; len],
-                coldframe_chunks::BlockData::Base => panic!("there is no base"),
+                coldframe_chunks::BlockData::Base | coldframe_chunks::BlockData::Parts => {
+                    panic!("there is no base, and no part")
+                }
             }
         };
         (0..count).flat_map(block).collect()
