@@ -42,6 +42,7 @@ pub use states::CrashStates;
 pub use timeline::Timeline;
 pub use trace::{HostOp, NodeId, Trace, Tree};
 pub use violation::{PowerCut, Violation};
+pub(crate) use violation::{attempt, message_of};
 
 /// The sector of most disks, in bytes.
 pub const SECTOR_512: usize = 512;

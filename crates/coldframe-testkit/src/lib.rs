@@ -34,3 +34,4 @@ pub mod report;
 pub mod require;
 pub mod rng;
 pub mod scratch;
+pub mod unreadable;
