@@ -24,6 +24,8 @@ pub(crate) const WAIT: SectionKind = SectionKind::new(*b"WAIT");
 pub(crate) const COND: SectionKind = SectionKind::new(*b"COND");
 pub(crate) const DAMG: SectionKind = SectionKind::new(*b"DAMG");
 
+pub(crate) const NAME: SectionKind = SectionKind::new(*b"NAME");
+
 /// What an index row holds, as stored.
 pub(crate) const ROW_CHUNK: u8 = 0;
 pub(crate) const ROW_ZERO: u8 = 1;
@@ -124,6 +126,14 @@ pub(crate) struct CondemnedBytes {
 pub(crate) struct DamagedBytes {
     pub id: [u8; 32],
     pub pack: U64,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct NameBytes {
+    pub len: u8,
+    pub reserved: [u8; 7],
+    pub name: [u8; 128],
 }
 
 /// The structures of this crate.
@@ -229,6 +239,15 @@ pub const LAYOUTS: &[Layout] = &[
             field("pack", offset_of!(DamagedBytes, pack), 8),
         ],
     },
+    Layout {
+        name: "known tag",
+        size: size_of::<NameBytes>(),
+        fields: &[
+            field("len", offset_of!(NameBytes, len), 1),
+            field("reserved", offset_of!(NameBytes, reserved), 7),
+            field("name", offset_of!(NameBytes, name), 128),
+        ],
+    },
 ];
 
 const _: () = assert!(size_of::<ChunkBytes>() == 56 && size_of::<RowBytes>() == 48);
@@ -240,3 +259,4 @@ const _: () = assert!(offset_of!(ChunkBytes, compression) == 48);
 const _: () = assert!(offset_of!(RowBytes, kind) == 12 && offset_of!(RowBytes, id) == 16);
 const _: () = assert!(size_of::<RoundBytes>() == 16 && size_of::<WaitBytes>() == 16);
 const _: () = assert!(size_of::<CondemnedBytes>() == 56 && size_of::<DamagedBytes>() == 40);
+const _: () = assert!(size_of::<NameBytes>() == 136);

@@ -1,7 +1,9 @@
-//! The ledger of a store: files that are about to be deleted, who must be gone before, and chunks
-//! that are known to be damaged.
+//! The ledger of a store: files that are about to be deleted, who must be gone before, chunks
+//! that are known to be damaged, and names of tags.
 
+use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use coldframe_envelope::{
@@ -13,12 +15,16 @@ use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::layout::{
-    COND, CondemnedBytes, DAMG, DamagedBytes, ROUN, RoundBytes, SECTION_VERSION, WAIT, WaitBytes,
+    COND, CondemnedBytes, DAMG, DamagedBytes, NAME, NameBytes, ROUN, RoundBytes, SECTION_VERSION,
+    WAIT, WaitBytes,
 };
 use crate::parts::check_plain;
 
-/// The format as it is written: version 1.0, plain bodies.
+/// The format as it is read, and as it is written without names of tags: version 1.0, plain bodies.
 pub const LEDGER_FORMAT: Format = Format::new(*b"LEDG", 1, 0);
+
+/// As it is written with names of tags.
+const WITH_NAMES: Format = Format::new(*b"LEDG", 1, 1);
 
 /// A file of a store that is about to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,9 +52,23 @@ pub struct Ledger {
     pub condemned: BTreeMap<CondemnedFile, u64>,
     /// Damaged copies of chunks: the chunk, and the number of the pack.
     pub damaged: BTreeSet<(ChunkId, u64)>,
+    /// Names of tags: those that are made later than this ledger, and those that were listed when
+    /// it was written. One that is not among them may be a tag all the same, and one that is among
+    /// them may be none any more.
+    pub names: BTreeSet<String>,
 }
 
 const SCANNED: u8 = 1;
+
+/// The longest name of a tag.
+const NAME_LEN_MAX: usize = 128;
+
+/// Whether a text is the name of a tag.
+fn is_tag_name(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._@+=:-".contains(&byte);
+    let fits = !text.is_empty() && text.len() <= NAME_LEN_MAX && !text.starts_with('.');
+    fits && text.bytes().all(is_allowed)
+}
 
 impl Ledger {
     /// The bytes of its file.
@@ -90,7 +110,11 @@ impl Ledger {
             pack: U64::new(*pack),
         });
         let damaged: Vec<DamagedBytes> = damaged.collect();
-        let mut builder = ContainerBuilder::new(LEDGER_FORMAT, producer);
+        let format = match self.names.is_empty() {
+            true => LEDGER_FORMAT,
+            false => WITH_NAMES,
+        };
+        let mut builder = ContainerBuilder::new(format, producer);
         for (kind, body) in [
             (ROUN, rounds.as_bytes()),
             (WAIT, waits.as_bytes()),
@@ -98,6 +122,22 @@ impl Ledger {
             (DAMG, damaged.as_bytes()),
         ] {
             builder.must_understand(kind, 0, SECTION_VERSION, body.to_vec());
+        }
+        if !self.names.is_empty() {
+            let mut rows = Vec::new();
+            for text in &self.names {
+                let mut name = [0; NAME_LEN_MAX];
+                let len = text.len().min(NAME_LEN_MAX);
+                for (to, from) in name.iter_mut().zip(text.bytes()) {
+                    *to = from;
+                }
+                rows.push(NameBytes {
+                    len: u8::try_from(len).unwrap_or(u8::MAX),
+                    reserved: [0; 7],
+                    name,
+                });
+            }
+            builder.optional(NAME, 0, SECTION_VERSION, rows.as_bytes().to_vec());
         }
         builder.finish().map(|(file, _)| file)
     }
@@ -154,6 +194,21 @@ impl Ledger {
             row.rises(&mut last, damaged, "chunk")?;
             ledger.damaged.insert(damaged);
         }
+        let mut last = None;
+        for row in optional_rows::<NameBytes>(&container, NAME)? {
+            row.is_zero(&row.row.reserved)?;
+            let (name, rest) = row
+                .row
+                .name
+                .split_at(usize::from(row.row.len).min(NAME_LEN_MAX));
+            let text = core::str::from_utf8(name).ok();
+            let is_long = usize::from(row.row.len) > NAME_LEN_MAX;
+            let text = text.filter(|text| !is_long && is_tag_name(text));
+            let text = text.ok_or(row.invalid("tag name"))?;
+            row.is_zero(rest)?;
+            row.rises(&mut last, text, "tag name")?;
+            ledger.names.insert(text.to_owned());
+        }
         Ok(ledger)
     }
 }
@@ -191,26 +246,54 @@ impl<T> Row<'_, T> {
     }
 }
 
+/// The rows of a section that need not be there.
+fn optional_rows<'a, T>(
+    container: &Container<'a>,
+    kind: SectionKind,
+) -> Result<Vec<Row<'a, T>>, DecodeError>
+where
+    T: FromBytes + Immutable + KnownLayout + Unaligned,
+{
+    match container.find(kind, 0) {
+        Some(body) => {
+            check_version(body, kind)?;
+            rows_of(body)
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
 fn rows<'a, T>(container: &Container<'a>, kind: SectionKind) -> Result<Vec<Row<'a, T>>, DecodeError>
 where
     T: FromBytes + Immutable + KnownLayout + Unaligned,
 {
     let body = container.require(kind, 0)?;
-    let section = body.section();
-    if section.version != SECTION_VERSION {
-        let (found, max) = (section.version, SECTION_VERSION);
-        let error = Error::UnsupportedSection {
-            kind,
-            instance: 0,
-            found,
-            max,
-        };
-        return Err(body.error(error, 0));
-    }
-    if !section.flags.is_must_understand() {
+    check_version(body, kind)?;
+    if !body.section().flags.is_must_understand() {
         let field = "section flags";
         return Err(body.error(Error::Invalid { field }, 0));
     }
+    rows_of(body)
+}
+
+fn check_version(body: Body<'_>, kind: SectionKind) -> Result<(), DecodeError> {
+    let (found, max) = (body.section().version, SECTION_VERSION);
+    if found == max {
+        return Ok(());
+    }
+    let error = Error::UnsupportedSection {
+        kind,
+        instance: 0,
+        found,
+        max,
+    };
+    Err(body.error(error, 0))
+}
+
+fn rows_of<'a, T>(body: Body<'a>) -> Result<Vec<Row<'a, T>>, DecodeError>
+where
+    T: FromBytes + Immutable + KnownLayout + Unaligned,
+{
     let field = "section length";
     let rows =
         <[T]>::ref_from_bytes(body.body()).map_err(|_| body.error(Error::Invalid { field }, 0))?;

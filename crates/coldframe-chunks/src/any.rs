@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coldframe_storage::StorageError;
 use coldframe_units::{ByteLen, FileOffset};
 
-use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed, NewFile};
+use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed, NewFile, Seen};
 use crate::store::{Options, PackStore};
 use crate::url::StoreUrl;
 use crate::{StoreError, error};
@@ -103,6 +103,10 @@ impl Backend for AnyBackend {
 
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError> {
         self.0.list(folder)
+    }
+
+    fn scan(&self, folder: Folder) -> Result<Vec<Seen>, StorageError> {
+        self.0.scan(folder)
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {

@@ -158,6 +158,24 @@ pub struct Listed {
     pub age: Duration,
 }
 
+/// A file in a listing whose length and age may be unknown.
+#[derive(Debug)]
+pub struct Seen {
+    /// What it is.
+    pub key: Key,
+    /// Its length and age, or why they cannot be determined.
+    pub facts: Result<Listed, StorageError>,
+}
+
+impl From<Listed> for Seen {
+    fn from(listed: Listed) -> Self {
+        Self {
+            key: listed.key.clone(),
+            facts: Ok(listed),
+        }
+    }
+}
+
 /// The name of a lease: random, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(u64);
@@ -327,9 +345,22 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// All files of a folder; what has no name of ours is left out.
     ///
+    /// A file is left out only if it does not exist. One whose length or age cannot be determined
+    /// is an error: the collector takes what is not listed for deleted.
+    ///
     /// # Errors
     /// [`StorageError`]: the place failed.
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError>;
+
+    /// As [`Backend::list`], but a file whose length or age cannot be determined does not keep the
+    /// others from being listed.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the folder itself cannot be listed.
+    fn scan(&self, folder: Folder) -> Result<Vec<Seen>, StorageError> {
+        let listed = self.list(folder)?;
+        Ok(listed.into_iter().map(Seen::from).collect())
+    }
 
     /// Removes a file; `false` if it was not there.
     ///

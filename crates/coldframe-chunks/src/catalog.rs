@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use coldframe_chunkfile::{Compression, Pack, PackedChunk};
 use coldframe_units::{ByteLen, ChunkId, FileOffset, RootHash};
 
-use crate::FileId;
 use crate::backend::Key;
 use crate::chunk::ChunkStat;
+use crate::{FileId, StoreError};
 
 /// Ids are hashes: eight bytes of one spread as well as any hash of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,8 +81,8 @@ pub(crate) struct Catalog {
     /// Further places.
     more: IdMap<Vec<Place>>,
     pub packs: BTreeSet<FileId>,
-    /// Packs whose table could not be read.
-    pub bad_packs: BTreeSet<FileId>,
+    /// Packs whose table could not be read when it was last tried, and why.
+    pub bad_packs: BTreeMap<FileId, Arc<StoreError>>,
     pub roots: BTreeMap<RootHash, BTreeSet<FileId>>,
 }
 
@@ -108,6 +109,7 @@ impl Catalog {
     }
 
     pub fn add_pack(&mut self, file: FileId, pack: &Pack) {
+        self.bad_packs.remove(&file);
         if !self.packs.insert(file) {
             return;
         }
@@ -124,13 +126,20 @@ impl Catalog {
         }
     }
 
+    /// A pack that may have any chunk, since reading its table failed; damage is not such.
+    pub fn unread_pack(&self) -> Option<(FileId, Arc<StoreError>)> {
+        let mut bad = self.bad_packs.iter();
+        let unread = bad.find(|(_, error)| !matches!(***error, StoreError::DamagedPack { .. }));
+        unread.map(|(pack, error)| (*pack, Arc::clone(error)))
+    }
+
     /// Forgets packs, and the places in them.
     pub fn drop_packs(&mut self, gone: &BTreeSet<FileId>) {
         if gone.is_empty() {
             return;
         }
         self.packs.retain(|pack| !gone.contains(pack));
-        self.bad_packs.retain(|pack| !gone.contains(pack));
+        self.bad_packs.retain(|pack, _| !gone.contains(pack));
         self.more.retain(|_, places| {
             places.retain(|place| !gone.contains(&place.pack));
             !places.is_empty()

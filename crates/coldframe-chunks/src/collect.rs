@@ -4,7 +4,12 @@
 //! condemned in the ledger first; a push that begins later reads the ledger and takes the file for
 //! absent; one that began earlier is waited for. Only then, and only if a second mark does not
 //! reach the file either, it is deleted. Names are never used twice, so what a push writes anew is
-//! not what is deleted. Whatever cannot be read stops the collector, and nothing is deleted.
+//! not what is deleted.
+//!
+//! A tag, a file, a lease or the ledger that cannot be read stops the collector before its first
+//! deletion: what it protects is not known. A pack that cannot be read does not: what is needed is
+//! told by tags and files alone. That pack stays, and so does every other copy of what it may hold,
+//! for the copy that stays is read before another is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,8 +17,8 @@ use std::time::Duration;
 use coldframe_chunkfile::{CondemnedFile, Ledger, Round};
 use coldframe_units::{ChunkId, RootHash};
 
-use crate::backend::{Backend, Exclusive, Folder, Key, Listed};
-use crate::catalog::{Catalog, IdSet};
+use crate::backend::{Backend, Exclusive, Folder, Key, Seen, TagName};
+use crate::catalog::{Catalog, IdMap, IdSet};
 use crate::error::storage;
 use crate::store::PackStore;
 use crate::trace::{Reference, Tracer, trace};
@@ -62,6 +67,8 @@ pub struct Collected {
     pub waiting: u64,
     /// Unfinished files of processes that died.
     pub temporaries: u64,
+    /// Packs that cannot be read, and are left as they are.
+    pub unreadable_packs: u64,
 }
 
 /// A pack is small below this part of a full one.
@@ -72,8 +79,28 @@ const SMALL_PACKS_MAX: usize = 16;
 
 /// What is needed.
 struct Live {
+    tags: BTreeSet<TagName>,
     chunks: IdSet,
     roots: BTreeSet<RootHash>,
+}
+
+/// What went wrong without being in the way of the rest: the first of it is told at the end.
+#[derive(Default)]
+struct Failures {
+    first: Option<StoreError>,
+}
+
+impl Failures {
+    fn note<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::warn!(%error, "collecting goes on without it");
+                self.first.get_or_insert(error);
+                None
+            }
+        }
+    }
 }
 
 /// What to condemn.
@@ -90,7 +117,8 @@ impl<B: Backend> PackStore<B> {
     /// # Errors
     /// [`StoreError::Busy`] if someone else collects, [`StoreError::ExclusiveLost`] if someone else
     /// has begun to; an error of the first tag or file that
-    /// cannot be read, and then nothing was deleted; [`StoreError::Storage`].
+    /// cannot be read, and then nothing was deleted; [`StoreError::Storage`]. What could not be
+    /// written anew or removed is told when all else is done.
     pub fn collect(
         &self,
         options: CollectOptions,
@@ -101,22 +129,25 @@ impl<B: Backend> PackStore<B> {
         let exclusive = self.backend().exclusive().map_err(storage)?;
         let exclusive = exclusive.ok_or(StoreError::Busy)?;
         let mut done = Collected::default();
-        if !options.dry_run {
-            done.temporaries = self.backend().sweep().map_err(storage)?;
-        }
         let live = self.mark(options.grace, tracers)?;
         done.live_chunks = live.chunks.len() as u64;
         let plan = self.plan(options, &live)?;
         done.condemned_packs = (plan.dead_packs.len() + plan.sparse_packs.len()) as u64;
         done.compacted_packs = plan.sparse_packs.len() as u64;
         done.condemned_roots = plan.roots.len() as u64;
+        done.unreadable_packs = self.inner().catalog().bad_packs.len() as u64;
         if options.dry_run {
             return Ok(done);
         }
-        self.condemn(plan, &live, &mut done)?;
-        self.delete_condemned(&*exclusive, options.grace, tracers, &mut done)?;
+        let mut failed = Failures::default();
+        if let Some(swept) = failed.note(self.backend().sweep().map_err(storage)) {
+            done.temporaries = swept;
+        }
+        tags::know_only(self.inner(), &live.tags)?;
+        self.condemn(plan, &live, &mut done, &mut failed)?;
+        self.delete_condemned(&*exclusive, options.grace, tracers, &mut done, &mut failed)?;
         tracing::info!(?done, "garbage collected");
-        Ok(done)
+        failed.first.map_or(Ok(done), Err)
     }
 
     /// Everything that a tag needs, or a file that is young.
@@ -124,13 +155,16 @@ impl<B: Backend> PackStore<B> {
         self.refresh()?;
         let tagged = tags::list(self.inner())?;
         let mut queue: Vec<RootHash> = tagged.values().map(|tag| tag.root).collect();
-        for Listed { key, age, .. } in self.backend().list(Folder::Roots).map_err(storage)? {
+        for Seen { key, facts } in self.backend().scan(Folder::Roots).map_err(storage)? {
+            // One whose age is not known may be young.
+            let is_old = facts.is_ok_and(|file| file.age >= grace);
             match key {
-                Key::Root(root, _) if age < grace => queue.push(root),
+                Key::Root(root, _) if !is_old => queue.push(root),
                 _ => {}
             }
         }
         let mut live = Live {
+            tags: tagged.into_keys().collect(),
             chunks: IdSet::default(),
             roots: BTreeSet::new(),
         };
@@ -151,9 +185,9 @@ impl<B: Backend> PackStore<B> {
     fn plan(&self, options: CollectOptions, live: &Live) -> Result<Plan, StoreError> {
         let condemned = ledger::read(self.backend())?.condemned();
         let mut plan = Plan::default();
-        for Listed { key, age, .. } in self.backend().list(Folder::Roots).map_err(storage)? {
+        for Seen { key, facts } in self.backend().scan(Folder::Roots).map_err(storage)? {
             if let Key::Root(root, file) = key
-                && age >= options.grace
+                && facts.is_ok_and(|file| file.age >= options.grace)
                 && !live.roots.contains(&root)
                 && !condemned.roots.contains(&(root, file))
             {
@@ -168,11 +202,12 @@ impl<B: Backend> PackStore<B> {
         }
         let small_max = u64::from(self.options().pack_bytes) / SMALL_PACK_PART;
         let mut small = BTreeSet::new();
-        for Listed { key, age, .. } in self.backend().list(Folder::Packs).map_err(storage)? {
+        for Seen { key, facts } in self.backend().scan(Folder::Packs).map_err(storage)? {
             let Key::Pack(pack) = key else { continue };
             // A pack whose table cannot be read is left for people to look at.
             let is_known = catalog.packs.contains(&pack);
-            if age < options.grace || condemned.packs.contains(&pack) || !is_known {
+            let is_old = facts.is_ok_and(|file| file.age >= options.grace);
+            if !is_old || condemned.packs.contains(&pack) || !is_known {
                 continue;
             }
             let stored = stored.remove(&pack).unwrap_or(0);
@@ -193,19 +228,18 @@ impl<B: Backend> PackStore<B> {
     }
 
     /// Writes anew what is needed of sparse packs, then puts all into the ledger.
-    fn condemn(&self, plan: Plan, live: &Live, done: &mut Collected) -> Result<(), StoreError> {
+    fn condemn(
+        &self,
+        plan: Plan,
+        live: &Live,
+        done: &mut Collected,
+        failed: &mut Failures,
+    ) -> Result<(), StoreError> {
+        // On a full disk the packs without anything needed make the room that this lacks.
+        let compacted = failed.note(self.compact(&plan, live)).unwrap_or_default();
+        done.compacted_packs = compacted.len() as u64;
         let mut packs: BTreeSet<FileId> = plan.dead_packs;
-        if !plan.sparse_packs.is_empty() {
-            let push = self.push()?.without(&packs).without(&plan.sparse_packs);
-            for pack in plan.sparse_packs {
-                let wanted = |id: ChunkId| live.chunks.contains(&id);
-                // A pack with a chunk that cannot be read and is needed stays as it is.
-                if compact::rescue(self, &push, pack, &wanted)?.is_empty() {
-                    packs.insert(pack);
-                }
-            }
-            push.finish()?;
-        }
+        packs.extend(compacted);
         let packs = packs.iter().map(|file| CondemnedFile::Pack(file.get()));
         let roots = plan.roots.iter();
         let roots = roots.map(|(root, file)| CondemnedFile::Root(*root, file.get()));
@@ -221,6 +255,26 @@ impl<B: Backend> PackStore<B> {
         Ok(())
     }
 
+    /// Writes anew what is needed of sparse packs; returns those that may go now.
+    fn compact(&self, plan: &Plan, live: &Live) -> Result<BTreeSet<FileId>, StoreError> {
+        let mut packs = BTreeSet::new();
+        if plan.sparse_packs.is_empty() {
+            return Ok(packs);
+        }
+        let push = self.push()?.without(&plan.dead_packs);
+        let push = push.without(&plan.sparse_packs);
+        for pack in &plan.sparse_packs {
+            let wanted = |id: ChunkId| live.chunks.contains(&id);
+            // A pack with a chunk that cannot be read and is needed stays as it is.
+            match compact::rescue(self, &push, *pack, &wanted)?.first() {
+                None => drop(packs.insert(*pack)),
+                Some(error) => tracing::warn!(%pack, %error, "pack not written anew"),
+            }
+        }
+        push.finish()?;
+        Ok(packs)
+    }
+
     /// Deletes what was condemned before every push that is under way, and is still not needed.
     fn delete_condemned(
         &self,
@@ -228,6 +282,7 @@ impl<B: Backend> PackStore<B> {
         grace: Duration,
         tracers: &[&dyn Tracer<B>],
         done: &mut Collected,
+        failed: &mut Failures,
     ) -> Result<(), StoreError> {
         // The ledger is published: a lease that is not seen here will read it.
         let held = self.backend().leases().map_err(storage)?;
@@ -253,14 +308,20 @@ impl<B: Backend> PackStore<B> {
             free.into_iter().partition(|file| needed.contains(file));
         done.acquitted = needed.len() as u64;
         let sizes = self.sizes()?;
+        let mut settled: BTreeSet<CondemnedFile> = needed.into_iter().collect();
         for file in doomed.iter().rev() {
             let key = key_of(file);
             if !exclusive.confirm().map_err(storage)? {
                 return Err(StoreError::ExclusiveLost);
             }
             // Roots come after packs in order, and go first: nothing is left that names what is
-            // gone.
-            if self.backend().remove(&key).map_err(storage)? {
+            // gone. One that cannot be removed stays condemned, so no push counts on it.
+            let removed = self.backend().remove(&key).map_err(storage);
+            let Some(was_there) = failed.note(removed) else {
+                continue;
+            };
+            settled.insert(*file);
+            if was_there {
                 done.deleted_bytes += sizes.get(&key).copied().unwrap_or(0);
                 match key {
                     Key::Pack(_) => done.deleted_packs += 1,
@@ -269,60 +330,109 @@ impl<B: Backend> PackStore<B> {
             }
         }
         ledger::update(self.backend(), producer, |ledger| {
-            for file in needed.iter().chain(&doomed) {
-                ledger.condemned.remove(file);
-            }
+            ledger.condemned.retain(|file, _| !settled.contains(file));
         })?;
         self.refresh()
     }
 
-    /// The condemned files that have something that is needed and is nowhere else.
+    /// The condemned files that have something that is needed and is nowhere else, or may have it.
     fn needed(&self, live: &Live, ledger: &Ledger) -> Result<BTreeSet<CondemnedFile>, StoreError> {
-        let catalog = self.inner().catalog();
         let mut needed = BTreeSet::new();
         let mut packs = BTreeSet::new();
         for file in ledger.condemned.keys() {
             match file {
-                CondemnedFile::Pack(pack) => {
-                    packs.insert(FileId::new(*pack));
-                }
-                CondemnedFile::Root(root, _) => {
-                    let copies = catalog.roots.get(root).into_iter().flatten();
-                    let mut copies = copies.map(|copy| CondemnedFile::Root(*root, copy.get()));
-                    let has_other = copies.any(|copy| !ledger.condemned.contains_key(&copy));
-                    if live.roots.contains(root) && !has_other {
+                CondemnedFile::Pack(pack) => drop(packs.insert(FileId::new(*pack))),
+                CondemnedFile::Root(root, copy) => {
+                    if live.roots.contains(root) && !self.has_equal(*root, *copy, ledger) {
                         needed.insert(*file);
                     }
                 }
             }
         }
-        let in_condemned = catalog
-            .all()
-            .filter(|(_, place)| packs.contains(&place.pack));
-        let live_ids = in_condemned
-            .map(|(id, _)| id)
-            .filter(|id| live.chunks.contains(id));
-        let at_stake: IdSet = live_ids.collect();
-        drop(catalog);
+        let (at_stake, unread) = self.at_stake(live, &packs);
+        needed.extend(unread.iter().map(|pack| CondemnedFile::Pack(pack.get())));
         // Nothing is deleted on the word of a catalog: the copy that stays is read.
-        for id in at_stake {
-            if !self.inner().has_sound(id, &packs, false)? {
-                let places = self.inner().catalog().places(id);
-                needed.extend(
-                    places
-                        .iter()
-                        .map(|place| CondemnedFile::Pack(place.pack.get())),
-                );
+        for (id, holders) in at_stake {
+            if !self.inner().has_sound(id, &packs, false) {
+                needed.extend(holders.iter().map(|pack| CondemnedFile::Pack(pack.get())));
             }
         }
         Ok(needed)
     }
 
+    /// The needed chunks in condemned packs, each with those packs; and the packs of which nobody
+    /// can tell what they have. They were read when they were condemned.
+    fn at_stake(
+        &self,
+        live: &Live,
+        packs: &BTreeSet<FileId>,
+    ) -> (IdMap<BTreeSet<FileId>>, BTreeSet<FileId>) {
+        let mut at_stake: IdMap<BTreeSet<FileId>> = IdMap::default();
+        let mut unread = BTreeSet::new();
+        let mut unlisted = Vec::new();
+        {
+            let catalog = self.inner().catalog();
+            for pack in packs.iter().filter(|pack| !catalog.packs.contains(pack)) {
+                match catalog.bad_packs.contains_key(pack) {
+                    true => drop(unread.insert(*pack)),
+                    false => unlisted.push(*pack),
+                }
+            }
+            for (id, place) in catalog.all() {
+                if packs.contains(&place.pack) && live.chunks.contains(&id) {
+                    at_stake.entry(id).or_default().insert(place.pack);
+                }
+            }
+        }
+        // It would be deleted by its name, so it is by its name that it is looked for.
+        for (pack, loaded) in self.inner().load_packs(&unlisted) {
+            let table = match loaded {
+                Ok(Some(table)) => table,
+                Ok(None) => continue,
+                Err(_) => {
+                    unread.insert(pack);
+                    continue;
+                }
+            };
+            for chunk in table.chunks() {
+                if live.chunks.contains(&chunk.id) {
+                    at_stake.entry(chunk.id).or_default().insert(pack);
+                }
+            }
+        }
+        (at_stake, unread)
+    }
+
+    /// Whether a file by its root has another copy with the same bytes that is not condemned.
+    fn has_equal(&self, root: RootHash, copy: u64, ledger: &Ledger) -> bool {
+        let others: Vec<FileId> = {
+            let catalog = self.inner().catalog();
+            let files = catalog.roots.get(&root).into_iter().flatten();
+            let is_kept = |file: &FileId| {
+                let condemned = CondemnedFile::Root(root, file.get());
+                !ledger.condemned.contains_key(&condemned)
+            };
+            files.copied().filter(is_kept).collect()
+        };
+        let copy = Key::Root(root, FileId::new(copy));
+        others.into_iter().any(|other| {
+            let other = Key::Root(root, other);
+            self.inner()
+                .is_equal(&copy, &other)
+                .unwrap_or_else(|error| {
+                    tracing::warn!(%copy, %other, %error, "copies not compared");
+                    false
+                })
+        })
+    }
+
+    /// The lengths of files, as far as they are known.
     fn sizes(&self) -> Result<BTreeMap<Key, u64>, StoreError> {
         let mut sizes = BTreeMap::new();
         for folder in [Folder::Packs, Folder::Roots] {
-            let listed = self.backend().list(folder).map_err(storage)?;
-            sizes.extend(listed.into_iter().map(|file| (file.key, file.len.get())));
+            let seen = self.backend().scan(folder).map_err(storage)?;
+            let listed = seen.into_iter().filter_map(|seen| seen.facts.ok());
+            sizes.extend(listed.map(|file| (file.key, file.len.get())));
         }
         Ok(sizes)
     }

@@ -11,16 +11,21 @@ use crate::error::storage;
 use crate::store::PackStore;
 use crate::{FileId, Push, StoreError};
 
-/// Stores anew, under `push`, those chunks of a pack that are in `wanted`; a chunk that is damaged
-/// there and nowhere sound is left behind, and returned.
+/// Stores anew, under `push`, those chunks of a pack that are in `wanted`; returns why a chunk, or
+/// the pack's table, cannot be read. Then the pack is to stay: it may be the place that recovers.
 pub(crate) fn rescue<B: Backend>(
     store: &PackStore<B>,
     push: &Push<B>,
     pack: FileId,
     wanted: &dyn Fn(ChunkId) -> bool,
-) -> Result<Vec<ChunkId>, StoreError> {
-    let Some(table) = store.inner().load_pack(pack)? else {
-        return Ok(Vec::new());
+) -> Result<Vec<StoreError>, StoreError> {
+    let table = match store.inner().load_pack(pack) {
+        Ok(Some(table)) => table,
+        Ok(None) => {
+            let key = Key::Pack(pack);
+            return Ok(vec![StoreError::ListedNotFound { key }]);
+        }
+        Err(error) => return Ok(vec![error]),
     };
     let mut lost = Vec::new();
     for chunk in table.in_file_order() {
@@ -29,8 +34,7 @@ pub(crate) fn rescue<B: Backend>(
         }
         match store.inner().read_chunk(chunk.id) {
             Ok(bytes) => push.put_chunks(&[Chunk::verify(chunk.id, bytes)?])?,
-            Err(error) if error.is_corrupt() || error.is_missing() => lost.push(chunk.id),
-            Err(error) => return Err(error),
+            Err(error) => lost.push(error),
         }
     }
     Ok(lost)
@@ -51,7 +55,11 @@ pub(crate) fn delete<B: Backend>(store: &PackStore<B>, ids: &[ChunkId]) -> Resul
     let gone: BTreeSet<FileId> = packs.keys().copied().collect();
     let push = store.push()?.without(&gone);
     for pack in &gone {
-        rescue(store, &push, *pack, &|id| !doomed.contains(&id))?;
+        let lost = rescue(store, &push, *pack, &|id| !doomed.contains(&id))?;
+        // What is damaged is no loss; what could not be read may be sound.
+        if let Some(error) = lost.into_iter().find(|error| !error.is_wanting()) {
+            return Err(error);
+        }
     }
     push.finish()?;
     for pack in &gone {

@@ -4,10 +4,11 @@
 //! the lock with the process, so the lease of a dead one is seen to be void at once, whatever the
 //! clocks say. See flock(2) for file systems on which such locks do not work between hosts.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -19,13 +20,19 @@ use coldframe_storage::{
 };
 use coldframe_units::{ByteLen, FileOffset};
 
-use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed, NewFile};
+use crate::backend::{Backend, Exclusive, Folder, Key, Lease, LeaseId, Listed, NewFile, Seen};
 
 /// The longest tag, ledger or note: what is compared and swapped as a whole.
 const SMALL_MAX: ByteLen = ByteLen::new(1 << 30);
 
 /// Files that are kept open for reading.
 const OPEN_FILES_MAX: usize = 128;
+
+/// The user whose files the owner of a store may not read.
+const ROOT: u32 = 0;
+
+/// How often a name that is listed is looked at again when it is not found.
+const LOOKS_MAX: usize = 3;
 
 /// A directory that holds a store.
 #[derive(Debug)]
@@ -61,8 +68,29 @@ impl Directory {
         let folders = Folder::ALL.map(|folder| self.path.join(folder.name()));
         for path in std::iter::once(self.leases_path()).chain(folders) {
             create_dir_all(&path)?;
+            let opened = File::open(&path).at(Operation::Open, &path)?;
+            hand_over(&opened, &path, &self.owner()?)?;
         }
         Ok(())
+    }
+
+    /// The store's directory, whose owner owns all that is in it.
+    fn owner(&self) -> Result<fs::Metadata, StorageError> {
+        fs::metadata(&self.path).at(Operation::Open, &self.path)
+    }
+
+    /// A new file under a temporary name, its owner the store's.
+    fn pending(&self, path: &Path, overwrite: Overwrite) -> Result<PendingFile, StorageError> {
+        let file = PendingFile::create(path, overwrite)?;
+        hand_over(&file, path, &self.owner()?)?;
+        Ok(file)
+    }
+
+    /// A file for locks, which is made if it is not there.
+    fn lock_file(&self, path: &Path) -> Result<File, StorageError> {
+        let file = open_lock(path).at(Operation::Open, path)?;
+        hand_over(&file, path, &self.owner()?)?;
+        Ok(file)
     }
 
     fn file(&self, key: &Key) -> PathBuf {
@@ -93,13 +121,98 @@ impl Directory {
         Ok(Some(file))
     }
 
+    /// Whether someone holds the lock of a lease; what nobody holds is removed.
+    fn is_lease_held(&self, id: LeaseId) -> Result<bool, StorageError> {
+        let path = self.leases_path().join(lease_name(id));
+        // Over NFS an exclusive lock needs a descriptor that is open for writing (flock(2)).
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            // Someone else's, or nothing can be written here: it cannot be told from one that is
+            // held.
+            Err(error) if is_refused(&error) => return Ok(true),
+            Err(error) => return Err(error).at(Operation::Open, &path),
+        };
+        match try_lock(&file) {
+            Ok(()) => {
+                if is_still_at(&file, &path)? {
+                    absent(fs::remove_file(&path).at(Operation::Remove, &path))?;
+                }
+                Ok(false)
+            }
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error).at(Operation::Lock, &path),
+        }
+    }
+
+    /// Closes packs that others have deleted: their space is free only then.
+    fn close_all_but(&self, seen: &[Seen]) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if !open.is_empty() {
+            let listed: HashSet<&Key> = seen.iter().map(|seen| &seen.key).collect();
+            open.retain(|key, _| listed.contains(key));
+        }
+    }
+
+    /// Refuses a tag whose file is that of another name: the file system may ignore case.
+    fn refuse_folded(&self, key: &Key) -> Result<(), StorageError> {
+        let Key::Tag(name) = key else { return Ok(()) };
+        let flip = |c: char| match c.is_ascii_lowercase() {
+            true => c.to_ascii_uppercase(),
+            false => c.to_ascii_lowercase(),
+        };
+        let path = self.file(key);
+        let flipped: String = name.as_str().chars().map(flip).collect();
+        if flipped == name.as_str() {
+            return Ok(());
+        }
+        let look = |path: &Path| absent(fs::symlink_metadata(path).at(Operation::Open, path));
+        let (ours, theirs) = (look(&path)?, look(&path.with_file_name(flipped))?);
+        let place = |found: fs::Metadata| (found.dev(), found.ino());
+        if theirs.is_none() || ours.map(place) != theirs.map(place) {
+            return Ok(());
+        }
+        let names = entries(&self.path.join(Folder::Tags.name()), Folder::Tags)?;
+        let is_same = |other: &&Key| match other {
+            Key::Tag(other) => other.as_str().eq_ignore_ascii_case(name.as_str()),
+            _ => false,
+        };
+        match names.iter().find(is_same) {
+            Some(other) if !names.contains(key) => Err(StorageError::Exists {
+                path: self.file(other),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Holds off every other change of tags and ledger.
     fn lock(&self) -> Result<File, StorageError> {
         let path = self.path.join("lock");
-        let file = open_lock(&path).at(Operation::Open, &path)?;
+        let file = self.lock_file(&path)?;
         lock(&file).at(Operation::Lock, &path)?;
         Ok(file)
     }
+}
+
+/// The keys of the files in a folder.
+fn entries(path: &Path, folder: Folder) -> Result<BTreeSet<Key>, StorageError> {
+    let mut keys = BTreeSet::new();
+    for entry in fs::read_dir(path).at(Operation::Open, path)? {
+        let name = entry.at(Operation::Open, path)?.file_name();
+        keys.extend(name.to_str().and_then(|name| folder.key(name)));
+    }
+    Ok(keys)
+}
+
+/// The length and age of a file.
+fn facts(key: &Key, path: &Path) -> Result<Listed, StorageError> {
+    let metadata = fs::symlink_metadata(path).at(Operation::Open, path)?;
+    let written = metadata.modified().ok();
+    let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());
+    Ok(Listed {
+        key: key.clone(),
+        len: ByteLen::new(metadata.len()),
+        age: age.unwrap_or_default(),
+    })
 }
 
 /// No such file is not an error.
@@ -109,6 +222,21 @@ fn absent<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError>
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Gives a new file to `owner` if it was made by root for a store of someone else: who runs one
+/// command as root must not be shut out of the store by it.
+fn hand_over(made: impl AsFd, path: &Path, owner: &fs::Metadata) -> Result<(), StorageError> {
+    let file = File::from(
+        made.as_fd()
+            .try_clone_to_owned()
+            .at(Operation::Open, path)?,
+    );
+    let uid = file.metadata().at(Operation::Open, path)?.uid();
+    if uid == ROOT && uid != owner.uid() {
+        fchown(&file, Some(owner.uid()), Some(owner.gid())).at(Operation::SetMode, path)?;
+    }
+    Ok(())
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -159,7 +287,7 @@ impl Backend for Directory {
     }
 
     fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError> {
-        let written = PendingFile::create(&self.file(key), Overwrite::Refuse).and_then(|file| {
+        let written = (self.pending(&self.file(key), Overwrite::Refuse)).and_then(|file| {
             write_parts(&file, parts)?;
             file.publish()
         });
@@ -167,7 +295,7 @@ impl Backend for Directory {
     }
 
     fn begin<'a>(&'a self, key: &Key) -> Result<Box<dyn NewFile + 'a>, StorageError> {
-        let file = PendingFile::create(&self.file(key), Overwrite::Refuse)?;
+        let file = self.pending(&self.file(key), Overwrite::Refuse)?;
         Ok(Box::new(Pending(file)))
     }
 
@@ -180,12 +308,15 @@ impl Backend for Directory {
         let _lock = self.lock()?;
         let path = self.file(key);
         let found = absent(read_small(&path, SMALL_MAX))?;
+        if found.is_some() {
+            self.refuse_folded(key)?;
+        }
         if found.as_deref() != expected {
             return Ok(false);
         }
         match new {
             Some(new) => {
-                let file = PendingFile::create(&path, Overwrite::Replace)?;
+                let file = self.pending(&path, Overwrite::Replace)?;
                 write_parts(&file, &[new])?;
                 file.publish()?;
             }
@@ -200,6 +331,7 @@ impl Backend for Directory {
         let Some(file) = self.opened(key)? else {
             return Ok(None);
         };
+        self.refuse_folded(key)?;
         let len = file.len()?;
         if len > limit {
             return Err(StorageError::OutOfBounds {
@@ -237,24 +369,41 @@ impl Backend for Directory {
     }
 
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError> {
+        let seen = self.scan(folder)?;
+        seen.into_iter().map(|seen| seen.facts).collect()
+    }
+
+    fn scan(&self, folder: Folder) -> Result<Vec<Seen>, StorageError> {
         let path = self.path.join(folder.name());
-        let mut listed = Vec::new();
-        for entry in fs::read_dir(&path).at(Operation::Open, &path)? {
-            let entry = entry.at(Operation::Open, &path)?;
-            let key = entry.file_name().to_str().and_then(|name| folder.key(name));
-            // A file that goes away meanwhile is none.
-            let (Some(key), Ok(metadata)) = (key, entry.metadata()) else {
-                continue;
-            };
-            let written = metadata.modified().ok();
-            let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());
-            listed.push(Listed {
-                key,
-                len: ByteLen::new(metadata.len()),
-                age: age.unwrap_or_default(),
-            });
+        let (mut seen, mut not_found) = (Vec::new(), BTreeSet::new());
+        for key in entries(&path, folder)? {
+            match facts(&key, &self.file(&key)) {
+                Err(error) if error.is_not_found() => drop(not_found.insert(key)),
+                facts => seen.push(Seen { key, facts }),
+            }
         }
-        Ok(listed)
+        // Removed since, or only not found: that is told by listing again.
+        for _ in 0..LOOKS_MAX {
+            if not_found.is_empty() {
+                break;
+            }
+            let listed = entries(&path, folder)?;
+            not_found.retain(|key| listed.contains(key));
+            for key in std::mem::take(&mut not_found) {
+                match facts(&key, &self.file(&key)) {
+                    Err(error) if error.is_not_found() => drop(not_found.insert(key)),
+                    facts => seen.push(Seen { key, facts }),
+                }
+            }
+        }
+        for key in not_found {
+            let facts = facts(&key, &self.file(&key));
+            seen.push(Seen { key, facts });
+        }
+        if folder == Folder::Packs {
+            self.close_all_but(&seen);
+        }
+        Ok(seen)
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
@@ -273,10 +422,10 @@ impl Backend for Directory {
             let number = getrandom::u64().at(Operation::TemporaryName, &folder)?;
             let id = LeaseId::new(number);
             let path = folder.join(lease_name(id));
-            let file = open_lock(&path).at(Operation::Create, &path)?;
+            let file = self.lock_file(&path)?;
             lock(&file).at(Operation::Lock, &path)?;
             // Someone may have taken it for an orphan between the two steps.
-            if is_still_at(&file, &path) {
+            if is_still_at(&file, &path)? {
                 return Ok(Box::new(FileLease { id, path, file }));
             }
         }
@@ -285,32 +434,32 @@ impl Backend for Directory {
     fn leases(&self) -> Result<BTreeSet<LeaseId>, StorageError> {
         let folder = self.leases_path();
         let mut held = BTreeSet::new();
-        for entry in fs::read_dir(&folder).at(Operation::Open, &folder)? {
-            let entry = entry.at(Operation::Open, &folder)?;
-            let Some(id) = entry.file_name().to_str().and_then(lease_id) else {
-                continue;
-            };
-            let path = entry.path();
-            let Some(file) = absent(File::open(&path).at(Operation::Open, &path))? else {
-                continue;
-            };
-            match try_lock(&file) {
-                Ok(()) if is_still_at(&file, &path) => {
-                    absent(fs::remove_file(&path).at(Operation::Remove, &path))?;
+        let mut open = lease_ids(&folder)?;
+        for look in 0..=LOOKS_MAX {
+            let mut not_found = BTreeSet::new();
+            for id in open {
+                match self.is_lease_held(id) {
+                    Ok(true) => drop(held.insert(id)),
+                    Ok(false) => {}
+                    Err(error) if error.is_not_found() && look < LOOKS_MAX => {
+                        not_found.insert(id);
+                    }
+                    Err(error) => return Err(error),
                 }
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    held.insert(id);
-                }
-                Err(TryLockError::Error(error)) => return Err(error).at(Operation::Lock, &path),
             }
+            if not_found.is_empty() {
+                break;
+            }
+            // Given back since, unless it is listed all the same.
+            let listed = lease_ids(&folder)?;
+            open = not_found.intersection(&listed).copied().collect();
         }
         Ok(held)
     }
 
     fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError> {
         let path = self.path.join("collector");
-        let file = open_lock(&path).at(Operation::Open, &path)?;
+        let file = self.lock_file(&path)?;
         match try_lock(&file) {
             Ok(()) => Ok(Some(Box::new(FileExclusive { _file: file }))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -335,6 +484,22 @@ fn read_exact(file: &FileStorage, offset: FileOffset, len: ByteLen) -> Result<By
     Ok(Bytes::from(bytes))
 }
 
+/// Whether the host refused to open a file for writing.
+fn is_refused(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
+/// The leases that have a file.
+fn lease_ids(folder: &Path) -> Result<BTreeSet<LeaseId>, StorageError> {
+    let mut ids = BTreeSet::new();
+    for entry in fs::read_dir(folder).at(Operation::Open, folder)? {
+        let name = entry.at(Operation::Open, folder)?.file_name();
+        ids.extend(name.to_str().and_then(lease_id));
+    }
+    Ok(ids)
+}
+
 fn lease_name(id: LeaseId) -> String {
     format!("{:016x}.lease", id.get())
 }
@@ -347,12 +512,10 @@ fn lease_id(name: &str) -> Option<LeaseId> {
 }
 
 /// Whether `path` is still a name of `file`.
-fn is_still_at(file: &File, path: &Path) -> bool {
-    let same = |ours: fs::Metadata, found: fs::Metadata| {
-        (found.dev(), found.ino()) == (ours.dev(), ours.ino())
-    };
-    let found = file.metadata().ok().zip(fs::symlink_metadata(path).ok());
-    found.is_some_and(|(ours, found)| same(ours, found))
+fn is_still_at(file: &File, path: &Path) -> Result<bool, StorageError> {
+    let ours = file.metadata().at(Operation::Open, path)?;
+    let found = absent(fs::symlink_metadata(path).at(Operation::Open, path))?;
+    Ok(found.is_some_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino())))
 }
 
 #[derive(Debug)]
@@ -368,6 +531,10 @@ impl Lease for FileLease {
     }
 
     fn is_held(&self) -> bool {
+        self.confirm().unwrap_or(false)
+    }
+
+    fn confirm(&self) -> Result<bool, StorageError> {
         is_still_at(&self.file, &self.path)
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Callers branch on variants and predicates, never on text.
 
+use std::sync::Arc;
+
 use coldframe_chunkfile::{BuildError, Compression};
 use coldframe_envelope::{DecodeError, EncodeError, SectionKind};
 use coldframe_storage::StorageError;
 use coldframe_units::{ChunkId, FileOffset, RootHash};
 
-use crate::{FileId, StoreUrlError, TagName};
+use crate::{FileId, Key, StoreUrlError, TagName};
 
 /// Why a chunk's stored bytes are not the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +74,22 @@ pub enum StoreError {
         len: usize,
         /// The most.
         max: usize,
+    },
+    /// No pack that can be read has the chunk, but one that cannot be read may have it.
+    #[error("chunk {id} is in no readable pack, and pack {pack} cannot be read")]
+    Unlocated {
+        /// Which.
+        id: ChunkId,
+        /// A pack whose table cannot be read.
+        pack: FileId,
+        /// Why it cannot be read.
+        source: Arc<StoreError>,
+    },
+    /// A file is listed, but the place answers that it does not exist when it is read.
+    #[error("{key} is listed, but not found when it is read")]
+    ListedNotFound {
+        /// The file.
+        key: Key,
     },
     /// No file of the store has this root.
     #[error("the file with root {root} is not in the store")]
@@ -173,6 +191,14 @@ pub enum StoreError {
         /// The name.
         name: TagName,
     },
+    /// The file system ignores case, and so takes the tag's file for that of another.
+    #[error("tag {name} cannot be told from {other} here: the file system ignores case")]
+    TagFolded {
+        /// The name.
+        name: TagName,
+        /// The file of the tag that is there.
+        other: String,
+    },
     /// The tag's file is damaged.
     #[error("tag {name} is damaged")]
     DamagedTag {
@@ -206,6 +232,12 @@ pub enum StoreError {
     DamagedLedger {
         /// What is wrong with it.
         source: DecodeError,
+    },
+    /// The place refuses each change of the ledger, though its content stays the same.
+    #[error("the ledger of the store cannot be replaced: {tries} compare-and-swaps were refused")]
+    LedgerStuck {
+        /// How often it was tried.
+        tries: u32,
     },
     /// The lease under which chunks were found is gone: what they are for must be pushed again.
     #[error("the lease of this push has run out")]
@@ -282,6 +314,25 @@ impl StoreError {
     pub fn is_out_of_space(&self) -> bool {
         matches!(self, Self::Storage { source } if source.is_out_of_space())
     }
+}
+
+/// "Structure needs cleaning": the file system found itself damaged (errno(3), Linux).
+const EUCLEAN: i32 = 117;
+/// "Input/output error" (errno(3)).
+const EIO: i32 = 5;
+/// "Bad message": a checksum of the file system does not hold (errno(3), Linux).
+const EBADMSG: i32 = 74;
+
+/// Whether the medium under a file failed, as against the way to it: what cannot be read now is not
+/// expected to be read later.
+pub(crate) fn is_medium_error(error: &StoreError) -> bool {
+    let StoreError::Storage { source } = error else {
+        return false;
+    };
+    let StorageError::Read { source, .. } = source else {
+        return false;
+    };
+    matches!(source.raw_os_error(), Some(EIO | EUCLEAN | EBADMSG))
 }
 
 /// A text that is no tag name.

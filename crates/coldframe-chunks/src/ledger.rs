@@ -7,10 +7,13 @@ use coldframe_chunkfile::{CondemnedFile, Ledger};
 use coldframe_envelope::Producer;
 use coldframe_units::RootHash;
 
-use crate::backend::{Backend, Key};
+use crate::backend::{Backend, Key, TagName};
 use crate::error::{encode, storage};
 use crate::store::SMALL_FILE_MAX;
 use crate::{FileId, StoreError};
+
+/// Refusals of a compare-and-swap in a row, the content being the same.
+const REFUSALS_MAX: u32 = 16;
 
 /// A ledger, and the bytes that it was read from.
 #[derive(Debug, Default)]
@@ -27,6 +30,12 @@ pub(crate) struct Condemned {
 }
 
 impl Read {
+    /// The names of tags that it knows.
+    pub fn names(&self) -> BTreeSet<TagName> {
+        let names = self.ledger.names.iter();
+        names.filter_map(|name| name.parse().ok()).collect()
+    }
+
     pub fn condemned(&self) -> Condemned {
         let mut condemned = Condemned::default();
         for file in self.ledger.condemned.keys() {
@@ -68,8 +77,20 @@ pub(crate) fn update<B: Backend>(
     producer: Producer,
     change: impl Fn(&mut Ledger),
 ) -> Result<Ledger, StoreError> {
+    let mut tries = 0;
+    let mut last: Option<Option<Bytes>> = None;
     loop {
         let read = read(backend)?;
+        // Each refusal means that someone changed the ledger. If it is the same as before, the
+        // place contradicts itself, and to go on would not end.
+        if last.as_ref() == Some(&read.bytes) {
+            tries += 1;
+            if tries >= REFUSALS_MAX {
+                return Err(StoreError::LedgerStuck { tries });
+            }
+        } else {
+            tries = 0;
+        }
         let mut ledger = read.ledger.clone();
         change(&mut ledger);
         // A round without files has nothing to wait for.
@@ -83,5 +104,6 @@ pub(crate) fn update<B: Backend>(
         if swapped.map_err(storage)? {
             return Ok(ledger);
         }
+        last = Some(read.bytes);
     }
 }

@@ -73,10 +73,11 @@ mod trace;
 mod url;
 mod verify;
 mod visit;
+mod walk;
 
 pub use any::{AnyBackend, AnyStore, create, open};
 pub use backend::{
-    Backend, Exclusive, FileId, Folder, Key, Lease, LeaseId, Listed, NewFile, TagName,
+    Backend, Exclusive, FileId, Folder, Key, Lease, LeaseId, Listed, NewFile, Seen, TagName,
 };
 pub use cache::CacheCount;
 pub use chunk::{Chunk, ChunkStat, ChunkStore, PutCount, Visitor, is_zero};

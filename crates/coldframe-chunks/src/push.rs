@@ -193,7 +193,8 @@ impl<B: Backend> Push<B> {
     /// # Errors
     /// [`StoreError::TagMoved`] if it stands for something else; [`StoreError::MissingRoot`] if
     /// `new` names a file that is not there or is about to be deleted: it must be pushed again,
-    /// with all that it names; [`StoreError::LeaseLost`]; as [`Push::flush`].
+    /// with all that it names; as [`Push::flush`]. [`StoreError::LeaseLost`]: the tag is pointed
+    /// back to `expected`, unless that was deleted meanwhile; then it points to `new`.
     pub fn tag(&self, name: &TagName, expected: Option<Tag>, new: Tag) -> Result<(), StoreError> {
         self.flush()?;
         if !self.has_root(new.root) {
@@ -205,11 +206,28 @@ impl<B: Backend> Push<B> {
         // tag: nothing that it needs was deleted.
         let confirmed = self.confirm_lease();
         if confirmed.is_err()
-            && let Err(error) = crate::tags::swap(&self.inner, name, Some(new), expected)
+            && let Err(error) = self.take_back(name, expected, new)
         {
             tracing::warn!(tag = %name, %error, "tag of a lost push left behind");
         }
         confirmed
+    }
+
+    /// Points a tag back to `expected`, unless a collector has condemned or deleted that: it may
+    /// have seen the tag point to `new`, and then `new` is what it has kept.
+    fn take_back(&self, name: &TagName, expected: Option<Tag>, new: Tag) -> Result<(), StoreError> {
+        let Some(old) = expected else {
+            return crate::tags::swap(&self.inner, name, Some(new), None);
+        };
+        // Under a lease of its own: what is condemned from now on waits for it, and the mark that
+        // follows sees where the tag points to then.
+        let push = Self::begin(Arc::clone(&self.inner))?;
+        if !push.has_root(old.root) {
+            return Err(StoreError::MissingRoot { root: old.root });
+        }
+        push.check_lease()?;
+        crate::tags::swap(&self.inner, name, Some(new), expected)?;
+        push.confirm_lease()
     }
 
     /// What was put so far.

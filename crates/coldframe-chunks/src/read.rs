@@ -3,9 +3,10 @@
 //! Invariant: bytes leave it only after their BLAKE3 hash was seen to be the chunk's id, whatever
 //! the backend says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use coldframe_chunkfile::{Compression, PACK_LIMITS, Pack};
@@ -16,9 +17,15 @@ use crate::backend::{Backend, Key};
 use crate::catalog::Place;
 use crate::chunk::id_of;
 use crate::compress::Decompressor;
-use crate::error::{ChunkDamage, storage};
+use crate::error::{ChunkDamage, is_medium_error, storage};
 use crate::store::Inner;
 use crate::{FileId, StoreError};
+
+/// The longest file that is compared with another: both are in memory then.
+const EQUAL_BYTES_MAX: ByteLen = ByteLen::new(256 << 20);
+
+/// A pack, and its table: `None` if the pack is gone.
+pub(crate) type LoadedPack = (FileId, Result<Option<Pack>, StoreError>);
 
 /// What reading one copy of a chunk came to.
 enum Copy {
@@ -110,19 +117,25 @@ impl<B: Backend> Inner<B> {
     }
 
     /// Reads a chunk from any of its places; a damaged one is remembered, so that the chunk is
-    /// stored anew when it is put again.
+    /// stored anew when it is put again. That a copy cannot be read is an error only if no other
+    /// copy is sound.
     pub fn read_chunk(&self, id: ChunkId) -> Result<Bytes, StoreError> {
+        let started = Instant::now();
         let mut damaged = None;
+        let mut failed: BTreeMap<FileId, StoreError> = BTreeMap::new();
         for is_last in [false, true] {
             let mut gone = BTreeSet::new();
             let places = self.catalog().places(id);
             for place in &places {
-                match self.read_copy(id, place)? {
-                    Copy::Sound(bytes) => return Ok(bytes),
-                    Copy::Gone => {
+                if failed.contains_key(&place.pack) {
+                    continue;
+                }
+                match self.read_copy(id, place) {
+                    Ok(Copy::Sound(bytes)) => return Ok(bytes),
+                    Ok(Copy::Gone) => {
                         gone.insert(place.pack);
                     }
-                    Copy::Damaged(damage) => {
+                    Ok(Copy::Damaged(damage)) => {
                         let (pack, offset) = (place.pack, place.offset());
                         self.note_damage(id, place, damage);
                         damaged = Some(StoreError::DamagedChunk {
@@ -132,37 +145,62 @@ impl<B: Backend> Inner<B> {
                             damage,
                         });
                     }
+                    Err(error) => {
+                        self.note_failure(id, place, &error);
+                        failed.insert(place.pack, error);
+                    }
                 }
             }
             self.catalog_mut().drop_packs(&gone);
-            if !is_last {
-                self.refresh()?;
+            let looked = Instant::now();
+            match is_last {
+                true => {}
+                // Someone may have stored another copy.
+                false if !failed.is_empty() => self.try_refresh_since(started),
+                false => self.refresh_since(looked)?,
             }
         }
-        Err(damaged.unwrap_or(StoreError::MissingChunk { id }))
+        let failed = failed.into_values().next();
+        Err(failed.or(damaged).unwrap_or_else(|| self.absent(id)))
     }
 
     /// Whether a chunk has a sound copy outside of these packs: it is read, not believed. With
-    /// `all`, every copy is read; damaged ones are remembered.
-    pub fn has_sound(
-        &self,
-        id: ChunkId,
-        without: &BTreeSet<FileId>,
-        all: bool,
-    ) -> Result<bool, StoreError> {
+    /// `all`, every copy is read; damaged ones are remembered. A copy that cannot be read is not
+    /// sound.
+    pub fn has_sound(&self, id: ChunkId, without: &BTreeSet<FileId>, all: bool) -> bool {
         let mut is_sound = false;
         let places = self.catalog().places(id);
         for place in places.iter().filter(|place| !without.contains(&place.pack)) {
-            match self.read_copy(id, place)? {
-                Copy::Sound(_) => is_sound = true,
-                Copy::Damaged(damage) => self.note_damage(id, place, damage),
-                Copy::Gone => {}
+            match self.read_copy(id, place) {
+                Ok(Copy::Sound(_)) => is_sound = true,
+                Ok(Copy::Damaged(damage)) => self.note_damage(id, place, damage),
+                Ok(Copy::Gone) => {}
+                Err(error) => self.note_failure(id, place, &error),
             }
             if is_sound && !all {
                 break;
             }
         }
-        Ok(is_sound)
+        is_sound
+    }
+
+    /// A copy on a medium that failed is as lost as a damaged one: the chunk is to be stored anew.
+    /// Whatever else failed, such as the way to the place, says nothing of the copy.
+    fn note_failure(&self, id: ChunkId, place: &Place, error: &StoreError) {
+        let (pack, offset) = (place.pack, place.offset());
+        tracing::warn!(chunk = %id, %pack, %offset, %error, "chunk cannot be read");
+        if is_medium_error(error) {
+            self.catalog_mut().mark_damaged(id, pack);
+        }
+    }
+
+    /// Whether two files have the same bytes; false if one is not there.
+    pub fn is_equal(&self, one: &Key, other: &Key) -> Result<bool, StoreError> {
+        let read = |key: &Key| self.backend.read(key, EQUAL_BYTES_MAX).map_err(storage);
+        Ok(match (read(one)?, read(other)?) {
+            (Some(one), Some(other)) => one == other,
+            _ => false,
+        })
     }
 
     fn note_damage(&self, id: ChunkId, place: &Place, damage: ChunkDamage) {
@@ -195,15 +233,16 @@ impl<B: Backend> Inner<B> {
     }
 
     /// The tables of packs, read by several threads.
-    pub fn load_packs(&self, files: &[FileId]) -> Vec<Result<Option<Pack>, StoreError>> {
+    pub fn load_packs(&self, files: &[FileId]) -> Vec<LoadedPack> {
+        let load = |file: &FileId| (*file, self.load_pack(*file));
         let readers = self.backend.reads_at_once().min(files.len()).max(1);
         if readers == 1 {
-            return files.iter().map(|file| self.load_pack(*file)).collect();
+            return files.iter().map(load).collect();
         }
         std::thread::scope(|scope| {
             let parts = files.chunks(files.len().div_ceil(readers)).map(|part| {
-                let load = move || part.iter().map(|file| self.load_pack(*file));
-                scope.spawn(move || load().collect::<Vec<_>>())
+                let load = &load;
+                scope.spawn(move || part.iter().map(load).collect::<Vec<_>>())
             });
             let parts: Vec<_> = parts.collect();
             let parts = parts.into_iter().map(|part| part.join());

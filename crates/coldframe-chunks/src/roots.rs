@@ -1,5 +1,8 @@
 //! Files that are kept whole, by their root: indexes, manifests.
 
+use std::collections::BTreeMap;
+use std::time::Instant;
+
 use bytes::Bytes;
 use coldframe_chunkfile::{INDEX_LIMITS, Index, IndexPage, PageRef};
 use coldframe_envelope::{DecodeError, HEADER_LEN, Header};
@@ -108,26 +111,44 @@ impl<B: Backend> PackStore<B> {
         })
     }
 
-    /// Tries each copy of a file until one is sound, looking for new copies once.
+    /// Tries each copy of a file until one is sound, looking for new copies once. That a copy
+    /// cannot be read is the error only if none is sound.
     pub(crate) fn with_copy<T>(
         &self,
         root: RootHash,
         read: impl Fn(&Key) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut found = StoreError::MissingRoot { root };
+        let started = Instant::now();
+        let (mut damaged, mut failed) = (None, BTreeMap::new());
+        let mut not_found = None;
         for is_last in [false, true] {
+            not_found = None;
             for file in self.copies(root) {
-                match read(&Key::Root(root, file)) {
-                    Err(StoreError::MissingRoot { .. }) => {}
-                    Err(error) if error.is_wanting() => found = error,
-                    done => return done,
+                if failed.contains_key(&file) {
+                    continue;
+                }
+                let key = Key::Root(root, file);
+                match read(&key) {
+                    Ok(done) => return Ok(done),
+                    Err(StoreError::MissingRoot { .. }) => not_found = Some(key),
+                    Err(error) if error.is_wanting() => damaged = Some(error),
+                    Err(error) => {
+                        tracing::warn!(%key, %error, "copy cannot be read");
+                        failed.insert(file, error);
+                    }
                 }
             }
-            if !is_last {
-                self.refresh()?;
+            let looked = Instant::now();
+            match is_last {
+                true => {}
+                false if !failed.is_empty() => self.inner().try_refresh_since(started),
+                false => self.inner().refresh_since(looked)?,
             }
         }
-        Err(found)
+        // What was listed a moment ago is not taken for absent.
+        let listed = not_found.map(|key| StoreError::ListedNotFound { key });
+        let error = failed.into_values().next().or(damaged).or(listed);
+        Err(error.unwrap_or(StoreError::MissingRoot { root }))
     }
 
     fn copies(&self, root: RootHash) -> Vec<FileId> {

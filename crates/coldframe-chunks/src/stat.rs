@@ -1,15 +1,14 @@
 //! How much a store holds, for whom, and what keeping it once saves.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-
-use coldframe_units::RootHash;
 
 use crate::backend::{Backend, Folder, TagName};
-use crate::catalog::{IdMap, IdSet};
+use crate::catalog::IdMap;
 use crate::error::storage;
 use crate::store::PackStore;
-use crate::trace::{Reference, Tracer, trace};
+use crate::trace::Tracer;
+use crate::verify::Finding;
+use crate::walk::Walker;
 use crate::{StoreError, tags};
 
 /// What one tag needs.
@@ -23,10 +22,12 @@ pub struct TagStat {
     pub exclusive_bytes: u64,
     /// Chunks that are not in the store.
     pub missing_chunks: u64,
+    /// Files that cannot be read to their end: what they name is not counted.
+    pub unread_files: u64,
 }
 
 /// What a store holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct StoreStat {
     /// Different chunks.
     pub chunks: u64,
@@ -46,6 +47,8 @@ pub struct StoreStat {
     pub shared_bytes: u64,
     /// By tag.
     pub tags: BTreeMap<TagName, TagStat>,
+    /// Tags, files and packs that cannot be read, and are not counted, or not whole.
+    pub findings: Vec<Finding>,
 }
 
 impl StoreStat {
@@ -57,81 +60,103 @@ impl StoreStat {
 }
 
 impl<B: Backend> PackStore<B> {
-    /// Counts what the store holds; `tracers` know the formats beside the chunk index.
+    /// Counts what the store holds; `tracers` know the formats beside the chunk index. What cannot
+    /// be read is left out and named by [`StoreStat::findings`].
     ///
     /// # Errors
-    /// The first tag or file that cannot be read; [`StoreError::Storage`].
+    /// [`StoreError::Storage`]: a folder cannot be listed.
     pub fn stat_all(&self, tracers: &[&dyn Tracer<B>]) -> Result<StoreStat, StoreError> {
         self.refresh()?;
         let mut stat = StoreStat::default();
-        for file in self.backend().list(Folder::Packs).map_err(storage)? {
+        for file in self.backend().scan(Folder::Packs).map_err(storage)? {
             stat.packs += 1;
-            stat.pack_bytes += file.len.get();
+            stat.pack_bytes += file.facts.map_or(0, |file| file.len.get());
         }
-        for file in self.backend().list(Folder::Roots).map_err(storage)? {
+        for file in self.backend().scan(Folder::Roots).map_err(storage)? {
             stat.roots += 1;
-            stat.root_bytes += file.len.get();
+            stat.root_bytes += file.facts.map_or(0, |file| file.len.get());
         }
-        let mut lens: IdMap<u64> = IdMap::default();
+        let mut lens: IdMap<u32> = IdMap::default();
         for (id, place) in self.inner().catalog().all() {
-            lens.insert(id, place.raw_len.into());
+            lens.insert(id, place.raw_len);
             stat.stored_bytes += u64::from(place.stored_len);
         }
         stat.chunks = lens.len() as u64;
-        stat.raw_bytes = lens.values().sum();
-        let mut users: IdMap<u32> = IdMap::default();
-        let mut needs = Vec::new();
-        for (name, tag) in tags::list(self.inner())? {
-            let (chunks, logical_bytes) = self.closure(tag.root, tracers)?;
-            for id in &chunks {
-                *users.entry(*id).or_default() += 1;
-            }
-            needs.push((name, chunks, logical_bytes));
-        }
-        let shared = users.iter().filter(|(_, count)| **count > 1);
-        stat.shared_bytes = shared.filter_map(|(id, _)| lens.get(id)).sum();
-        for (name, chunks, logical_bytes) in needs {
-            let mut tag = TagStat {
-                logical_bytes,
-                ..TagStat::default()
-            };
-            for id in &chunks {
-                let Some(len) = lens.get(id) else {
-                    tag.missing_chunks += 1;
-                    continue;
-                };
-                tag.unique_bytes += len;
-                if users.get(id) == Some(&1) {
-                    tag.exclusive_bytes += len;
-                }
-            }
-            stat.tags.insert(name, tag);
-        }
+        stat.raw_bytes = lens.values().map(|len| u64::from(*len)).sum();
+        self.stat_tags(tracers, &lens, &mut stat)?;
+        self.findings_of_packs(&mut stat.findings);
         Ok(stat)
     }
 
-    /// The chunks that a file needs, by whatever way, and the bytes of all blocks that are chunks.
-    pub(crate) fn closure(
+    fn stat_tags(
         &self,
-        root: RootHash,
         tracers: &[&dyn Tracer<B>],
-    ) -> Result<(IdSet, u64), StoreError> {
-        let mut chunks = IdSet::default();
-        let mut bytes = 0;
-        let mut seen = BTreeSet::new();
-        let mut queue = vec![root];
-        while let Some(root) = queue.pop() {
-            if !seen.insert(root) {
-                continue;
-            }
-            trace(self, tracers, root, &mut |reference| match reference {
-                Reference::Chunk(id, len) => {
-                    chunks.insert(id);
-                    bytes += len;
+        lens: &IdMap<u32>,
+        stat: &mut StoreStat,
+    ) -> Result<(), StoreError> {
+        let mut walker = Walker::new(self, tracers);
+        let mut uses: Vec<Use> = Vec::new();
+        let mut tags: Vec<(TagName, TagStat)> = Vec::new();
+        for (name, tag) in tags::read_all(self.inner())? {
+            let tag = match tag {
+                Ok(tag) => tag,
+                Err(error) => {
+                    stat.findings.push(Finding::Tag { name, error });
+                    continue;
                 }
-                Reference::Root(root) => queue.push(root),
-            })?;
+            };
+            let (mut counted, number) = (TagStat::default(), tags.len() as u32);
+            let unread = walker.walk(tag.root, &mut |chunk, id, len| {
+                counted.logical_bytes += len;
+                if chunk >= uses.len() {
+                    uses.resize(chunk + 1, Use::NONE);
+                }
+                if uses[chunk].is_new(number) {
+                    match lens.get(&id) {
+                        Some(len) => counted.unique_bytes += u64::from(*len),
+                        None => counted.missing_chunks += 1,
+                    }
+                }
+            });
+            counted.unread_files = unread;
+            tags.push((name, counted));
         }
-        Ok((chunks, bytes))
+        for (id, used) in walker.ids().iter().zip(uses) {
+            let len = lens.get(id).map_or(0, |len| u64::from(*len));
+            match tags.get_mut(used.first as usize) {
+                Some((_, tag)) if !used.is_shared => tag.exclusive_bytes += len,
+                _ => stat.shared_bytes += len,
+            }
+        }
+        stat.tags = tags.into_iter().collect();
+        for (root, error) in walker.unread {
+            stat.findings.push(Finding::Root { root, error });
+        }
+        Ok(())
+    }
+}
+
+/// Which tags need a chunk.
+#[derive(Clone, Copy)]
+struct Use {
+    first: u32,
+    last: u32,
+    is_shared: bool,
+}
+
+impl Use {
+    const NONE: Self = Self {
+        first: u32::MAX,
+        last: u32::MAX,
+        is_shared: false,
+    };
+
+    /// Counts a tag; whether it is the first time for this one.
+    fn is_new(&mut self, tag: u32) -> bool {
+        if self.first == u32::MAX {
+            self.first = tag;
+        }
+        self.is_shared |= self.first != tag;
+        std::mem::replace(&mut self.last, tag) != tag
     }
 }

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+use std::time::Instant;
 
 use bytes::Bytes;
 use coldframe_chunkfile::Compression;
@@ -18,6 +21,7 @@ use crate::cache::{CacheCount, ChunkCache};
 use crate::catalog::{Catalog, Place};
 use crate::chunk::{Chunk, ChunkStat, ChunkStore, PutCount, Visitor};
 use crate::error::{encode, storage};
+use crate::read::LoadedPack;
 use crate::visit::Rooms;
 use crate::{Directory, FileId, Push, StoreError};
 
@@ -70,12 +74,19 @@ pub(crate) struct Inner<B: Backend> {
     pub options: Options,
     pub producer: Producer,
     catalog: RwLock<Catalog>,
-    refreshing: Mutex<()>,
+    refreshing: Mutex<Refreshed>,
     pub cache: ChunkCache,
     /// What those who go through many chunks use again.
     pub rooms: Rooms,
     /// A cache outside of the memory, once one was given.
     pub near: OnceLock<Arc<dyn ChunkStore>>,
+}
+
+/// The last attempt to bring the catalog up to date.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refreshed {
+    began: Option<Instant>,
+    is_done: bool,
 }
 
 impl<B: Backend> fmt::Debug for Inner<B> {
@@ -125,8 +136,9 @@ impl<B: Backend> PackStore<B> {
         Self::open_at(backend, options)
     }
 
-    /// Opens the store in a place. A pack whose table is damaged is left out, and named by
-    /// [`PackStore::verify`]; it does not keep the others from being read.
+    /// Opens the store in a place. A pack whose table is damaged or cannot be read is left out, and
+    /// named by [`PackStore::verify`]; it does not keep the others from being read. It is tried
+    /// again by each [`PackStore::refresh`].
     ///
     /// # Errors
     /// [`StoreError::NoStore`], [`StoreError::BadStore`], [`StoreError::Storage`].
@@ -220,54 +232,115 @@ impl<B: Backend> Inner<B> {
 
     /// Makes the catalog agree with what is listed. One at a time: a list that is older must not
     /// bring back what a newer one left out. What others add meanwhile stays.
+    ///
+    /// A pack whose table cannot be read is left out, and tried again each time: the others are
+    /// read as before.
     pub fn refresh(&self) -> Result<(), StoreError> {
-        let _one = self
-            .refreshing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (known, roots) = {
-            let catalog = self.catalog();
-            let packs = catalog.packs.union(&catalog.bad_packs).copied();
-            (packs.collect::<BTreeSet<_>>(), catalog.roots.clone())
+        let mut last = self.lock_refreshing();
+        self.refresh_locked(&mut last)
+    }
+
+    /// As [`Inner::refresh`], unless one succeeded that began after `since`.
+    pub fn refresh_since(&self, since: Instant) -> Result<(), StoreError> {
+        let mut last = self.lock_refreshing();
+        if last.is_done && last.began.is_some_and(|began| began >= since) {
+            return Ok(());
+        }
+        self.refresh_locked(&mut last)
+    }
+
+    /// As [`Inner::refresh_since`] where an error is known already: while the place is down, those
+    /// who wait for one another here try it once, not each in turn.
+    pub fn try_refresh_since(&self, since: Instant) {
+        let mut last = self.lock_refreshing();
+        if last.began.is_none_or(|began| began < since)
+            && let Err(error) = self.refresh_locked(&mut last)
+        {
+            tracing::warn!(%error, "packs not looked for again");
+        }
+    }
+
+    fn lock_refreshing(&self) -> MutexGuard<'_, Refreshed> {
+        let lock = self.refreshing.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refresh_locked(&self, last: &mut Refreshed) -> Result<(), StoreError> {
+        *last = Refreshed {
+            began: Some(Instant::now()),
+            is_done: false,
         };
-        let mut listed = BTreeSet::new();
-        for file in self.backend.list(Folder::Packs).map_err(storage)? {
-            if let Key::Pack(id) = file.key {
-                listed.insert(id);
-            }
-        }
+        let (known, bad, roots) = {
+            let catalog = self.catalog();
+            let bad: BTreeSet<FileId> = catalog.bad_packs.keys().copied().collect();
+            (catalog.packs.clone(), bad, catalog.roots.clone())
+        };
+        let listed = self.listed_packs()?;
         let unknown: Vec<FileId> = listed.difference(&known).copied().collect();
-        let mut new = Vec::new();
-        for (file, loaded) in unknown.iter().zip(self.load_packs(&unknown)) {
-            match loaded {
-                Ok(Some(pack)) => new.push((*file, Some(pack))),
-                Ok(None) => {}
-                Err(error @ StoreError::DamagedPack { .. }) => {
-                    tracing::warn!(%error, "pack left out");
-                    new.push((*file, None));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let files = self.backend.list(Folder::Roots).map_err(storage)?;
-        let gone = known.difference(&listed).copied().collect();
+        let loaded = self.load_listed(&unknown)?;
+        let files = self.backend.scan(Folder::Roots).map_err(storage)?;
+        let gone = known.union(&bad).filter(|pack| !listed.contains(pack));
+        let gone = gone.copied().collect();
         let mut catalog = self.catalog_mut();
         catalog.drop_packs(&gone);
-        for (file, pack) in new {
+        for (file, pack) in loaded {
             match pack {
-                Some(pack) => catalog.add_pack(file, &pack),
-                None => {
-                    catalog.bad_packs.insert(file);
+                Ok(Some(pack)) => catalog.add_pack(file, &pack),
+                Ok(None) => {
+                    catalog.bad_packs.remove(&file);
+                }
+                Err(error) => {
+                    if !bad.contains(&file) {
+                        tracing::warn!(pack = %file, %error, "pack left out");
+                    }
+                    catalog.bad_packs.insert(file, Arc::new(error));
                 }
             }
         }
         catalog.set_roots(&roots, files.into_iter().map(|file| file.key));
+        last.is_done = true;
         Ok(())
+    }
+
+    fn listed_packs(&self) -> Result<BTreeSet<FileId>, StoreError> {
+        let seen = self.backend.scan(Folder::Packs).map_err(storage)?;
+        let packs = seen.into_iter().filter_map(|seen| match seen.key {
+            Key::Pack(id) => Some(id),
+            _ => None,
+        });
+        Ok(packs.collect())
+    }
+
+    /// The tables of packs that were listed; one that is not found must not be listed any more.
+    fn load_listed(&self, files: &[FileId]) -> Result<Vec<LoadedPack>, StoreError> {
+        let mut loaded: Vec<LoadedPack> = self.load_packs(files);
+        if loaded.iter().any(|(_, pack)| matches!(pack, Ok(None))) {
+            let listed = self.listed_packs()?;
+            for (file, pack) in &mut loaded {
+                if matches!(pack, Ok(None)) && listed.contains(file) {
+                    *pack = match self.load_pack(*file) {
+                        Ok(None) => Err(StoreError::ListedNotFound {
+                            key: Key::Pack(*file),
+                        }),
+                        again => again,
+                    };
+                }
+            }
+        }
+        Ok(loaded)
     }
 
     fn stat(&self, id: ChunkId) -> Option<ChunkStat> {
         let places = self.catalog().places(id);
         places.first().map(Place::stat)
+    }
+
+    /// What to say of a chunk that no table has.
+    pub fn absent(&self, id: ChunkId) -> StoreError {
+        match self.catalog().unread_pack() {
+            Some((pack, source)) => StoreError::Unlocated { id, pack, source },
+            None => StoreError::MissingChunk { id },
+        }
     }
 }
 
@@ -289,7 +362,13 @@ impl<B: Backend> ChunkStore for PackStore<B> {
             return Ok(Some(stat));
         }
         self.inner.refresh()?;
-        Ok(self.inner.stat(id))
+        match self.inner.stat(id) {
+            Some(stat) => Ok(Some(stat)),
+            None => match self.inner.absent(id) {
+                error if error.is_missing() => Ok(None),
+                error => Err(error),
+            },
+        }
     }
 
     fn has_many(&self, ids: &[ChunkId]) -> Result<Vec<bool>, StoreError> {

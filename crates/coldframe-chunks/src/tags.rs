@@ -1,14 +1,15 @@
 //! Tags: names for roots, changed by compare and swap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use coldframe_chunkfile::Tag;
+use coldframe_storage::StorageError;
 
-use crate::StoreError;
 use crate::backend::{Backend, Folder, Key, TagName};
 use crate::error::{encode, storage};
 use crate::store::{Inner, PackStore, SMALL_FILE_MAX};
+use crate::{StoreError, ledger};
 
 impl<B: Backend> PackStore<B> {
     /// What a tag stands for; `None` if there is no such tag.
@@ -25,6 +26,14 @@ impl<B: Backend> PackStore<B> {
     /// As [`PackStore::tag`]: a tag that cannot be read is not left out.
     pub fn tags(&self) -> Result<BTreeMap<TagName, Tag>, StoreError> {
         list(self.inner())
+    }
+
+    /// All tags; one that cannot be read does not keep the others from being returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`]: the tags cannot be listed.
+    pub fn read_tags(&self) -> Result<BTreeMap<TagName, Result<Tag, StoreError>>, StoreError> {
+        read_all(self.inner())
     }
 
     /// Removes a tag if it stands for `expected`. What only it named is left to the collector.
@@ -54,7 +63,13 @@ fn read_file<B: Backend>(
 ) -> Result<Option<(Tag, Bytes)>, StoreError> {
     let key = Key::Tag(name.clone());
     let once = || {
-        let file = inner.backend.read(&key, SMALL_FILE_MAX).map_err(storage)?;
+        let file = match inner.backend.read(&key, SMALL_FILE_MAX) {
+            Err(StorageError::Exists { path }) => {
+                let (name, other) = (name.clone(), path.display().to_string());
+                return Err(StoreError::TagFolded { name, other });
+            }
+            read => read.map_err(storage)?,
+        };
         file.map(|file| Ok((decode(name, &file)?, file)))
             .transpose()
     };
@@ -71,16 +86,107 @@ fn decode(name: &TagName, file: &[u8]) -> Result<Tag, StoreError> {
     })
 }
 
+/// All tags, for those who delete what no tag needs: also those that only the ledger knows.
 pub(crate) fn list<B: Backend>(inner: &Inner<B>) -> Result<BTreeMap<TagName, Tag>, StoreError> {
+    let known = ledger::read(&inner.backend)?.names();
     let mut tags = BTreeMap::new();
-    for file in inner.backend.list(Folder::Tags).map_err(storage)? {
-        let Key::Tag(name) = file.key else { continue };
-        // One that was removed since the listing is none.
-        if let Some(tag) = read(inner, &name)? {
-            tags.insert(name, tag);
-        }
+    for (name, tag) in read_known(inner, known)? {
+        tags.insert(name, tag?);
     }
     Ok(tags)
+}
+
+/// Every tag, or why it cannot be read. A ledger that cannot be read is no reason to return none.
+pub(crate) fn read_all<B: Backend>(
+    inner: &Inner<B>,
+) -> Result<BTreeMap<TagName, Result<Tag, StoreError>>, StoreError> {
+    let known = ledger::read(&inner.backend).map(|read| read.names());
+    let known = known.unwrap_or_else(|error| {
+        tracing::warn!(%error, "tags that are left out of the listing are not looked for");
+        BTreeSet::new()
+    });
+    read_known(inner, known)
+}
+
+/// Every tag that is listed, or known and there, or why it cannot be read. Only one that is not
+/// listed any more when it is not found was removed.
+fn read_known<B: Backend>(
+    inner: &Inner<B>,
+    known: BTreeSet<TagName>,
+) -> Result<BTreeMap<TagName, Result<Tag, StoreError>>, StoreError> {
+    let mut tags = BTreeMap::new();
+    let mut not_found = Vec::new();
+    let listed = names(inner)?;
+    for name in known.union(&listed) {
+        match read(inner, name).transpose() {
+            Some(tag) => {
+                if !listed.contains(name) {
+                    tracing::warn!(tag = %name, "left out of the listing");
+                }
+                tags.insert(name.clone(), tag);
+            }
+            None if listed.contains(name) => not_found.push(name),
+            None => {}
+        }
+    }
+    if not_found.is_empty() {
+        return Ok(tags);
+    }
+    let listed = names(inner)?;
+    for name in not_found.into_iter().filter(|name| listed.contains(name)) {
+        let key = Key::Tag(name.clone());
+        let again = read(inner, name).transpose();
+        let again = again.unwrap_or(Err(StoreError::ListedNotFound { key }));
+        tags.insert(name.clone(), again);
+    }
+    Ok(tags)
+}
+
+/// The most names that the ledger has: it is read and written whole.
+const KNOWN_MAX: usize = 1 << 16;
+
+/// Puts the name of a tag into the ledger, so that a listing that leaves the tag out is noticed.
+fn know<B: Backend>(inner: &Inner<B>, name: &TagName) -> Result<(), StoreError> {
+    let changed = ledger::update(&inner.backend, inner.producer, |ledger| {
+        if ledger.names.len() < KNOWN_MAX {
+            ledger.names.insert(name.as_str().to_owned());
+        }
+    });
+    changed.map(drop)
+}
+
+/// Has the ledger know those tags that are there, and no others. The collector's, who alone takes
+/// names out: a tag that is made meanwhile is put back, by whoever makes it or by this.
+pub(crate) fn know_only<B: Backend>(
+    inner: &Inner<B>,
+    tags: &BTreeSet<TagName>,
+) -> Result<(), StoreError> {
+    let before = ledger::read(&inner.backend)?.names();
+    let gone: Vec<&TagName> = before.difference(tags).collect();
+    ledger::update(&inner.backend, inner.producer, |ledger| {
+        for name in &gone {
+            ledger.names.remove(name.as_str());
+        }
+        let room = KNOWN_MAX.saturating_sub(ledger.names.len());
+        let new = tags.iter().filter(|name| !before.contains(name));
+        let new = new.map(|name| name.as_str().to_owned()).take(room);
+        ledger.names.extend(new);
+    })?;
+    for name in gone {
+        if read(inner, name)?.is_some() {
+            know(inner, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn names<B: Backend>(inner: &Inner<B>) -> Result<BTreeSet<TagName>, StoreError> {
+    let seen = inner.backend.scan(Folder::Tags).map_err(storage)?;
+    let names = seen.into_iter().filter_map(|seen| match seen.key {
+        Key::Tag(name) => Some(name),
+        _ => None,
+    });
+    Ok(names.collect())
 }
 
 /// Changes a tag from `expected` to `new`. The file that is replaced may be of another producer:
@@ -97,12 +203,20 @@ pub(crate) fn swap<B: Backend>(
     if found != expected {
         return Err(moved());
     }
+    let is_new = expected.is_none() && new.is_some();
+    if is_new {
+        know(inner, name)?;
+    }
     let bytes = new.map(|tag| tag.encode(inner.producer)).transpose();
     let bytes = bytes.map_err(encode)?;
     let swapped = inner
         .backend
         .replace(&key, file.as_deref(), bytes.as_deref());
     if swapped.map_err(storage)? {
+        // A collector that did not find the tag a moment ago may have taken the name out.
+        if is_new && let Err(error) = know(inner, name) {
+            tracing::warn!(tag = %name, %error, "not in the ledger");
+        }
         tracing::info!(tag = %name, "tag changed");
         Ok(())
     } else {

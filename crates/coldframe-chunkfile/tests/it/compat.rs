@@ -10,7 +10,7 @@ fn open(name: &str, file: &[u8]) -> Result<(), DecodeError> {
     match name {
         name if name.starts_with("pack") => Pack::open(file, PACK_LIMITS).map(drop),
         "tag" => Tag::decode(file).map(drop),
-        "ledger" => Ledger::decode(file).map(drop),
+        name if name.starts_with("ledger") => Ledger::decode(file).map(drop),
         _ => Index::open(file, INDEX_LIMITS).map(drop),
     }
 }

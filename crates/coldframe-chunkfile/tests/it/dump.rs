@@ -31,6 +31,7 @@ pub fn dump(name: &str, bytes: &[u8]) -> String {
             b"WAIT" => "ledger lease",
             b"COND" => "condemned file",
             b"DAMG" => "damaged chunk",
+            b"NAME" => "known tag",
             _ => {
                 writeln!(text, "{}", bytes[body].escape_ascii()).unwrap();
                 continue;
@@ -60,7 +61,7 @@ fn rows(text: &mut String, layout: &Layout, bytes: &[u8], range: std::ops::Range
 }
 
 fn value(name: &str, bytes: &[u8]) -> String {
-    let texts = ["magic", "format", "codec", "producer"];
+    let texts = ["magic", "format", "codec", "producer", "name"];
     let section_kind = name == "kind" && bytes.len() == 4;
     if name.starts_with("reserved") {
         assert!(bytes.iter().all(|byte| *byte == 0));

@@ -7,13 +7,41 @@ use coldframe_units::{ChunkId, PageSize, RootHash};
 use proptest::prelude::*;
 
 use crate::forge::{Forge, field};
-use crate::sample::{ledger, ledger_file, producer};
+use crate::sample::{ledger, ledger_file, ledger_names, producer};
 
 // Spec: STORE-17, STORE-18
 #[test]
 fn golden_ledger_has_its_known_value() {
     let file = golden("tests/golden/v1/ledger.bin");
     assert_eq!(Ledger::decode(&file).unwrap(), ledger());
+    let file = golden("tests/golden/v1/ledger_names.bin");
+    assert_eq!(Ledger::decode(&file).unwrap(), ledger_names());
+}
+
+// Spec: STORE-26
+#[test]
+fn names_of_tags_that_break_a_rule_are_refused_and_none_need_be_there() {
+    let file = ledger_names().encode(producer()).unwrap();
+    let put = |at: usize, bytes: &[u8]| {
+        let forge = Forge::new(&file).put(b"NAME", at, bytes);
+        Ledger::decode(&forge.seal())
+    };
+    assert_eq!(field(put(0, &[0])), "tag name");
+    assert_eq!(field(put(0, &[129])), "tag name");
+    assert_eq!(field(put(8, b".")), "tag name");
+    assert_eq!(field(put(8, b"/")), "tag name");
+    assert_eq!(field(put(8, &[0xff])), "tag name");
+    // They rise.
+    assert_eq!(field(put(8, b"z")), "tag name");
+    assert_eq!(put(1, &[1]).unwrap_err().kind, Error::ReservedNotZero);
+    assert_eq!(put(100, &[1]).unwrap_err().kind, Error::ReservedNotZero);
+    let odd = Forge::new(&file).body(b"NAME", &[0; 7]);
+    assert_eq!(field(Ledger::decode(&odd.seal())), "section length");
+    let without = Forge::new(&file).without(b"NAME").seal();
+    assert_eq!(Ledger::decode(&without).unwrap(), ledger());
+    let later = Forge::new(&file).row(b"NAME", |row| row.version = 2).seal();
+    let later = Ledger::decode(&later).unwrap_err();
+    assert!(matches!(later.kind, Error::UnsupportedSection { .. }));
 }
 
 // Spec: STORE-18
@@ -70,7 +98,10 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
         any::<prop::sample::Index>(),
     );
     let damaged = prop::collection::btree_set((0..4_u8, 0..9_u64), 0..5);
-    (rounds, prop::collection::vec(file, 0..9), damaged).prop_map(|(rounds, files, damaged)| {
+    let names = prop::collection::btree_set("[a-z0-9._@+=:-]{1,128}", 0..4);
+    let names = names.prop_map(|names| names.into_iter().filter(|name| !name.starts_with('.')));
+    let files = prop::collection::vec(file, 0..9);
+    (rounds, files, damaged, names).prop_map(|(rounds, files, damaged, names)| {
         let numbers: Vec<u64> = rounds.keys().copied().collect();
         let rounds = rounds
             .into_iter()
@@ -89,6 +120,7 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
             rounds: rounds.collect(),
             condemned: condemned.collect(),
             damaged: damaged.collect(),
+            names: names.collect(),
         }
     })
 }

@@ -28,6 +28,8 @@ pub fn check(bytes: &[u8]) {
     }
     check_tag(&changed(include_bytes!("../golden/v1/tag.bin"), bytes));
     check_ledger(&changed(include_bytes!("../golden/v1/ledger.bin"), bytes));
+    let names = include_bytes!("../golden/v1/ledger_names.bin");
+    check_ledger(&changed(names, bytes));
 }
 
 /// The same index out of its own rows: what a reader understood, written again.

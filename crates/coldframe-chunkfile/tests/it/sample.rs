@@ -151,6 +151,15 @@ pub fn ledger() -> Ledger {
         ]
         .into(),
         damaged: [(numbered(8), 3)].into(),
+        names: [].into(),
+    }
+}
+
+/// The same, with names of tags.
+pub fn ledger_names() -> Ledger {
+    Ledger {
+        names: ["nightly".to_owned(), "root@2026-11-01".to_owned()].into(),
+        ..ledger()
     }
 }
 
@@ -170,5 +179,6 @@ pub fn all() -> [(&'static str, Vec<u8>); 9] {
         ("index_parts", parts_index()),
         ("tag", tag()),
         ("ledger", ledger_file()),
+        ("ledger_names", ledger_names().encode(producer()).unwrap()),
     ]
 }

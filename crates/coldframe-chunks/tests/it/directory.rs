@@ -1,10 +1,12 @@
 //! A store in a directory of the host.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use coldframe_chunks::{Backend, ChunkStore, Directory, Folder, Key, LocalStore};
+use coldframe_chunks::{Backend, ChunkStore, Directory, Folder, Key, LocalStore, StoreError};
+use coldframe_testkit::require::skipped;
 use coldframe_units::{ByteLen, FileOffset};
 
 use crate::support::{AT_ONCE, chunk, id, name, push_image, untag};
@@ -124,6 +126,150 @@ fn a_lease_is_held_as_long_as_its_holder_lives() {
     assert!(collector.is_some() && other.exclusive().unwrap().is_none());
     drop(collector);
     assert!(other.exclusive().unwrap().is_some());
+}
+
+// Over NFS a lock needs a descriptor that is open for writing, and a file system that is mounted
+// read-only gives none.
+// Spec: STORE-11
+#[test]
+fn a_lease_that_may_not_be_opened_for_writing_counts_as_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Directory::new(dir.path()).unwrap();
+    place.prepare().unwrap();
+    let path = dir.path().join("leases/0123456789abcdef.lease");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    if fs::OpenOptions::new().write(true).open(&path).is_ok() {
+        skipped("permissions", "this user may write to files of mode 0400");
+        return;
+    }
+    assert_eq!(place.leases().unwrap().len(), 1);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(place.leases().unwrap().is_empty());
+}
+
+// A directory that can be listed, but whose files cannot be looked at.
+// Spec: STORE-10, STORE-27
+#[test]
+fn files_that_are_listed_and_cannot_be_looked_at_stop_the_collector() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    push_image(&store, "a", &[1]).unwrap();
+    push_image(&store, "b", &[2]).unwrap();
+    let mode = |folder: &str, mode| {
+        let path = dir.path().join(folder);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("tags", 0o400);
+    if fs::metadata(dir.path().join("tags/a")).is_ok() {
+        mode("tags", 0o700);
+        skipped(
+            "permissions",
+            "this user may look into directories of mode 0400",
+        );
+        return;
+    }
+    let open = || LocalStore::open(dir.path()).unwrap();
+    let error = open().collect(AT_ONCE, &[]).unwrap_err();
+    assert!(!error.is_missing(), "{error}");
+    let verified = open().verify_tables(&[]).unwrap();
+    assert_eq!(verified.findings.len(), 2, "{verified:?}");
+    assert!(open().backend().list(Folder::Tags).is_err());
+    mode("tags", 0o700);
+    mode("packs", 0o400);
+    let other = open();
+    assert_eq!(other.tags().unwrap().len(), 2);
+    assert!(!other.get(id(1)).unwrap_err().is_missing());
+    mode("packs", 0o700);
+    assert!(other.get(id(1)).is_ok() && other.get(id(2)).is_ok());
+    assert!(other.verify(&[]).unwrap().is_sound());
+}
+
+// Spec: STORE-27
+#[test]
+fn what_root_makes_belongs_to_the_owner_of_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    push_image(&store, "a", &[1]).unwrap();
+    if fs::metadata(dir.path().join("store")).unwrap().uid() != 0 {
+        skipped("root", "only root gives files to someone else");
+        return;
+    }
+    let owner = (12_345, 23_456);
+    chown(dir.path(), Some(owner.0), Some(owner.1)).unwrap();
+    fs::remove_dir(dir.path().join("leases")).unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    for tag in ["a", "b"] {
+        push_image(&store, tag, &[2, 3]).unwrap();
+    }
+    let push = store.push().unwrap();
+    let lease = &files_of(&dir.path().join("leases"))[0];
+    store.collect(AT_ONCE, &[]).unwrap();
+    let made = ["tags/a", "tags/b", "ledger", "lock", "collector", "leases"];
+    let made = made.map(|name| dir.path().join(name));
+    for path in made.iter().chain([lease]) {
+        let metadata = fs::metadata(path).unwrap();
+        assert_eq!(
+            (metadata.uid(), metadata.gid()),
+            owner,
+            "{}",
+            path.display()
+        );
+    }
+    for folder in ["packs", "roots"] {
+        let files = files_of(&dir.path().join(folder));
+        let owners = files.iter().map(|path| fs::metadata(path).unwrap().uid());
+        assert!(owners.max() == Some(owner.0), "{folder}");
+    }
+    drop(push);
+}
+
+fn files_of(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+// Their space is free only when nobody has them open.
+#[test]
+fn packs_that_others_have_deleted_are_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    store.put(&chunk(1)).unwrap();
+    let reader = LocalStore::open(dir.path()).unwrap();
+    assert!(reader.get(id(1)).is_ok());
+    let is_open = || {
+        let links = fs::read_dir("/proc/self/fd").ok()?;
+        let targets = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
+        let ours = |path: PathBuf| path.starts_with(dir.path().join("packs"));
+        Some(targets.map(ours).any(|is_ours| is_ours))
+    };
+    let Some(was_open) = is_open() else {
+        skipped("proc", "/proc/self/fd cannot be read");
+        return;
+    };
+    assert!(was_open);
+    store.collect(AT_ONCE, &[]).unwrap();
+    drop(store);
+    reader.refresh().unwrap();
+    assert_eq!(is_open(), Some(false));
+}
+
+// Spec: STORE-9
+#[test]
+fn names_that_a_file_system_takes_for_one_are_not_one_tag() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    push_image(&store, "Nightly", &[1]).unwrap();
+    if !dir.path().join("tags/nightly").exists() {
+        // Then they are two.
+        push_image(&store, "nightly", &[2]).unwrap();
+        assert_eq!(store.tags().unwrap().len(), 2);
+        return;
+    }
+    let error = push_image(&store, "nightly", &[2]).unwrap_err();
+    assert!(matches!(error, StoreError::TagFolded { .. }), "{error}");
+    assert!(store.tag(&name("Nightly")).unwrap().is_some());
+    assert_eq!(store.tags().unwrap().len(), 1);
 }
 
 const CHILD: &str = "COLDFRAME_CHUNKS_TEST_CHILD";

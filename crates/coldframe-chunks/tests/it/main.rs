@@ -1,6 +1,7 @@
 //! Tests of the chunk store against `specs/chunk-store.md`.
 #![allow(clippy::unwrap_used)]
 
+mod ailing;
 mod backend;
 mod backends;
 mod collect;
@@ -23,6 +24,7 @@ mod roots;
 mod store;
 mod support;
 mod tags;
+mod unreadable;
 mod url;
 mod visit;
 mod web;

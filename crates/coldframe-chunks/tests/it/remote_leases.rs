@@ -85,6 +85,37 @@ fn a_push_whose_lease_was_taken_for_void_says_so_and_takes_its_tag_back() {
     assert!(faulty.store().get(id(1)).is_ok());
 }
 
+// The tag was swapped while the lease was good, so the collector that then took the lease for void
+// has kept what the tag points to, and deleted what it pointed to before.
+// Spec: STORE-11
+#[test]
+fn a_tag_is_never_taken_back_to_a_root_that_is_gone() {
+    let faulty = Faulty::default();
+    let old = push_image(&faulty.store(), "t", &[1]).unwrap();
+    let sleeper = faulty.store();
+    let push = sleeper.push().unwrap();
+    let ids = put(&push, &[2]).unwrap();
+    let new = push.put_root(&[&index_of(&ids)]).unwrap();
+    // Its machine stands still between the swap and the confirmation of the lease.
+    for call in [Call::Put, Call::Get, Call::Head] {
+        faulty.spoil(call, "leases/", 1, Fault::Slow(Duration::from_secs(1)));
+    }
+    let told = std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| push.tag(&name("t"), Some(tag_of(old)), tag_of(new)));
+        let store = faulty.store();
+        while store.tag(&name("t")).unwrap() != Some(tag_of(new)) {
+            std::thread::yield_now();
+        }
+        remove_leases(&faulty);
+        assert_eq!(store.collect(AT_ONCE, &[]).unwrap().deleted_roots, 1);
+        pushing.join().unwrap()
+    });
+    assert!(matches!(told, Err(StoreError::LeaseLost)), "{told:?}");
+    let store = faulty.store();
+    assert_eq!(store.tag(&name("t")).unwrap(), Some(tag_of(new)));
+    assert!(store.verify(&[]).unwrap().is_sound());
+}
+
 fn remove_leases(faulty: &Faulty) {
     use futures_util::TryStreamExt as _;
     use object_store::{ObjectStore as _, ObjectStoreExt as _};

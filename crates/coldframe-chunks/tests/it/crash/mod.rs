@@ -2,6 +2,7 @@
 
 mod directory;
 mod faults;
+mod unreadable;
 
 use std::collections::HashMap;
 

@@ -55,6 +55,7 @@ pub struct LedgerReport {
     pub condemned_packs: usize,
     pub condemned_roots: usize,
     pub damaged_chunks: usize,
+    pub known_tags: usize,
 }
 
 impl FileReport {
@@ -139,6 +140,7 @@ impl FileReport {
             condemned_packs,
             condemned_roots: ledger.condemned.len() - condemned_packs,
             damaged_chunks: ledger.damaged.len(),
+            known_tags: ledger.names.len(),
         });
         Ok(())
     }
@@ -175,6 +177,7 @@ impl FileReport {
             let (packs, roots) = (ledger.condemned_packs, ledger.condemned_roots);
             say("condemned", format!("{packs} packs, {roots} files"));
             say("damaged", format!("{} chunks", ledger.damaged_chunks));
+            say("known", format!("{} tags", ledger.known_tags));
         }
     }
 }
