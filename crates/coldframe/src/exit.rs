@@ -53,7 +53,12 @@ impl fmt::Display for Failure {
 
 /// `what: error: its cause: ...`, with line breaks folded.
 pub fn line(what: impl fmt::Display, error: &dyn Error) -> String {
-    let mut text = format!("{what}: {error}");
+    format!("{what}: {}", reason(error)).replace('\n', " ")
+}
+
+/// `error: its cause: ...`, with line breaks folded.
+pub fn reason(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         // Writing to a String cannot fail.

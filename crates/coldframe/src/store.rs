@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coldframe_chunks::{AnyStore, DiskCache, Options, StoreError};
+use coldframe_chunks::{AnyStore, Backend as _, DiskCache, Lease, Options, StoreError};
 use coldframe_snapshot::store::TransferError;
 
 use crate::cli::store::Cache;
@@ -42,6 +42,18 @@ pub fn open_with_memory(url: &str, cache_bytes: u64) -> Result<Store, Failure> {
 pub fn create(url: &str) -> Result<Store, Failure> {
     let made = coldframe_chunks::create(url, Options::usual());
     made.map_err(|error| open_failure(url, "cannot make a store at", &error))
+}
+
+/// Keeps the collector from deleting what is there now while it is read. Where nothing can be
+/// written it is read without: what is deleted meanwhile is an error then, never wrong data.
+pub fn hold(store: &Store, url: &str) -> Option<Box<dyn Lease>> {
+    // A web server is only read from.
+    if url.starts_with("http") {
+        return None;
+    }
+    let lease = store.backend().lease();
+    let lease = lease.inspect_err(|error| tracing::warn!(%error, "read without a lease"));
+    lease.ok()
 }
 
 /// A place that cannot be meant is exit 2.

@@ -88,6 +88,8 @@ pub enum Store {
     Stat(Stat),
     Verify(Verify),
     Gc(Gc),
+    Untag(Untag),
+    Prune(Prune),
     ImportShuru(ImportShuru),
 }
 
@@ -150,6 +152,58 @@ pub struct Gc {
     /// Keep what is younger: seconds, or 30m, 6h, 7d.
     #[arg(long, value_name = "T", default_value = "24h", value_parser = parse_time)]
     pub grace: Duration,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Remove tags; what only they named is garbage, which `store gc` deletes.
+///
+/// If one of them does not exist, or cannot be read, none is removed. Do not remove the tag of a
+/// disk that is being served: its server cannot move it any more.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  coldframe store untag web@2026-11-01 old --store chunks")]
+pub struct Untag {
+    /// The tags.
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<TagName>,
+    #[command(flatten)]
+    pub at: At,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Remove old tags of families, before `store gc`.
+///
+/// A family is all tags NAME@SUFFIX with the same NAME, such as the checkpoints web@monday and
+/// web@tuesday of the disk web. Tags without @ are never removed, so neither is the disk itself.
+///
+/// Of each family, a tag is kept if any of the rules keeps it; the others are removed. How old a
+/// tag is, is told by when its snapshot was made, or, of a disk, by when the tag was written. If a
+/// tag of any family cannot be read, nothing is removed. What only removed tags named is garbage,
+/// which `store gc` deletes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  coldframe store prune --store chunks --keep-last 7 --keep-within 30d"
+)]
+#[group(id = "rules", required = true, multiple = true, args = ["keep_last", "keep_within"])]
+pub struct Prune {
+    #[command(flatten)]
+    pub at: At,
+    /// Keep the N newest of each family.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_last: Option<u32>,
+    /// Keep the newest of each family, and what is not older than it by more than this: seconds, or
+    /// 30m, 6h, 7d.
+    #[arg(long, value_name = "D", value_parser = parse_time)]
+    pub keep_within: Option<Duration>,
+    /// Look at this family only; may be given again.
+    #[arg(long, value_name = "NAME")]
+    pub family: Vec<String>,
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,

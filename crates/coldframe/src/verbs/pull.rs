@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::store::Pull;
 use crate::exit::Failure;
 use crate::human::size;
-use crate::store::{open_with, transfer_failure};
+use crate::store::{hold, open_with, transfer_failure};
 use crate::{output, progress};
 
 #[derive(Serialize)]
@@ -35,6 +35,7 @@ pub fn run(args: &Pull) -> Result<(), Failure> {
     let chunks = open_with(&args.at.url, &args.cache)?;
     let cannot = format!("cannot pull {}", args.name);
     let failed = |error| transfer_failure(&cannot, &error);
+    let _held = hold(&chunks, &args.at.url);
     let root = store::find(&chunks, &args.name).map_err(failed)?;
     let bar = progress::transfer("pull");
     let pulled = store::pull(&chunks, root, &args.output, &args.search, &mut |now| {

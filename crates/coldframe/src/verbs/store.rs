@@ -3,7 +3,9 @@
 mod gc;
 mod import_shuru;
 mod ls;
+mod prune;
 mod stat;
+mod untag;
 mod verify;
 
 use serde::Serialize;
@@ -20,6 +22,8 @@ pub fn run(verb: &Store) -> Result<(), Failure> {
         Store::Stat(args) => stat::run(args),
         Store::Verify(args) => verify::run(args),
         Store::Gc(args) => gc::run(args),
+        Store::Untag(args) => untag::run(args),
+        Store::Prune(args) => prune::run(args),
         Store::ImportShuru(args) => import_shuru::run(args),
     }
 }

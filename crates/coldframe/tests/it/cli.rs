@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Home, Outcome, coldframe, command, names, simulated};
 
-const VERBS: [&[&str]; 38] = [
+const VERBS: [&[&str]; 40] = [
     &["demo"],
     &["inspect"],
     &["verify"],
@@ -35,6 +35,8 @@ const VERBS: [&[&str]; 38] = [
     &["store", "stat"],
     &["store", "verify"],
     &["store", "gc"],
+    &["store", "untag"],
+    &["store", "prune"],
     &["store", "import-shuru"],
     &["disk"],
     &["disk", "import"],

@@ -23,6 +23,8 @@ struct Report {
     acquitted: u64,
     waiting: u64,
     temporaries: u64,
+    /// Packs that cannot be read, and stay as they are.
+    unreadable_packs: u64,
 }
 
 /// Collects; prints what was done, or would be.
@@ -59,6 +61,7 @@ fn report(dry_run: bool, done: Collected) -> Report {
         acquitted: done.acquitted,
         waiting: done.waiting,
         temporaries: done.temporaries,
+        unreadable_packs: done.unreadable_packs,
     }
 }
 
@@ -72,6 +75,12 @@ fn print(report: &Report) {
         "{} chunks are needed; {} packs and {} files {verb}",
         report.live_chunks, report.condemned_packs, report.condemned_files
     ));
+    if report.unreadable_packs > 0 {
+        let packs = report.unreadable_packs;
+        output::say(format_args!(
+            "{packs} packs cannot be read and stay: store verify names them"
+        ));
+    }
     if report.dry_run {
         return;
     }

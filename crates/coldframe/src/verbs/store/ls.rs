@@ -1,12 +1,12 @@
 //! `coldframe store ls`: the tags, and what they stand for.
 
-use coldframe_chunkfile::TagKind;
+use coldframe_chunkfile::{Tag, TagKind};
 use coldframe_chunks::{StoreError, TagName};
 use coldframe_snapshot::store::{Tagged, tagged};
 use serde::Serialize;
 
 use crate::cli::store::List;
-use crate::exit::Failure;
+use crate::exit::{Failure, reason};
 use crate::human::size;
 use crate::store::failure;
 use crate::{output, store};
@@ -31,39 +31,58 @@ struct Line {
     error: Option<String>,
 }
 
-/// Prints the tags; one whose file is lost is listed all the same.
+/// Prints the tags; one whose file is lost is listed all the same, and so is one that cannot be
+/// read, but then the exit code is 1.
 pub fn run(args: &List) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
     let cannot = format!("cannot list {url}");
     let failed = |error: StoreError| failure(&cannot, &error);
     let mut tags = Vec::new();
-    for (name, tag) in chunks.tags().map_err(failed)? {
-        let (kind, root) = (tag.kind, tag.root);
-        let line = match tagged(&chunks, tag) {
-            Ok(found) => describe(&name, root.to_string(), &found),
-            Err(error @ StoreError::Storage { .. }) => return Err(failed(error)),
-            Err(error) => Line {
-                name: name.to_string(),
-                kind: match kind {
-                    TagKind::Index => "disk",
-                    TagKind::Snapshot => "snapshot",
-                },
-                root: root.to_string(),
-                bytes: None,
-                id: None,
-                created_unix_seconds: None,
-                error: Some(error.to_string()),
-            },
-        };
-        tags.push(line);
+    let mut is_whole = true;
+    for (name, tag) in chunks.read_tags().map_err(failed)? {
+        let described = tag.and_then(|tag| {
+            let found = tagged(&chunks, tag);
+            // A file that is lost is a matter of `store verify`; one that cannot be read is not
+            // known to be lost.
+            is_whole &= !found.as_ref().is_err_and(|error| !error.is_wanting());
+            Ok(match found {
+                Ok(found) => describe(&name, tag.root.to_string(), &found),
+                Err(error) => unknown(&name, Some(tag), &error),
+            })
+        });
+        tags.push(described.unwrap_or_else(|error| {
+            is_whole = false;
+            unknown(&name, None, &error)
+        }));
     }
     let listing = Listing { store: url, tags };
     if args.json {
-        return output::json(&listing);
+        output::json(&listing)?;
+    } else {
+        print(&listing);
     }
-    print(&listing);
-    Ok(())
+    if is_whole {
+        Ok(())
+    } else {
+        Err(Failure::Reported)
+    }
+}
+
+fn unknown(name: &TagName, tag: Option<Tag>, error: &StoreError) -> Line {
+    Line {
+        name: name.to_string(),
+        kind: match tag.map(|tag| tag.kind) {
+            Some(TagKind::Index) => "disk",
+            Some(TagKind::Snapshot) => "snapshot",
+            None => "unknown",
+        },
+        root: tag.map_or(String::new(), |tag| tag.root.to_string()),
+        bytes: None,
+        id: None,
+        created_unix_seconds: None,
+        error: Some(reason(error)),
+    }
 }
 
 fn describe(name: &TagName, root: String, found: &Tagged) -> Line {

@@ -8,6 +8,7 @@ use crate::cli::store::Stat;
 use crate::exit::Failure;
 use crate::human::size;
 use crate::store::failure;
+use crate::verbs::store::verify::{Damage, damage};
 use crate::{output, progress, store};
 
 #[derive(Serialize)]
@@ -32,6 +33,8 @@ struct Report<'a> {
     roots: u64,
     root_bytes: u64,
     tags: Vec<Line>,
+    /// What cannot be read, and is not counted.
+    damages: Vec<Damage>,
 }
 
 #[derive(Serialize)]
@@ -42,9 +45,11 @@ struct Line {
     exclusive_bytes: u64,
     shared_bytes: u64,
     missing_chunks: u64,
+    /// Files that cannot be read: what they need is not counted.
+    unread_files: u64,
 }
 
-/// Counts.
+/// Counts; exit 1 if something could not be read, and the rest is counted.
 pub fn run(args: &Stat) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
@@ -54,10 +59,14 @@ pub fn run(args: &Stat) -> Result<(), Failure> {
     let stat = stat.map_err(|error| failure(format!("cannot count {url}"), &error))?;
     let report = report(url, &stat);
     if args.json {
-        return output::json(&report);
+        output::json(&report)?;
+    } else {
+        print(&report);
     }
-    print(&report);
-    Ok(())
+    match report.damages.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Reported),
+    }
 }
 
 fn report<'a>(store: &'a str, stat: &StoreStat) -> Report<'a> {
@@ -70,6 +79,7 @@ fn report<'a>(store: &'a str, stat: &StoreStat) -> Report<'a> {
         exclusive_bytes: tag.exclusive_bytes,
         shared_bytes: tag.unique_bytes - tag.exclusive_bytes,
         missing_chunks: tag.missing_chunks,
+        unread_files: tag.unread_files,
     };
     Report {
         store,
@@ -86,6 +96,7 @@ fn report<'a>(store: &'a str, stat: &StoreStat) -> Report<'a> {
         roots: stat.roots,
         root_bytes: stat.root_bytes,
         tags: stat.tags.iter().map(line).collect(),
+        damages: stat.findings.iter().map(damage).collect(),
     }
 }
 
@@ -116,6 +127,9 @@ fn print(report: &Report<'_>) {
         report.roots,
         size(report.root_bytes)
     ));
+    for damage in &report.damages {
+        output::say(format_args!("not counted: {}", damage.detail));
+    }
     if report.tags.is_empty() {
         return;
     }

@@ -16,13 +16,16 @@ struct Report {
     chunks_read: u64,
     damages: Vec<Damage>,
     hurt_tags: Vec<Hurt>,
+    /// Why the next push does not heal what is damaged; with --deep.
+    not_recorded: Option<String>,
 }
 
+/// Something that is wrong with a store.
 #[derive(Serialize)]
-struct Damage {
-    kind: &'static str,
-    name: String,
-    detail: String,
+pub struct Damage {
+    pub kind: &'static str,
+    pub name: String,
+    pub detail: String,
 }
 
 #[derive(Serialize)]
@@ -70,15 +73,23 @@ fn report(verified: &Verified) -> Report {
         chunks_read: verified.chunks,
         damages: verified.findings.iter().map(damage).collect(),
         hurt_tags: hurt.collect(),
+        not_recorded: (verified.not_recorded.as_ref())
+            .map(|error| line("damage is not recorded in the ledger", error)),
     }
 }
 
-fn damage(finding: &Finding) -> Damage {
+/// A finding as a line.
+pub fn damage(finding: &Finding) -> Damage {
     let (kind, name, error) = match finding {
         Finding::Pack { pack, error } => ("pack", pack.to_string(), error),
         Finding::Chunk { id, error } => ("chunk", id.to_string(), error),
         Finding::Root { root, error } => ("file", root.to_string(), error),
         Finding::Tag { name, error } => ("tag", name.to_string(), error),
+        Finding::Ledger { error } => {
+            let (kind, name) = ("ledger", String::new());
+            let detail = line("ledger", error);
+            return Damage { kind, name, detail };
+        }
         _ => {
             return Damage {
                 kind: "other",
@@ -101,6 +112,9 @@ fn print(report: &Report) {
     for hurt in &report.hurt_tags {
         let (tag, lost) = (&hurt.tag, hurt.lost);
         output::say(format_args!("tag {tag} needs {lost} of what is lost"));
+    }
+    if let Some(reason) = &report.not_recorded {
+        output::say(format_args!("{reason}; the next push does not heal it"));
     }
     let (verdict, chunks) = (report.verdict, report.chunks_read);
     output::say(format_args!("{verdict}: {chunks} chunks read and checked"));

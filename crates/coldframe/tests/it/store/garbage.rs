@@ -28,6 +28,7 @@ fn only_garbage_is_freed_and_a_dry_run_says_how_much() {
         "dry_run",
         "live_chunks",
         "temporaries",
+        "unreadable_packs",
         "waiting",
     ];
     assert_eq!(keys(&nothing), all);

@@ -184,6 +184,7 @@ fn statistics_and_verdicts_have_the_keys_that_programs_read() {
     let all = [
         "chunks",
         "compression_ratio",
+        "damages",
         "dedup_ratio",
         "logical_bytes",
         "pack_bytes",
@@ -206,6 +207,7 @@ fn statistics_and_verdicts_have_the_keys_that_programs_read() {
         "name",
         "shared_bytes",
         "unique_bytes",
+        "unread_files",
     ];
     assert_eq!(keys(line), all);
     assert_eq!(line["missing_chunks"], 0);

@@ -1,0 +1,66 @@
+//! `coldframe store untag`: removes tags by name.
+
+use std::collections::BTreeMap;
+
+use coldframe_chunkfile::Tag;
+use coldframe_chunks::{StoreError, TagName};
+use serde::Serialize;
+
+use crate::cli::store::Untag;
+use crate::exit::Failure;
+use crate::store::{Store, failure};
+use crate::{output, store};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    store: &'a str,
+    removed: Vec<String>,
+}
+
+/// Removes them all, or none if one is not there.
+pub fn run(args: &Untag) -> Result<(), Failure> {
+    let url = &args.at.url;
+    let chunks = store::open(url)?;
+    let mut tags = BTreeMap::new();
+    for name in &args.names {
+        let cannot = || format!("cannot untag {name} in {url}, no tag is removed");
+        let tag = chunks
+            .tag(name)
+            .map_err(|error| failure(cannot(), &error))?;
+        let missing = StoreError::MissingTag { name: name.clone() };
+        let tag = tag.ok_or_else(|| failure(cannot(), &missing))?;
+        tags.insert(name.clone(), tag);
+    }
+    let (removed, result) = remove(&chunks, url, &tags);
+    let report = Report {
+        store: url,
+        removed,
+    };
+    if args.json {
+        output::json(&report)?;
+    } else {
+        for name in &report.removed {
+            output::say(format_args!("{name} removed"));
+        }
+    }
+    result
+}
+
+/// Removes tags, each if it is what it was; returns those that were, and what stopped it.
+pub fn remove(
+    chunks: &Store,
+    url: &str,
+    tags: &BTreeMap<TagName, Tag>,
+) -> (Vec<String>, Result<(), Failure>) {
+    let mut removed = Vec::new();
+    for (name, tag) in tags {
+        match chunks.remove_tag(name, *tag) {
+            Ok(()) => removed.push(name.to_string()),
+            Err(error) => {
+                let what = format!("cannot untag {name} in {url}");
+                return (removed, Err(failure(what, &error)));
+            }
+        }
+    }
+    (removed, Ok(()))
+}
