@@ -241,7 +241,7 @@ fn packs_that_others_have_deleted_are_closed() {
         let links = fs::read_dir("/proc/self/fd").ok()?;
         let targets = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
         let ours = |path: PathBuf| path.starts_with(dir.path().join("packs"));
-        Some(targets.map(ours).any(|is_ours| is_ours))
+        Some({ targets }.any(ours))
     };
     let Some(was_open) = is_open() else {
         skipped("proc", "/proc/self/fd cannot be read");

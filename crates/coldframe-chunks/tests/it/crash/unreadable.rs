@@ -210,7 +210,7 @@ impl Case<'_> {
     }
 
     fn verified(&self, verified: &Verified) {
-        for (tag, _) in &verified.hurt_tags {
+        for tag in verified.hurt_tags.keys() {
             assert!(self.is_tag_hurt(tag), "{tag} is hurt: {verified:?}");
         }
         let is_tagged = |root: &RootHash| {
@@ -393,7 +393,7 @@ impl World for Stores {
     }
 }
 
-// Spec: STORE-3, STORE-10, STORE-11
+// Spec: STORE-3, STORE-10, STORE-11, CRASH-11
 #[test]
 fn whatever_cannot_be_read_nothing_needed_goes_and_the_rest_goes_on() {
     explore("chunks: unreadable file", 1, &Stores { forgives: false });

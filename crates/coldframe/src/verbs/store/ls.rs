@@ -41,15 +41,15 @@ pub fn run(args: &List) -> Result<(), Failure> {
     let mut tags = Vec::new();
     let mut is_whole = true;
     for (name, tag) in chunks.read_tags().map_err(failed)? {
-        let described = tag.and_then(|tag| {
+        let described = tag.map(|tag| {
             let found = tagged(&chunks, tag);
             // A file that is lost is a matter of `store verify`; one that cannot be read is not
             // known to be lost.
             is_whole &= !found.as_ref().is_err_and(|error| !error.is_wanting());
-            Ok(match found {
+            match found {
                 Ok(found) => describe(&name, tag.root.to_string(), &found),
                 Err(error) => unknown(&name, Some(tag), &error),
-            })
+            }
         });
         tags.push(described.unwrap_or_else(|error| {
             is_whole = false;

@@ -223,7 +223,13 @@ fn statistics_and_verdicts_have_the_keys_that_programs_read() {
     let verified = store_verb("verify", &store, &["--deep"]).done().json();
     assert_eq!(
         keys(&verified),
-        ["chunks_read", "damages", "hurt_tags", "verdict"]
+        [
+            "chunks_read",
+            "damages",
+            "hurt_tags",
+            "not_recorded",
+            "verdict"
+        ]
     );
     assert_eq!(verified["chunks_read"], stat["chunks"]);
 }
