@@ -168,7 +168,7 @@ pub fn ledger_file() -> Vec<u8> {
 }
 
 /// All of them, by the name of their golden.
-pub fn all() -> [(&'static str, Vec<u8>); 9] {
+pub fn all() -> [(&'static str, Vec<u8>); 10] {
     [
         ("pack", golden_pack()),
         ("pack_empty", empty_pack()),
