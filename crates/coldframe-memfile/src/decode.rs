@@ -17,8 +17,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use crate::extent::Geometry;
 use crate::layout::{
-    BlockBytes, BlockPageBytes, DATA, ExtentBytes, FLAG_DIFF, FORMAT, PAGE_SIZE_MAX, ParentBytes,
-    ROWS_PER_HASH, RegionBytes,
+    BlockBytes, BlockPageBytes, DATA, ExtentBytes, FLAG_DIFF, FORMAT, PAGE_SIZE_MAX, PRNT,
+    ParentBytes, REGN, ROWS_PER_HASH, RegionBytes,
 };
 use crate::sections::{Sections, invalid};
 use crate::{Blocks, Extents, Kind};
@@ -66,9 +66,42 @@ impl<'a> MemFile<'a> {
         tail_offset: FileOffset,
         limits: Limits,
     ) -> Result<Self, DecodeError> {
+        let len = u64::try_from(tail.len()).unwrap_or(u64::MAX);
+        let file_len = ByteLen::new(tail_offset.get().saturating_add(len));
+        let tail = Tail {
+            last: (tail_offset, tail),
+            ranges: Vec::new(),
+        };
+        Self::new(header, file_len, tail, limits)
+    }
+
+    /// Opens a file of `file_len` bytes by its header and ranges of what stands behind the data:
+    /// at least the section table, and what [`head_ranges`] names. A table that lies in none of
+    /// them cannot be asked for: see [`MemFile::extents_range`] and [`MemFile::blocks_range`].
+    ///
+    /// # Errors
+    /// As [`MemFile::open`].
+    ///
+    /// Spec: MEM-2.
+    pub fn from_ranges(
+        header: &[u8],
+        file_len: ByteLen,
+        ranges: Vec<(FileOffset, &'a [u8])>,
+        limits: Limits,
+    ) -> Result<Self, DecodeError> {
+        let last = (FileOffset::ZERO, &[][..]);
+        Self::new(header, file_len, Tail { last, ranges }, limits)
+    }
+
+    fn new(
+        header: &[u8],
+        file_len: ByteLen,
+        tail: Tail<'a>,
+        limits: Limits,
+    ) -> Result<Self, DecodeError> {
         let header = Header::decode(header, FORMAT)?;
         let table_len = SectionTable::len_bytes(&header, limits)?;
-        let tail = Tail::new(&header, tail, tail_offset)?;
+        check_file_len(&header, file_len)?;
         let table = tail.range(header.table_offset, table_len)?;
         let table = SectionTable::decode(&header, table, limits)?;
         let arch = header.arch.ok_or(invalid("arch", at::ARCH))?;
@@ -179,6 +212,23 @@ impl<'a> MemFile<'a> {
     #[must_use]
     pub const fn file_len(&self) -> ByteLen {
         ByteLen::new(self.header.file_len)
+    }
+
+    /// Where the extent table lies in the file.
+    #[must_use]
+    pub const fn extents_range(&self) -> (FileOffset, ByteLen) {
+        let Section { offset, len, .. } = self.sections.extents;
+        (FileOffset::new(offset), ByteLen::new(len))
+    }
+
+    /// Where the block table and the hashes over its pages lie in the file, in this order.
+    #[must_use]
+    pub const fn blocks_range(&self) -> [(FileOffset, ByteLen); 2] {
+        let (rows, pages) = (&self.sections.blocks, &self.sections.block_pages);
+        [
+            (FileOffset::new(rows.offset), ByteLen::new(rows.len)),
+            (FileOffset::new(pages.offset), ByteLen::new(pages.len)),
+        ]
     }
 
     /// The optional sections that this release does not know, and passes over.
@@ -307,40 +357,62 @@ pub fn tail_range(
     Ok((FileOffset::new(start), ByteLen::new(len)))
 }
 
-/// The last bytes of a file, or all of it.
-#[derive(Clone, Copy, Debug)]
+/// What opening reads beside header and section table, from the bytes of both: the ranges that
+/// [`MemFile::from_ranges`] asks for.
+///
+/// # Errors
+/// [`DecodeError`]: as for any header and section table, or over the limits.
+pub fn head_ranges(
+    header: &[u8],
+    table: &[u8],
+    limits: Limits,
+) -> Result<Vec<(FileOffset, ByteLen)>, DecodeError> {
+    let header = Header::decode(header, FORMAT)?;
+    let table = SectionTable::decode(&header, table, limits)?;
+    let data = table.require(DATA, 0)?.end();
+    let small = table.sections().iter();
+    let small = small.filter(|section| matches!(section.kind, REGN | PRNT));
+    let gaps = table.gaps().into_iter();
+    let gaps = gaps.filter(|(offset, _)| *offset >= data);
+    let ranges = small
+        .map(|section| (section.offset, section.len))
+        .chain(gaps);
+    let place = |(offset, len)| (FileOffset::new(offset), ByteLen::new(len));
+    Ok(ranges.map(place).collect())
+}
+
+/// Checks that the file is as long as its header says.
+fn check_file_len(header: &Header, file_len: ByteLen) -> Result<(), DecodeError> {
+    let (have, need) = (file_len.get(), header.file_len);
+    if have < need {
+        return Err(DecodeError::new(Error::Truncated { need, have }, have));
+    }
+    if have > need {
+        let kind = Error::TrailingBytes {
+            expected: need,
+            found: have,
+        };
+        return Err(DecodeError::new(kind, need));
+    }
+    Ok(())
+}
+
+/// Ranges of a file, each with its offset: its last bytes, all of it, or just some tables.
+#[derive(Clone, Debug)]
 struct Tail<'a> {
-    bytes: &'a [u8],
-    offset: u64,
+    last: (FileOffset, &'a [u8]),
+    ranges: Vec<(FileOffset, &'a [u8])>,
 }
 
 impl<'a> Tail<'a> {
-    /// Checks that the bytes end where the file does.
-    fn new(header: &Header, bytes: &'a [u8], offset: FileOffset) -> Result<Self, DecodeError> {
-        let offset = offset.get();
-        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let have = offset.saturating_add(len);
-        let need = header.file_len;
-        if have < need {
-            return Err(DecodeError::new(Error::Truncated { need, have }, have));
-        }
-        if have > need {
-            let kind = Error::TrailingBytes {
-                expected: need,
-                found: have,
-            };
-            return Err(DecodeError::new(kind, need));
-        }
-        Ok(Self { bytes, offset })
-    }
-
     fn range(&self, offset: u64, len: u64) -> Result<&'a [u8], DecodeError> {
-        let outside = invalid("tail_offset", offset);
-        let start = offset.checked_sub(self.offset).ok_or(outside)?;
-        let end = start.checked_add(len).ok_or(outside)?;
-        let start = usize::try_from(start).map_err(|_| outside)?;
-        let end = usize::try_from(end).map_err(|_| outside)?;
-        self.bytes.get(start..end).ok_or(outside)
+        let mut ranges = core::iter::once(&self.last).chain(&self.ranges);
+        let found = ranges.find_map(|(at, bytes)| {
+            let start = usize::try_from(offset.checked_sub(at.get())?).ok()?;
+            let end = start.checked_add(usize::try_from(len).ok()?)?;
+            bytes.get(start..end)
+        });
+        found.ok_or(invalid("tail_offset", offset))
     }
 
     fn body(&self, section: &Section) -> Result<&'a [u8], DecodeError> {

@@ -50,7 +50,7 @@ mod sections;
 mod skeleton;
 
 pub use blocks::{BlockRow, Blocks};
-pub use decode::{MemFile, table_range, tail_range};
+pub use decode::{MemFile, head_ranges, table_range, tail_range};
 pub use encode::{Encoded, MemFileBuilder};
 pub use error::BuildError;
 pub use extent::{Content, Extent, Kind};

@@ -3,7 +3,9 @@
 use coldframe_envelope::{
     DecodeError, DecodeErrorKind as Error, Limits, SectionFlags, SectionKind,
 };
-use coldframe_memfile::{Encoded, FULL_DATA_OFFSET, Kind, MemFile, table_range, tail_range};
+use coldframe_memfile::{
+    Encoded, FULL_DATA_OFFSET, Kind, MemFile, head_ranges, table_range, tail_range,
+};
 use coldframe_testkit::alloc::assert_alloc_bounded;
 use coldframe_units::{ByteLen, FileOffset, PageSize, RamLayout, RootHash};
 
@@ -44,6 +46,41 @@ fn arch_and_page_size_are_asked_for() {
         });
     }
     check_invalid(&file, "flags", |forge| forge.header.flags = 2);
+}
+
+// Spec: MEM-2
+#[test]
+fn a_file_opens_by_ranges_and_its_tables_come_when_they_are_asked_for() {
+    for (file, _) in [full(), diff(), empty()] {
+        let limits = Limits::MEMORY_FILE;
+        let read = |(offset, len): (FileOffset, ByteLen)| {
+            let start = (offset.get() - file.tail_offset.get()) as usize;
+            (offset, &file.tail[start..start + len.get() as usize])
+        };
+        let table = read(table_range(&file.header, limits).unwrap());
+        let ranges = head_ranges(&file.header, table.1, limits).unwrap();
+        let mut ranges: Vec<_> = ranges.into_iter().map(read).collect();
+        ranges.push(table);
+        let head = MemFile::from_ranges(&file.header, file.file_len, ranges.clone(), limits);
+        let head = head.unwrap();
+        let whole = MemFile::from_parts(&file.header, &file.tail, file.tail_offset, limits);
+        let whole = whole.unwrap();
+        assert_eq!((head.layout(), head.root()), (whole.layout(), whole.root()));
+        assert_eq!(head.parent_root(), whole.parent_root());
+        ranges.push(read(head.extents_range()));
+        ranges.extend(head.blocks_range().map(read));
+        let all = MemFile::from_ranges(&file.header, file.file_len, ranges, limits).unwrap();
+        all.verify_tables().unwrap();
+        assert!(
+            all.extents()
+                .unwrap()
+                .iter()
+                .eq(whole.extents().unwrap().iter())
+        );
+        let shorter = ByteLen::new(file.file_len.get() - 1);
+        let error = MemFile::from_ranges(&file.header, shorter, Vec::new(), limits).unwrap_err();
+        assert!(matches!(error.kind, Error::Truncated { .. }), "{error}");
+    }
 }
 
 // Spec: MEM-2
