@@ -6,7 +6,8 @@
 //! that all is present.
 //!
 //! # Safety
-//! The one unsafe operation is a seek on a descriptor that is borrowed for the call.
+//! The unsafe operations are a seek on a descriptor that is borrowed for the call, and sysconf(3),
+//! which takes no pointer.
 
 use std::ops::Range;
 
@@ -33,8 +34,6 @@ mod sys {
     use coldframe_dirty::RegionDirty;
     use vm_memory::{GuestRegionMmap, MmapRegion};
 
-    /// Bytes of a page and of its entry in pagemap.
-    const PAGE: usize = 4096;
     /// A page is in memory or in swap.
     const PRESENT_OR_SWAPPED: u64 = 3 << 62;
 
@@ -67,12 +66,22 @@ mod sys {
 
     /// Whether a page of the `len` bytes at `addr` was ever touched.
     fn anonymous(addr: usize, len: usize) -> Option<bool> {
+        let page = host_page()?;
         let pagemap = File::open("/proc/self/pagemap").ok()?;
-        let mut entries = vec![0; len.div_ceil(PAGE) * 8];
-        let at = u64::try_from(addr / PAGE * 8).ok()?;
+        // An entry of 8 bytes for each page of the host that the range has a byte of.
+        let (first, end) = (addr / page, addr.checked_add(len)?.div_ceil(page));
+        let mut entries = vec![0; (end - first) * 8];
+        let at = u64::try_from(first.checked_mul(8)?).ok()?;
         pagemap.read_exact_at(&mut entries, at).ok()?;
         let touched = |entry: &[u8; 8]| u64::from_le_bytes(*entry) & PRESENT_OR_SWAPPED != 0;
         Some(entries.as_chunks::<8>().0.iter().any(touched))
+    }
+
+    /// The page size of the host: 4 KiB, and 16 or 64 KiB on some kernels of aarch64.
+    fn host_page() -> Option<usize> {
+        // SAFETY: no pointer is passed.
+        let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
     }
 }
 
