@@ -76,11 +76,10 @@ impl Guest {
     fn lend(&self, host: *mut u8) -> RawRam<'_> {
         let len = ByteLen::new(self.memory.len() as u64);
         let region = GuestRegion::new(GuestAddr::new(0), len).expect("a guest is not empty");
-        let file = None;
         // SAFETY: mapped readable and writable for as long as `self` is borrowed; one region, so
         // none overlaps. `ram` is handed to captures only, which never write, so that shared
         // borrows beside it do no harm; `ram_mut` has borrowed the memory for itself alone.
-        unsafe { RawRam::new(vec![RamRegion { region, host, file }]) }
+        unsafe { RawRam::new(vec![RamRegion::new(region, host)]) }
     }
 }
 

@@ -7,11 +7,10 @@ use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use coldframe_mem::capture_full;
-use coldframe_storage::{FileStorage, MappedFile};
+use coldframe_storage::FileStorage;
 use squib_snapshot::derive_temp_path;
 
 use crate::guest::{Guest, MIB, spec};
@@ -106,9 +105,10 @@ pub struct MemoryFile {
 }
 
 impl MemoryFile {
-    /// Maps it.
-    pub fn map(&self) -> Result<Arc<MappedFile>> {
-        Ok(Arc::new(MappedFile::open_published(&self.path)?))
+    /// Opens it as a layer of a chain.
+    pub fn map(&self) -> Result<coldframe_mem::MemoryFile> {
+        let pool = coldframe_mem::FilePool::default();
+        Ok(coldframe_mem::MemoryFile::open(&self.path, &pool)?)
     }
 
     /// Opens it for plain reading.

@@ -5,6 +5,7 @@
 //! what a writer changed under the copy cannot make the file contradict itself. Memory that was
 //! never touched stays so. The header is written last: a file without it is no memory file.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,8 @@ use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RootHash};
 use crate::capture::copier::Copier;
 use crate::capture::discarded::Discarded;
 use crate::output::Output;
-use crate::ram::{RamMap, span};
-use crate::residency::Residency;
+use crate::ram::{PIECES_MAX, RamMap, Window, copy_out_all, span};
+use crate::residency::{Residency, Touched};
 use crate::{GuestRam, MemError, hash};
 
 mod budget;
@@ -36,9 +37,6 @@ const ASK_BYTES: u64 = 64 << 10;
 
 /// How many runs of dirty memory are looked at together.
 const AHEAD_RUNS: usize = 64;
-
-/// What memory is fetched in; all hosts have pages of many such lines.
-const LINE_BYTES: u64 = 64;
 
 /// What a capture is told about its file.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +89,8 @@ pub struct Captured {
 ///
 /// # Errors
 /// [`MemError::Layout`], [`MemError::HostAlignment`], [`MemError::Build`], [`MemError::NotEmpty`],
-/// [`MemError::Residency`], [`MemError::NotMapped`], [`MemError::WritePages`].
+/// [`MemError::Residency`], [`MemError::NotMapped`], [`MemError::Unreadable`],
+/// [`MemError::Unfilled`], [`MemError::Absent`], [`MemError::WritePages`].
 pub fn capture_full<R: GuestRam + ?Sized>(
     ram: &R,
     spec: &CaptureSpec,
@@ -124,7 +123,7 @@ pub fn capture_full_discarded<R: GuestRam + ?Sized>(
         while next < window.range().end {
             let range = next..window.range().end.min(next + WINDOW_BYTES);
             next = range.end;
-            let touched = discarded.take_out(residency.touched(window, &range)?);
+            let touched = ask(&residency, window, &range, &discarded)?;
             copier.copy(window, range, &touched)?;
         }
     }
@@ -198,8 +197,8 @@ pub fn capture_diff_discarded<R: GuestRam + ?Sized>(
         if batch.is_empty() {
             break;
         }
-        if discarded.is_empty() {
-            look_ahead(&map, &batch);
+        if discarded.is_empty() && copy_short(&map, &batch, &mut copier)? {
+            continue;
         }
         for range in batch {
             copy_dirty(&map, range, &discarded, &mut residency, &mut copier)?;
@@ -213,15 +212,36 @@ pub fn capture_diff_discarded<R: GuestRam + ?Sized>(
     ))
 }
 
-/// Looks at the first bytes of runs that will be copied soon, in a loop of nothing else: waiting
-/// for one of them, the processor asks memory for the others already.
-fn look_ahead(map: &RamMap<'_>, ranges: &[Range<u64>]) {
-    for range in ranges {
-        let is_short = range.end - range.start < ASK_BYTES;
-        if let Some((window, piece)) = map.pieces(range.clone()).next().filter(|_| is_short) {
-            window.is_zero(&(piece.start..piece.start + LINE_BYTES));
-        }
+/// Copies short runs out through the kernel in one call, and takes them from there; false if that
+/// is not how they can be taken.
+fn copy_short<'a>(
+    map: &RamMap<'a>,
+    ranges: &[Range<u64>],
+    copier: &mut Copier<'a>,
+) -> Result<bool, MemError> {
+    let is_short = |range: &Range<u64>| range.end - range.start < ASK_BYTES;
+    if !ranges.iter().all(is_short) {
+        return Ok(false);
     }
+    let pieces = ranges.iter().flat_map(|range| map.pieces(range.clone()));
+    let pieces: Vec<_> = pieces.collect();
+    let is_plugged =
+        |(window, piece): &(&Window<'_>, Range<u64>)| window.present(piece) == [piece.clone()];
+    if pieces.len() > PIECES_MAX || !pieces.iter().all(is_plugged) {
+        return Ok(false);
+    }
+    let sum: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    let mut bytes = vec![0; sum as usize];
+    if !copy_out_all(&pieces, &mut bytes) {
+        return Ok(false);
+    }
+    let mut rest = &bytes[..];
+    for (_, piece) in &pieces {
+        let (head, tail) = rest.split_at((piece.end - piece.start) as usize);
+        copier.take(piece, head)?;
+        rest = tail;
+    }
+    Ok(true)
 }
 
 /// Copies one run of dirty memory.
@@ -238,23 +258,42 @@ fn copy_dirty<'a>(
             let range = next..piece.end.min(next + WINDOW_BYTES);
             next = range.end;
             if range.end - range.start < ASK_BYTES {
-                if discarded.is_empty() {
-                    copier.copy(window, range.clone(), std::slice::from_ref(&range))?;
-                } else {
-                    let touched = discarded.take_out(vec![range.clone()]);
-                    copier.copy(window, range, &touched)?;
-                }
+                let spans = discarded.take_out(window.present(&range));
+                let touched = Touched {
+                    careful: spans.clone(),
+                    spans,
+                };
+                copier.copy(window, range, &touched)?;
                 continue;
             }
             let residency = match residency {
                 Some(residency) => residency,
                 None => residency.insert(Residency::new(map)?),
             };
-            let touched = discarded.take_out(residency.touched(window, &range)?);
+            let touched = ask(residency, window, &range, discarded)?;
             copier.copy(window, range, &touched)?;
         }
     }
     Ok(())
+}
+
+/// What was touched of a range; nobody is asked about what the guest gave back.
+fn ask(
+    residency: &Residency,
+    window: &Window<'_>,
+    range: &Range<u64>,
+    discarded: &Discarded,
+) -> Result<Touched, MemError> {
+    if discarded.is_empty() {
+        return residency.touched(window, range);
+    }
+    let mut touched = Touched::default();
+    for part in discarded.take_out(vec![range.clone()]) {
+        let mut found = residency.touched(window, &part)?;
+        touched.spans.append(&mut found.spans);
+        touched.careful.append(&mut found.careful);
+    }
+    Ok(touched)
 }
 
 fn check_ram(pages: &DirtyPages, ram: ByteLen) -> Result<(), MemError> {
@@ -299,6 +338,19 @@ impl Captured {
     /// # Errors
     /// [`MemError::ReadBack`], [`MemError::WriteTables`], [`MemError::Build`].
     pub fn finish(self, storage: &dyn Storage) -> Result<MemRoot, MemError> {
+        self.finish_on(storage, None)
+    }
+
+    /// As [`Captured::finish`], with at most so many threads: on one, none is made, for a process
+    /// whose seccomp filter refuses clone(2).
+    ///
+    /// # Errors
+    /// As [`Captured::finish`].
+    pub fn finish_on(
+        self,
+        storage: &dyn Storage,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<MemRoot, MemError> {
         let started = Instant::now();
         let Self {
             builder,
@@ -306,7 +358,7 @@ impl Captured {
             known,
         } = self;
         let _span = tracing::info_span!("finish_capture", pages = stats.data_pages).entered();
-        let hashes = hash::blocks(storage, &builder, &known)?;
+        let hashes = hash::blocks(storage, &builder, &known, threads)?;
         let encoded = builder.finish(hashes)?;
         let write_tables = |source| MemError::WriteTables { source };
         storage

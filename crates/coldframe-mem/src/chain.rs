@@ -3,16 +3,15 @@
 //! Invariant: a [`Chain`] that exists has a Full file at its bottom; each other file is a Diff that
 //! names the one below it by root; all have the same RAM layout and architecture.
 
-use std::sync::Arc;
-
-use coldframe_envelope::{DecodeError, Limits};
-use coldframe_memfile::{Content, Extents, Kind, MemFile};
-use coldframe_storage::{ByteSource, MappedFile};
+use coldframe_envelope::DecodeError;
+use coldframe_memfile::{Content, Kind};
 use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RamOffset, RootHash};
 
-use crate::MemError;
 use crate::chain::sweep::{Piece, sweep};
+use crate::verify::Damage;
+use crate::{MemError, MemoryFile, verify_deep};
 
+pub(crate) mod reader;
 pub(crate) mod sweep;
 
 /// Memory files that together hold every page of a guest.
@@ -40,7 +39,7 @@ impl Chain {
     /// # Errors
     /// [`MemError::EmptyChain`], [`MemError::WrongKind`], [`MemError::OtherMachine`],
     /// [`MemError::Decode`] (for a wrong parent too, see [`MemError::is_wrong_parent`]).
-    pub fn open(files: Vec<Arc<MappedFile>>) -> Result<Self, MemError> {
+    pub fn open(files: Vec<MemoryFile>) -> Result<Self, MemError> {
         let mut files = files.into_iter();
         let base = Layer::open(files.next().ok_or(MemError::EmptyChain)?)?;
         base.check_kind(Kind::Full)?;
@@ -52,7 +51,7 @@ impl Chain {
     ///
     /// # Errors
     /// As [`Chain::open`].
-    pub fn apply(mut self, diff: Arc<MappedFile>) -> Result<Self, MemError> {
+    pub fn apply(mut self, diff: MemoryFile) -> Result<Self, MemError> {
         let diff = Layer::open(diff)?;
         diff.check_follows(self.top())?;
         self.layers.push(diff);
@@ -105,6 +104,19 @@ impl Chain {
         Ok(pieces.into_iter().map(Segment::from).collect())
     }
 
+    /// Checks every byte of every file, on the descriptors that the chain has open: what is
+    /// mapped or copied afterwards comes from the files that were checked. The damages of a file,
+    /// in rising offset, come with the number of the file, counted from the Full file.
+    #[must_use]
+    pub fn verify(&self) -> Vec<(usize, Damage)> {
+        let layers = self.layers.iter().enumerate();
+        let damages = layers.flat_map(|(index, layer)| {
+            let damages = verify_deep(&layer.file).into_iter();
+            damages.map(move |damage| (index, damage))
+        });
+        damages.collect()
+    }
+
     pub(crate) fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -133,43 +145,35 @@ impl From<Piece> for Segment {
 /// One file of a chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
-    pub file: Arc<MappedFile>,
+    pub file: MemoryFile,
     pub kind: Kind,
     pub arch: Arch,
     pub page_size: PageSize,
     pub layout: RamLayout,
     pub root: RootHash,
+    pub parent: Option<RootHash>,
     pub data_offset: u64,
 }
 
 impl Layer {
-    pub fn open(file: Arc<MappedFile>) -> Result<Self, MemError> {
-        let view = view(&file)?;
+    pub fn open(file: MemoryFile) -> Result<Self, MemError> {
+        let view = file.view()?;
         Ok(Self {
             kind: view.kind(),
             arch: view.arch(),
             page_size: view.page_size(),
             layout: view.layout().clone(),
             root: view.root(),
+            parent: view.parent_root(),
             data_offset: view.data_offset().get(),
             file,
         })
     }
 
-    pub fn view(&self) -> Result<MemFile<'_>, MemError> {
-        view(&self.file)
-    }
-
-    pub fn extents(&self) -> Result<Extents<'_>, MemError> {
-        self.view()?
-            .extents()
-            .map_err(|source| self.refused(source))
-    }
-
     /// The extents as pieces of RAM.
     pub fn pieces(&self, layer: usize) -> Result<impl Iterator<Item = Piece> + '_, MemError> {
         let page_size = self.page_size;
-        Ok(self.extents()?.iter().map(move |extent| {
+        Ok(self.file.extents()?.iter().map(move |extent| {
             let start = extent.run.start().get() << page_size.log2();
             Piece {
                 range: start..start + (extent.run.count() << page_size.log2()),
@@ -182,16 +186,8 @@ impl Layer {
         }))
     }
 
-    /// Bytes of the file's data section, which an extent of it names.
-    pub fn bytes(&self, file_offset: u64, len: u64) -> &[u8] {
-        &self.file.as_slice()[file_offset as usize..][..len as usize]
-    }
-
     pub fn refused(&self, source: DecodeError) -> MemError {
-        MemError::Decode {
-            path: self.file.path().to_path_buf(),
-            source,
-        }
+        self.file.refused(source)
     }
 
     pub fn check_kind(&self, expected: Kind) -> Result<(), MemError> {
@@ -213,8 +209,8 @@ impl Layer {
     pub fn check_follows(&self, parent: &Self) -> Result<(), MemError> {
         self.check_kind(Kind::Diff)?;
         self.check_machine(parent)?;
-        self.view()?
-            .check_parent(parent.root)
+        let view = self.file.view()?;
+        view.check_parent(parent.root)
             .map_err(|source| self.refused(source))
     }
 
@@ -232,13 +228,6 @@ impl Layer {
             what,
         })
     }
-}
-
-fn view(file: &MappedFile) -> Result<MemFile<'_>, MemError> {
-    MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(|source| MemError::Decode {
-        path: file.path().to_path_buf(),
-        source,
-    })
 }
 
 /// The smallest page size of files; there is at least one.

@@ -9,6 +9,8 @@ use coldframe_memfile::BuildError;
 use coldframe_storage::StorageError;
 use coldframe_units::{ByteLen, FileOffset, GuestAddr, PageSize, RamLayoutError};
 
+use crate::HoleDoubt;
+
 /// Why guest memory could not be captured, restored or rewritten.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +57,35 @@ pub enum MemError {
         /// The host's reason.
         source: io::Error,
     },
+    /// A memory file could not be opened or read.
+    #[error("cannot read a memory file")]
+    ReadSource {
+        /// Why.
+        source: StorageError,
+    },
+    /// A page of guest memory cannot be read: it is protected, poisoned, or there is none.
+    #[error("guest memory at {addr} cannot be read")]
+    Unreadable {
+        /// The first page that cannot be read.
+        addr: GuestAddr,
+        /// The host's reason.
+        source: io::Error,
+    },
+    /// Guest memory is filled by a userfaultfd, so pages that are not there yet are not zero.
+    #[error(
+        "guest memory at {addr} is registered with a userfaultfd: pages that are not there yet are \
+         unknown; say how they are filled (RamRegion::fill)"
+    )]
+    Unfilled {
+        /// The first page that is not there and is not known.
+        addr: GuestAddr,
+    },
+    /// What a region says of itself makes no sense.
+    #[error("the absent parts of the region at {addr} are out of order or not of whole pages")]
+    Absent {
+        /// Where the region is in the guest.
+        addr: GuestAddr,
+    },
     /// A raw dump could not be read.
     #[error("cannot read the dump")]
     ReadDump {
@@ -77,6 +108,23 @@ pub enum MemError {
         /// The dump.
         path: PathBuf,
         /// Where.
+        offset: FileOffset,
+    },
+    /// It cannot be known which pages of a sparse dump were written.
+    #[error(
+        "cannot tell what changed from the holes of {}: {doubt}, pages are {page_size}, and the \
+         page at {offset} may be zero or unchanged; import it without a parent if it is a full \
+         dump, or take every allocated page as changed (--assume-dense)",
+        path.display()
+    )]
+    UntrustedHoles {
+        /// The dump.
+        path: PathBuf,
+        /// Why.
+        doubt: HoleDoubt,
+        /// The page size of the snapshot.
+        page_size: PageSize,
+        /// The first page in doubt.
         offset: FileOffset,
     },
     /// The file that was to be written is not empty.

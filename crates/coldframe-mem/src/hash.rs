@@ -3,6 +3,7 @@
 //! Invariant: results come in the order of the plans; memory is bounded by threads and batch, not
 //! by the file, but for 32 bytes for each block.
 
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -10,7 +11,7 @@ use coldframe_memfile::{BlockPlan, MemFileBuilder};
 use coldframe_storage::{Storage, StorageError};
 use coldframe_units::FileOffset;
 
-use crate::MemError;
+use crate::{MemError, MemoryFile};
 
 /// Blocks that are read at once: 1 MiB of data.
 const BATCH: usize = 16;
@@ -18,15 +19,34 @@ const BATCH: usize = 16;
 /// More threads than these would wait for memory.
 const THREADS_MAX: usize = 4;
 
+/// What blocks are read from.
+pub(crate) trait ReadAt: Sync {
+    /// Fills `buf` from `offset` on.
+    fn read_at(&self, offset: FileOffset, buf: &mut [u8]) -> Result<(), StorageError>;
+}
+
+impl ReadAt for dyn Storage + '_ {
+    fn read_at(&self, offset: FileOffset, buf: &mut [u8]) -> Result<(), StorageError> {
+        Storage::read_at(self, offset, buf)
+    }
+}
+
+impl ReadAt for MemoryFile {
+    fn read_at(&self, offset: FileOffset, buf: &mut [u8]) -> Result<(), StorageError> {
+        MemoryFile::read_at(self, offset, buf)
+    }
+}
+
 /// The hashes of all blocks that need one; `known` are some of them, in rising block.
 pub(crate) fn blocks(
     storage: &dyn Storage,
     builder: &MemFileBuilder,
     known: &[(u64, [u8; 32])],
+    threads: Option<NonZeroUsize>,
 ) -> Result<Vec<[u8; 32]>, MemError> {
     let is_known = |plan: &BlockPlan| find(known, plan).is_some();
     let unknown = builder.blocks_to_hash().filter(|plan| !is_known(plan));
-    let hashes = map_blocks(storage, unknown, |plan, data| {
+    let hashes = map_blocks(storage, threads, unknown, |plan, data| {
         let data = data.map_err(|source| MemError::ReadBack { source })?;
         plan.hash(data).map_err(MemError::from)
     });
@@ -48,9 +68,11 @@ fn find(known: &[(u64, [u8; 32])], plan: &BlockPlan) -> Option<[u8; 32]> {
     found.ok().map(|index| known[index].1)
 }
 
-/// Calls `work` with the data of each plan, in any order and on several threads.
-pub(crate) fn map_blocks<T: Send>(
-    storage: &dyn Storage,
+/// Calls `work` with the data of each plan, in any order and on several threads, or on as many
+/// as the caller says; on one, no thread is made.
+pub(crate) fn map_blocks<T: Send, R: ReadAt + ?Sized>(
+    storage: &R,
+    threads: Option<NonZeroUsize>,
     mut plans: impl Iterator<Item = BlockPlan> + Send,
     work: impl Fn(&BlockPlan, Result<&[u8], StorageError>) -> T + Sync,
 ) -> Vec<T> {
@@ -76,8 +98,13 @@ pub(crate) fn map_blocks<T: Send>(
             results.push((index, run_batch(storage, &plans, &mut buf, &work)));
         }
     };
-    let threads = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
-    let mut results = thread::scope(|scope| {
+    let threads = threads
+        .or_else(|| thread::available_parallelism().ok())
+        .map_or(1, |count| count.get().min(THREADS_MAX));
+    if threads == 1 {
+        return flat(worker());
+    }
+    let results = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
         let mut results = worker();
         for other in others {
@@ -88,13 +115,18 @@ pub(crate) fn map_blocks<T: Send>(
         }
         results
     });
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().flat_map(|(_, batch)| batch).collect()
+    flat(results)
+}
+
+/// Batches in the order of their plans.
+fn flat<T>(mut batches: Vec<(usize, Vec<T>)>) -> Vec<T> {
+    batches.sort_by_key(|(index, _)| *index);
+    batches.into_iter().flat_map(|(_, batch)| batch).collect()
 }
 
 /// Reads all of a batch at once; block by block if that fails, to tell which of them it is.
-fn run_batch<T>(
-    storage: &dyn Storage,
+fn run_batch<T, R: ReadAt + ?Sized>(
+    storage: &R,
     plans: &[BlockPlan],
     buf: &mut Vec<u8>,
     work: &impl Fn(&BlockPlan, Result<&[u8], StorageError>) -> T,
@@ -116,7 +148,11 @@ fn run_batch<T>(
 }
 
 /// Fills `buf` with the data of all plans, in as few calls as there are gaps between.
-fn read(storage: &dyn Storage, plans: &[BlockPlan], buf: &mut Vec<u8>) -> Result<(), StorageError> {
+fn read<R: ReadAt + ?Sized>(
+    storage: &R,
+    plans: &[BlockPlan],
+    buf: &mut Vec<u8>,
+) -> Result<(), StorageError> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for (offset, len) in plans.iter().flat_map(BlockPlan::data) {
         match ranges.last_mut() {

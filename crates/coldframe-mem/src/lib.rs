@@ -5,8 +5,8 @@
 //! A guest comes back by copying, or by mapping the files, which takes as long for any size.
 //!
 //! ```
-//! use coldframe_mem::{CaptureSpec, Chain, GuestRam, MapOptions, MergeBudget, restore_map};
-//! use coldframe_mem::capture_full;
+//! use coldframe_mem::{CaptureSpec, Chain, GuestRam, MapOptions, MemoryFile, MergeBudget};
+//! use coldframe_mem::{capture_full, restore_map};
 //! # use coldframe_envelope::Producer;
 //! # use coldframe_storage::{Overwrite, PendingFile};
 //! # use coldframe_units::{Arch, PageSize};
@@ -19,7 +19,9 @@
 //!     let file = PendingFile::create(&path, Overwrite::Refuse)?;
 //!     let captured = capture_full(ram, &spec, &file)?; // the guest is paused
 //!     let made = captured.finish(&file)?; // the guest runs again
-//!     let chain = Chain::open(vec![file.publish()?.map()?.into()])?;
+//!     file.publish()?;
+//!     # let pool = Default::default();
+//!     let chain = Chain::open(vec![MemoryFile::open(&path, &pool)?])?;
 //!     assert_eq!(chain.root(), made.root);
 //!     let thawed = restore_map(&chain, MapOptions::DEFAULT)?;
 //!     assert_eq!(thawed.layout(), chain.layout());
@@ -31,8 +33,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What it does not do: pause a guest, find out what is dirty, publish files or find parents. A
-//! region whose pages still arrive lazily must be filled first. Spec: `specs/memfile.md`.
+//! What it does not do: pause a guest, find out what is dirty, publish files or find parents.
+//!
+//! Guest memory is not always plain, and the VMM knows best: see [`RamRegion`] and [`Described`].
+//! Missing pages of a range that is registered with a userfaultfd are refused unless the VMM says
+//! what they are; parts that are not plugged in are named and never read; what cannot be read (a
+//! protected part, a poisoned page) is an error of the capture. Linux's /proc says what was touched
+//! and may be read; without it, in a jail, all of memory is read through the kernel, once.
+//! Spec: `specs/memfile.md`.
 #![deny(missing_docs)]
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -42,6 +50,7 @@ mod algebra;
 mod capture;
 mod chain;
 mod error;
+mod file;
 mod hash;
 mod output;
 mod ram;
@@ -60,10 +69,13 @@ pub use capture::{
 };
 pub use chain::{Chain, Segment};
 pub use error::MemError;
-pub use ram::{GuestRam, RamRegion, RawRam};
-pub use raw::{Holes, export_raw, import_raw};
+pub use file::{FilePool, MemoryFile};
+pub use ram::{Described, Fill, GuestRam, RamRegion, RawRam};
+pub use raw::{DiffHoles, Dump, DumpParent, HoleDoubt, Holes, export_raw, import_raw};
+pub use residency::dontneed_reads_zero;
 pub use restore::{
-    CopyOptions, MapOptions, MappedRam, Target, Verify, map_over, restore_copy, restore_map,
+    CopyOptions, MapOptions, MappedRam, Target, Verify, discard, map_over, restore_copy,
+    restore_map,
 };
 pub use verify::{Damage, DamageKind, verify_deep};
 #[cfg(feature = "vm-memory")]

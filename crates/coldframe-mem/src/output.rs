@@ -31,8 +31,10 @@ pub(crate) struct Output<'a> {
     storage: &'a dyn Storage,
     builder: MemFileBuilder,
     page_size: PageSize,
-    /// What goes into the next call, and where in the file it begins.
+    /// What goes into the next call, and where in the file it begins: memory that is written
+    /// from where it is, or bytes of our own, never both.
     parts: Vec<RawPart<'a>>,
+    staged: Vec<u8>,
     at: u64,
     bytes: u64,
     stats: CaptureStats,
@@ -57,6 +59,7 @@ impl<'a> Output<'a> {
             builder,
             page_size,
             parts: Vec::with_capacity(CALL_PARTS),
+            staged: Vec::new(),
             at: 0,
             bytes: 0,
             stats: CaptureStats::default(),
@@ -76,7 +79,7 @@ impl<'a> Output<'a> {
         let run = self.run(range);
         let place = self.builder.push_data(run)?.get();
         self.stats.data_pages += run.count();
-        if !self.parts.is_empty() {
+        if self.bytes > 0 {
             let gap = place - (self.at + self.bytes);
             if gap == 0 {
                 return Ok(());
@@ -102,6 +105,9 @@ impl<'a> Output<'a> {
 
     /// Bytes of the pages that were announced.
     pub fn add(&mut self, part: RawPart<'a>) -> Result<(), MemError> {
+        if !self.staged.is_empty() {
+            self.flush()?;
+        }
         self.parts.push(part);
         self.bytes += part.len().get();
         let end = self.at + self.bytes;
@@ -112,12 +118,35 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// As [`Output::add`], of bytes that the caller will use for something else.
+    pub fn add_bytes(&mut self, mut bytes: &[u8]) -> Result<(), MemError> {
+        if !self.parts.is_empty() {
+            self.flush()?;
+        }
+        while !bytes.is_empty() {
+            let end = self.at + self.bytes;
+            let room = (CALL_BYTES - end % CALL_BYTES) as usize;
+            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            self.staged.extend_from_slice(now);
+            self.bytes += now.len() as u64;
+            bytes = rest;
+            if now.len() == room {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
     /// As [`Output::add`], of zeros.
     pub fn add_zeros(&mut self, len: u64) -> Result<(), MemError> {
         let mut left = len as usize;
         while left > 0 {
             let now = left.min(ZEROS.len());
-            self.add(RawPart::from(&ZEROS[..now]))?;
+            if self.staged.is_empty() {
+                self.add(RawPart::from(&ZEROS[..now]))?;
+            } else {
+                self.add_bytes(&ZEROS[..now])?;
+            }
             left -= now;
         }
         Ok(())
@@ -144,12 +173,17 @@ impl<'a> Output<'a> {
     }
 
     fn flush(&mut self) -> Result<(), MemError> {
-        if self.parts.is_empty() {
+        if self.bytes == 0 {
             return Ok(());
         }
-        self.storage
-            .write_raw_at(FileOffset::new(self.at), &self.parts)
-            .map_err(write_pages)?;
+        let at = FileOffset::new(self.at);
+        let written = if self.staged.is_empty() {
+            self.storage.write_raw_at(at, &self.parts)
+        } else {
+            self.storage.write_at(at, &self.staged)
+        };
+        written.map_err(write_pages)?;
+        self.staged.clear();
         self.stats.bytes_written += self.bytes;
         self.parts.clear();
         self.at += self.bytes;

@@ -2,9 +2,15 @@
 
 mod copy;
 mod map;
-mod verify;
 
 pub use copy::{CopyOptions, Target, restore_copy};
-pub use map::{MapOptions, MappedRam, map_over, restore_map};
-pub(crate) use verify::Checker;
-pub use verify::Verify;
+pub use map::{MapOptions, MappedRam, discard, map_over, restore_map};
+
+/// Whether blocks are checked against their hashes before they are used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verify {
+    /// Every block that is read is checked, in the private memory that it is used from.
+    Yes,
+    /// None is: for files whose hashes were checked before.
+    No,
+}

@@ -4,18 +4,14 @@
 //! padding included, as far as BLAKE3 tells bytes apart.
 
 use std::fmt;
-use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use coldframe_envelope::{DecodeError, DecodeErrorKind, Limits};
 use coldframe_memfile::{BlockPlan, Blocks, Extents, MemFile};
-use coldframe_storage::{ByteSource, FileStorage, MappedFile, StorageError};
+use coldframe_storage::{Storage, StorageError};
 use coldframe_units::{BLOCK_BYTES, ByteLen, FileOffset};
 
-use crate::{hash, sys};
+use crate::{MemError, MemoryFile, hash, sys};
 
 /// Something in a file that is not as it was written.
 #[derive(Debug)]
@@ -63,9 +59,10 @@ impl fmt::Display for Damage {
 /// Checks every byte of a memory file; the damages come in rising offset.
 ///
 /// One line is told for each damaged block, and one for each 64 KiB of a hole. Holes that the file
-/// system knows are not read.
+/// system knows are not read. Everything is read by pread(2): what the disk does not give is a
+/// damage too.
 #[must_use]
-pub fn verify_deep(file: &MappedFile) -> Vec<Damage> {
+pub fn verify_deep(file: &MemoryFile) -> Vec<Damage> {
     let file_bytes = file.len().get();
     let _span = tracing::info_span!("verify_deep", file_bytes).entered();
     let mut found = Vec::new();
@@ -97,8 +94,18 @@ const fn table(error: DecodeError) -> Damage {
 }
 
 /// The error is one after which nothing more can be known.
-fn verify(file: &MappedFile, found: &mut Vec<Damage>) -> Result<(), DecodeError> {
-    let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE)?;
+fn verify(file: &MemoryFile, found: &mut Vec<Damage>) -> Result<(), DecodeError> {
+    let (offset, tail) = match file.tail() {
+        Ok(tail) => tail,
+        Err(MemError::Decode { source, .. }) => return Err(source),
+        Err(MemError::ReadSource { source }) => {
+            found.push(unreadable(FileOffset::ZERO, source));
+            return Ok(());
+        }
+        Err(_) => unreachable!("reading has no other errors"),
+    };
+    let limits = Limits::MEMORY_FILE;
+    let view = MemFile::from_parts(file.header(), &tail, offset, limits)?;
     if let Err(error) = view.verify_tables() {
         found.push(table(error));
     }
@@ -114,15 +121,11 @@ fn verify(file: &MappedFile, found: &mut Vec<Damage>) -> Result<(), DecodeError>
 }
 
 fn verify_blocks(
-    file: &MappedFile,
+    file: &MemoryFile,
     extents: &Extents<'_>,
     blocks: &Blocks<'_>,
     found: &mut Vec<Damage>,
 ) {
-    let storage = match reader(file.file(), file.path()) {
-        Ok(storage) => storage,
-        Err(damage) => return found.push(damage),
-    };
     let check = |plan: &BlockPlan, data: Result<&[u8], StorageError>| {
         let offset = plan.data().next().map_or(FileOffset::ZERO, |(at, _)| at);
         let block = plan.block();
@@ -134,50 +137,47 @@ fn verify_blocks(
             _ => damage(DamageKind::Block { block }),
         }
     };
-    let damages = hash::map_blocks(&storage, extents.block_plans(), check);
+    let damages = hash::map_blocks(file, None, extents.block_plans(), check);
     found.extend(damages.into_iter().flatten());
 }
 
-/// The file as something to read from: a mapping would end in SIGBUS where the disk fails.
-fn reader(file: &File, path: &Path) -> Result<FileStorage, Damage> {
-    match file.try_clone() {
-        Ok(file) => Ok(FileStorage::from_file(file, path)),
-        Err(source) => Err(unreadable(path, FileOffset::ZERO, 0, source)),
-    }
-}
-
-fn unreadable(path: &Path, offset: FileOffset, len: u64, source: io::Error) -> Damage {
-    let kind = DamageKind::Unreadable(StorageError::Read {
-        path: path.to_path_buf(),
-        offset,
-        len: ByteLen::new(len),
-        source,
-    });
+const fn unreadable(offset: FileOffset, error: StorageError) -> Damage {
+    let kind = DamageKind::Unreadable(error);
     Damage { offset, kind }
 }
 
 /// Checks that a stretch of the file is zero; what the file system knows to be a hole is not read.
-fn verify_zero(file: &MappedFile, offset: FileOffset, len: ByteLen, found: &mut Vec<Damage>) {
+fn verify_zero(file: &MemoryFile, offset: FileOffset, len: ByteLen, found: &mut Vec<Damage>) {
     let range = offset.get()..offset.get() + len.get();
     let mut parts = Vec::new();
-    // The cursor that this moves is used by nobody: a MappedFile is read by position only.
-    if let Err(source) = sys::data_parts(file.file(), &range, |part| parts.push(part)) {
-        found.push(unreadable(file.path(), offset, len.get(), source));
+    let storage = match file.storage() {
+        Ok(storage) => storage,
+        Err(error) => return found.push(unreadable(offset, error)),
+    };
+    // The cursor that this moves is used by nobody: the file is read by position only.
+    if let Err(source) = sys::data_parts(&storage, &range, |part| parts.push(part)) {
+        let error = StorageError::Read {
+            path: file.path().to_path_buf(),
+            offset,
+            len,
+            source,
+        };
+        found.push(unreadable(offset, error));
     }
     let mut buf = vec![0; BLOCK_BYTES as usize];
     for part in parts {
         for start in part.clone().step_by(buf.len()) {
             let end = part.end.min(start + BLOCK_BYTES);
-            found.extend(check_zero(file, &(start..end), &mut buf));
+            found.extend(check_zero(&*storage, &(start..end), &mut buf));
         }
     }
 }
 
-fn check_zero(file: &MappedFile, range: &Range<u64>, buf: &mut [u8]) -> Option<Damage> {
+fn check_zero(storage: &dyn Storage, range: &Range<u64>, buf: &mut [u8]) -> Option<Damage> {
     let buf = &mut buf[..(range.end - range.start) as usize];
     let offset = FileOffset::new(range.start);
-    if let Err(source) = file.file().read_exact_at(buf, range.start) {
-        return Some(unreadable(file.path(), offset, buf.len() as u64, source));
+    if let Err(error) = storage.read_at(offset, buf) {
+        return Some(unreadable(offset, error));
     }
     let index = buf.iter().position(|byte| *byte != 0)?;
     Some(Damage {

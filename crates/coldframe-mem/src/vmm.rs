@@ -22,14 +22,16 @@ use crate::{Chain, GuestRam, MapOptions, MemError, RamRegion, map_over};
 unsafe impl<B: Bitmap + Send + Sync> GuestRam for GuestMemoryMmap<B> {
     fn regions(&self) -> Vec<RamRegion<'_>> {
         self.iter()
-            .map(|region| RamRegion {
-                region: GuestRegion::new(
+            .map(|region| {
+                let place = GuestRegion::new(
                     GuestAddr::new(region.start_addr().raw_value()),
                     ByteLen::new(region.len()),
                 )
-                .expect("vm-memory has no empty region, and none past the address space"),
-                host: region.as_ptr(),
-                file: region.file_offset().map(|place| place.file().as_fd()),
+                .expect("vm-memory has no empty region, and none past the address space");
+                RamRegion {
+                    file: region.file_offset().map(|place| place.file().as_fd()),
+                    ..RamRegion::new(place, region.as_ptr())
+                }
             })
             .collect()
     }

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use coldframe_manifest::Parent;
+use coldframe_mem::FilePool;
 
 use crate::{Snapshot, SnapshotError, files};
 
@@ -63,16 +63,15 @@ impl Chain {
         self.links.last().expect("a chain has at least one link")
     }
 
-    /// The memory of the youngest snapshot: each memory file mapped, checked against its manifest
-    /// and against the file that it was made against.
+    /// The memory of the youngest snapshot: each memory file opened, checked against its manifest
+    /// and against the file that it was made against. Of the descriptors of a long chain some are
+    /// closed, and opened again when needed.
     ///
     /// # Errors
-    /// As [`Snapshot::memory_file`]; [`SnapshotError::Memory`].
+    /// As [`Snapshot::memory_source`]; [`SnapshotError::Memory`].
     pub fn memory(&self) -> Result<coldframe_mem::Chain, SnapshotError> {
-        let files = self
-            .links
-            .iter()
-            .map(|link| link.memory_file().map(Arc::new));
+        let pool = FilePool::default();
+        let files = self.links.iter().map(|link| link.memory_source(&pool));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         coldframe_mem::Chain::open(files).map_err(SnapshotError::Memory)
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use coldframe_envelope::Producer;
 use coldframe_manifest::FileRef;
-use coldframe_mem::{MemError, MemRoot, Rewrite, Verify};
-use coldframe_storage::{FileStorage, MappedFile};
+use coldframe_mem::{FilePool, MemError, MemRoot, MemoryFile, Rewrite, Verify};
+use coldframe_storage::FileStorage;
 use coldframe_units::{PageSize, SnapshotId};
 
 use crate::files::MEMORY;
@@ -67,10 +67,9 @@ pub fn merge(
             path: youngest.path().to_path_buf(),
             id,
         })?;
-    let files = younger
-        .iter()
-        .map(|link| link.memory_file().map(std::sync::Arc::new));
-    let files: Vec<std::sync::Arc<MappedFile>> = files.collect::<Result<_, _>>()?;
+    let pool = FilePool::default();
+    let files = younger.iter().map(|link| link.memory_source(&pool));
+    let files: Vec<MemoryFile> = files.collect::<Result<_, _>>()?;
     let page_sizes = younger.iter().map(|link| link.manifest().page_size);
     let page_size = page_sizes.min().unwrap_or(page_size);
     let write = |rewrite: &Rewrite, file: &FileStorage| coldframe_mem::merge(&files, rewrite, file);

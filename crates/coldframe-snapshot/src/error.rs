@@ -238,6 +238,7 @@ impl SnapshotError {
                 MemError::Build { .. }
                     | MemError::DumpLength { .. }
                     | MemError::HoleInPage { .. }
+                    | MemError::UntrustedHoles { .. }
                     | MemError::OtherMachine { .. }
                     | MemError::WrongKind { .. }
             )

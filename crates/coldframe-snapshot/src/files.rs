@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use coldframe_envelope::Limits;
+use coldframe_mem::{FilePool, MemError, MemoryFile};
 use coldframe_storage::{ByteSource, FileStorage, MappedFile, PreadSource};
 use coldframe_units::{ByteLen, FileOffset};
 
@@ -36,6 +37,20 @@ pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>, SnapshotError> {
 /// A published file, mapped.
 pub(crate) fn map(path: &Path) -> Result<MappedFile, SnapshotError> {
     MappedFile::open_published(path).map_err(SnapshotError::Storage)
+}
+
+/// A memory file, for reading; nobody's promise is needed that it stays as it is.
+pub(crate) fn open_memory(path: &Path, pool: &FilePool) -> Result<MemoryFile, SnapshotError> {
+    MemoryFile::open(path, pool).map_err(of_memory)
+}
+
+/// An error of reading a memory file, as one of reading any file of a snapshot.
+pub(crate) fn of_memory(error: MemError) -> SnapshotError {
+    match error {
+        MemError::ReadSource { source } => SnapshotError::Storage(source),
+        MemError::Decode { path, source } => SnapshotError::Decode { path, source },
+        error => SnapshotError::Memory(error),
+    }
 }
 
 /// Checks a file's length against the manifest before anything in it is looked at.

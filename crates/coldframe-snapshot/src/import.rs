@@ -5,9 +5,8 @@ use std::path::Path;
 
 use coldframe_envelope::{Producer, SectionFlags, SectionKind};
 use coldframe_manifest::FileRef;
-use coldframe_mem::{CaptureSpec, MemRoot, MergeBudget, import_raw};
+use coldframe_mem::{CaptureSpec, DumpParent, MemRoot, MergeBudget, import_raw};
 use coldframe_statefile::StateBuilder;
-use coldframe_storage::FileStorage;
 use coldframe_units::{Arch, PageSize, RamLayout};
 
 use crate::files::{MEMORY, STATE};
@@ -16,11 +15,13 @@ use crate::parent::ParentLink;
 use crate::publication::{self, Description, StateBytes};
 use crate::{Snapshot, SnapshotError};
 
+pub use coldframe_mem::{DiffHoles, Dump};
+
 /// A dump and what is known of its guest.
 #[derive(Debug)]
 pub struct Source<'a> {
     /// The raw memory: the regions back to back.
-    pub file: &'a Path,
+    pub dump: &'a Dump,
     /// The guest's architecture.
     pub arch: Arch,
     /// Where the regions lie in the guest.
@@ -29,6 +30,8 @@ pub struct Source<'a> {
     pub page_size: PageSize,
     /// With a parent the snapshot is a diff, and a hole of the dump means "as in the parent".
     pub parent: Option<&'a Snapshot>,
+    /// How far the holes of a diff are trusted.
+    pub holes: DiffHoles,
     /// The machine's state in the other program's own form.
     pub state: Option<OpaqueState>,
 }
@@ -56,18 +59,18 @@ pub fn import(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Snapshot, SnapshotError> {
     let Source {
-        file,
+        dump,
         arch,
         ram,
         page_size,
         parent,
+        holes,
         state,
     } = source;
     if let Some(parent) = parent {
         ParentLink::Published(Box::new(parent.clone())).check_ram(&ram)?;
     }
     let lease = parent.map(Lease::take).transpose()?;
-    let dump = FileStorage::open_read_only(file).map_err(SnapshotError::Storage)?;
     let pending = publication::pending(dest)?;
     let memory = pending.file(MEMORY).map_err(SnapshotError::Storage)?;
     let spec = CaptureSpec {
@@ -76,9 +79,12 @@ pub fn import(
         producer,
         merge: MergeBudget::NONE,
     };
-    let parent_memory = parent.map(|parent| parent.manifest().memory.root);
+    let parent_memory = parent.map(|parent| DumpParent {
+        root: parent.manifest().memory.root,
+        holes,
+    });
     let MemRoot { root, file_len, .. } =
-        import_raw(&dump, &ram, parent_memory, &spec, &memory, progress)
+        import_raw(dump, &ram, parent_memory, &spec, &memory, progress)
             .and_then(|imported| imported.finish(&memory))
             .map_err(SnapshotError::Memory)?;
     drop(memory);

@@ -79,6 +79,7 @@ mod tracker;
 pub mod verify;
 
 pub use chain::{CHAIN_LEN_MAX, Chain, snapshots_in};
+pub use coldframe_mem::{FilePool, MemoryFile};
 pub use error::SnapshotError;
 pub use files::{MANIFEST, MEMORY, STATE};
 pub use freeze::{Capture, Freezer, Frozen, Kind, Section};

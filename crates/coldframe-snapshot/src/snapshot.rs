@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use coldframe_envelope::{Limits, SectionKind};
 use coldframe_hv::{DeviceState, MachineState};
 use coldframe_manifest::Manifest;
+use coldframe_mem::{FilePool, MemoryFile};
 use coldframe_memfile::{Kind, MemFile};
 use coldframe_statefile::StateFile;
-use coldframe_storage::MappedFile;
+use coldframe_storage::{IoContext, MappedFile, Operation};
 use coldframe_units::{RootHash, SnapshotId};
 
 use crate::files::{self, MANIFEST, MEMORY, STATE};
@@ -121,15 +122,40 @@ impl Snapshot {
     pub fn memory_file(&self) -> Result<MappedFile, SnapshotError> {
         let path = self.path.join(MEMORY);
         let file = files::map(&path)?;
-        let expected = self.manifest.memory;
         let len = coldframe_units::ByteLen::new(file.as_slice().len() as u64);
-        files::check_len(&path, len, expected.len)?;
+        files::check_len(&path, len, self.manifest.memory.len)?;
         let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(|source| {
             SnapshotError::Decode {
                 path: path.clone(),
                 source,
             }
         })?;
+        self.check_memory(path, &view)?;
+        Ok(file)
+    }
+
+    /// The memory file, opened for reading, its header checked against the manifest. It need not
+    /// be read-only, and is not mapped. `pool` keeps its descriptor.
+    ///
+    /// # Errors
+    /// As [`Snapshot::memory_file`].
+    pub fn memory_source(&self, pool: &FilePool) -> Result<MemoryFile, SnapshotError> {
+        let path = self.path.join(MEMORY);
+        let metadata = std::fs::symlink_metadata(&path).at(Operation::Open, &path);
+        let metadata = metadata.map_err(SnapshotError::Storage)?;
+        if metadata.is_file() {
+            let len = coldframe_units::ByteLen::new(metadata.len());
+            files::check_len(&path, len, self.manifest.memory.len)?;
+        }
+        let file = files::open_memory(&path, pool)?;
+        let view = file.view().map_err(files::of_memory)?;
+        self.check_memory(path, &view)?;
+        Ok(file)
+    }
+
+    /// Checks an opened memory file against the manifest.
+    fn check_memory(&self, path: PathBuf, view: &MemFile<'_>) -> Result<(), SnapshotError> {
+        let expected = self.manifest.memory;
         check_root(&path, expected.root, view.root())?;
         let is_diff = self.manifest.parent().is_some();
         let disagree = |what| {
@@ -147,7 +173,7 @@ impl Snapshot {
         if view.page_size() != self.manifest.page_size {
             return disagree("page size");
         }
-        Ok(file)
+        Ok(())
     }
 }
 

@@ -17,12 +17,14 @@
 //! # let home = tempfile::tempdir()?;
 //! # let (file, home) = (&home.path().join("guest.mem"), home.path());
 //! # std::fs::write(file, vec![7; 1 << 20])?;
+//! # let dump = &coldframe_snapshot::import::Dump::open(file)?;
 //! # let source = Source {
-//! #     file,
+//! #     dump,
 //! #     arch: Arch::X86_64,
 //! #     ram: RamLayout::contiguous(ByteLen::new(1 << 20))?,
 //! #     page_size: PageSize::SIZE_4K,
 //! #     parent: None,
+//! #     holes: Default::default(),
 //! #     state: None,
 //! # };
 //! # let producer = Producer::new("example", "1.0")?;

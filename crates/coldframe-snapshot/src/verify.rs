@@ -8,8 +8,7 @@ use coldframe_envelope::{
     Container, DecodeError, DecodeErrorKind as Kind, HEADER_LEN, Header, Limits,
 };
 use coldframe_manifest::Manifest;
-use coldframe_mem::DamageKind;
-use coldframe_memfile::MemFile;
+use coldframe_mem::{DamageKind, FilePool};
 use coldframe_statefile::StateFile;
 use coldframe_storage::{ByteSource, FileStorage, PreadSource};
 use coldframe_units::{ByteLen, FileOffset};
@@ -136,7 +135,7 @@ impl Verifier {
             self.count(&file, progress);
         }
         let file = path.join(MEMORY);
-        if let Err(error) = snapshot.memory_file() {
+        if let Err(error) = snapshot.memory_source(&FilePool::default()) {
             self.damage_or_fail(&file, error)?;
         }
         self.check_memory(&file)?;
@@ -193,20 +192,13 @@ impl Verifier {
     }
 
     fn check_memory(&mut self, path: &Path) -> Result<(), SnapshotError> {
-        let file = match files::map(path) {
+        let file = match files::open_memory(path, &FilePool::default()) {
             Ok(file) => file,
             Err(error) => return self.damage_or_fail(path, error),
         };
         if self.depth == Depth::Tables {
-            let checked = MemFile::open(file.as_slice(), Limits::MEMORY_FILE)
-                .and_then(|view| view.verify_tables());
-            return match checked {
-                Ok(()) => Ok(()),
-                Err(source) => {
-                    let path = path.to_path_buf();
-                    self.damage_or_fail(&path.clone(), SnapshotError::Decode { path, source })
-                }
-            };
+            let checked = file.verify_tables().map_err(files::of_memory);
+            return checked.or_else(|error| self.damage_or_fail(path, error));
         }
         for damage in coldframe_mem::verify_deep(&file) {
             self.add(Damage {

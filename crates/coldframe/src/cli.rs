@@ -9,6 +9,7 @@ mod wal;
 
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::human::parse_size;
@@ -19,6 +20,12 @@ pub use convert::{
 pub use journal::{Journal, JournalFile};
 pub use portability::{AgainstHost, Waivers};
 pub use wal::{Wal, WalCheck, WalFile};
+
+/// Reads the name of a directory to make: a slash at its end, as a shell completes it, is no part
+/// of the name.
+fn directory() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| path.components().collect())
+}
 
 /// Freeze, thaw, inspect, verify and convert microVM snapshots.
 ///
@@ -224,7 +231,7 @@ pub struct Diff {
     /// The snapshot whose memory and state the diff leads to.
     pub b: PathBuf,
     /// The snapshot directory to make.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = directory())]
     pub output: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -241,7 +248,7 @@ pub struct Merge {
     #[arg(long, value_name = "ANCESTOR")]
     pub down_to: Option<PathBuf>,
     /// The snapshot directory to make.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = directory())]
     pub output: PathBuf,
     /// Print JSON.
     #[arg(long)]

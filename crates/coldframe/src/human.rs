@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use coldframe_units::{ByteLen, GuestAddr, GuestRegion};
+
 /// Reads `4KiB`, `256MiB`, `1GiB`, `2TiB`, or plain bytes.
 ///
 /// # Errors
@@ -30,6 +32,21 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         .checked_mul(1 << shift)
         .filter(|bytes| *bytes >> shift == number)
         .ok_or_else(|| format!("'{text}' is more than 2^64 bytes"))
+}
+
+/// Reads a region of guest memory: `0x80000000+1GiB`, the address in hex or as a size.
+///
+/// # Errors
+/// A text that says what is accepted.
+pub fn parse_region(text: &str) -> Result<GuestRegion, String> {
+    let odd = || format!("'{text}' is no region: write ADDR+LEN, as 0x100000000+512MiB");
+    let (addr, len) = text.split_once('+').ok_or_else(odd)?;
+    let addr = match addr.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).map_err(|_| odd())?,
+        None => parse_size(addr)?,
+    };
+    let len = ByteLen::new(parse_size(len)?);
+    GuestRegion::new(GuestAddr::new(addr), len).map_err(|error| format!("'{text}': {error}"))
 }
 
 /// `1536` as `1.5 KiB`.

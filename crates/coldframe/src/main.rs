@@ -6,6 +6,7 @@
 mod cli;
 mod exit;
 mod firecracker;
+mod foreign;
 mod human;
 mod logs;
 mod output;

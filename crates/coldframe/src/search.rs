@@ -6,8 +6,16 @@ use coldframe_snapshot::{Chain, Snapshot, SnapshotError};
 
 use crate::exit::Failure;
 
-/// Opens a snapshot directory.
+/// Opens a snapshot directory; a pipe, a socket or a device is wrong usage.
 pub fn open(path: &Path) -> Result<Snapshot, Failure> {
+    // What cannot be looked at is an error of opening it.
+    let is_odd = |metadata: std::fs::Metadata| !metadata.is_dir() && !metadata.is_file();
+    if std::fs::metadata(path).is_ok_and(is_odd) {
+        let path = path.display();
+        return Err(Failure::Usage(format!(
+            "{path} is not a snapshot directory"
+        )));
+    }
     Snapshot::open(path).map_err(|error| failure(format!("cannot open {}", path.display()), &error))
 }
 

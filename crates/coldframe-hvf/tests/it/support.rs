@@ -116,11 +116,7 @@ impl Vmm {
     /// The memory as the capture sees it.
     pub fn ram(&self) -> RawRam<'_> {
         let regions = self.regions().into_iter();
-        let regions = regions.map(|HostRegion { region, host }| RamRegion {
-            region,
-            host,
-            file: None,
-        });
+        let regions = regions.map(|HostRegion { region, host }| RamRegion::new(region, host));
         // SAFETY: the memory is as old as `self`, and is reached by atomics.
         unsafe { RawRam::new(regions.collect()) }
     }

@@ -4,15 +4,15 @@ use std::ops::Range;
 use std::time::Instant;
 
 use coldframe_memfile::MemFileBuilder;
-use coldframe_storage::{RawPart, Storage};
+use coldframe_storage::Storage;
 use coldframe_units::BLOCK_BYTES;
 
 use super::{Rewrite, finish};
+use crate::chain::reader::{Reader, Tables};
 use crate::chain::sweep::Piece;
-use crate::chain::{Chain, Layer, resolve};
+use crate::chain::{Chain, resolve};
 use crate::output::Output;
-use crate::restore::Checker;
-use crate::{MemError, MemRoot, Verify};
+use crate::{MemError, MemRoot};
 
 /// Writes what turns the memory of `a` into that of `b` as a Diff on `a` into `storage`, which
 /// must be empty.
@@ -33,7 +33,10 @@ pub fn diff(
     let layout = a.layout();
     let builder = MemFileBuilder::diff(a.arch(), page_size, layout, rewrite.producer, a.root())?;
     let mut output = Output::new(storage, builder, page_size, layout.total())?;
-    let (old, new) = (Side::new(a, rewrite)?, Side::new(b, rewrite)?);
+    let old_tables = Tables::of(a.layers(), rewrite.verify)?;
+    let new_tables = Tables::of(b.layers(), rewrite.verify)?;
+    let mut old = Reader::new(a.layers(), &old_tables);
+    let mut new = Reader::new(b.layers(), &new_tables);
     let mut olds = resolve(a.layers())?.into_iter();
     let mut news = resolve(b.layers())?.into_iter();
     let (mut left, mut right) = (olds.next(), news.next());
@@ -41,8 +44,13 @@ pub fn diff(
     while let (Some(from), Some(to)) = (&left, &right) {
         let range = from.range.start.max(to.range.start)..from.range.end.min(to.range.end);
         let (from, to) = (from.part(&range), to.part(&range));
-        if !is_same(&old, &from, &new, &to) {
-            compare(&old, &from, &new, &to, page_size.bytes(), &mut output)?;
+        if !is_same(a, &from, b, &to) {
+            compare(
+                (&mut old, &from),
+                (&mut new, &to),
+                page_size.bytes(),
+                &mut output,
+            )?;
         }
         if left
             .as_ref()
@@ -60,62 +68,32 @@ pub fn diff(
     finish("memories compared", started, output.finish()?, storage)
 }
 
-/// One of the two memories.
-struct Side<'a> {
-    layers: &'a [Layer],
-    checkers: Vec<Checker<'a>>,
-}
-
-impl<'a> Side<'a> {
-    fn new(chain: &'a Chain, rewrite: &Rewrite) -> Result<Self, MemError> {
-        Ok(Self {
-            layers: chain.layers(),
-            checkers: match rewrite.verify {
-                Verify::Yes => Checker::of(chain.layers())?,
-                Verify::No => Vec::new(),
-            },
-        })
-    }
-
-    /// The bytes of a piece, checked; `None` if they are zero.
-    fn bytes(&self, piece: &Piece) -> Result<Option<&'a [u8]>, MemError> {
-        let Some(file) = piece.file else {
-            return Ok(None);
-        };
-        if let Some(checker) = self.checkers.get(piece.layer) {
-            checker.check(piece.range.start)?;
-        }
-        let len = piece.range.end - piece.range.start;
-        Ok(Some(self.layers[piece.layer].bytes(file, len)))
-    }
-}
-
 /// Whether it can be told without reading that both are the same.
-fn is_same(old: &Side<'_>, from: &Piece, new: &Side<'_>, to: &Piece) -> bool {
+fn is_same(a: &Chain, from: &Piece, b: &Chain, to: &Piece) -> bool {
     match (from.file, to.file) {
         (None, None) => true,
         (Some(one), Some(other)) => {
-            one == other && old.layers[from.layer].root == new.layers[to.layer].root
+            one == other && a.layers()[from.layer].root == b.layers()[to.layer].root
         }
         _ => false,
     }
 }
 
-/// Compares two pieces of the same range, block by block and then page by page.
-fn compare<'a>(
-    old: &Side<'_>,
-    from: &Piece,
-    new: &Side<'a>,
-    to: &Piece,
+/// Compares two pieces of the same range, block by block and then page by page. A page may be
+/// larger than a block, and then is read whole.
+fn compare(
+    (old, from): (&mut Reader<'_>, &Piece),
+    (new, to): (&mut Reader<'_>, &Piece),
     page: u64,
-    output: &mut Output<'a>,
+    output: &mut Output<'_>,
 ) -> Result<(), MemError> {
+    let step = BLOCK_BYTES.max(page);
     let mut next = from.range.start;
     while next < from.range.end {
-        let range = next..from.range.end.min((next / BLOCK_BYTES + 1) * BLOCK_BYTES);
+        let range = next..from.range.end.min((next / step + 1) * step);
         next = range.end;
-        let before = old.bytes(&from.part(&range))?;
-        let after = new.bytes(&to.part(&range))?;
+        let before = old.read(&from.part(&range))?;
+        let after = new.read(&to.part(&range))?;
         if let (Some(before), Some(after)) = (before, after)
             && before == after
         {
@@ -139,16 +117,12 @@ fn nonzero(bytes: Option<&[u8]>) -> Option<&[u8]> {
     bytes.filter(|bytes| bytes.iter().any(|byte| *byte != 0))
 }
 
-fn put<'a>(
-    output: &mut Output<'a>,
-    page: &Range<u64>,
-    bytes: Option<&'a [u8]>,
-) -> Result<(), MemError> {
+fn put(output: &mut Output<'_>, page: &Range<u64>, bytes: Option<&[u8]>) -> Result<(), MemError> {
     match bytes {
         None => output.zero(page),
         Some(bytes) => {
             output.data(page)?;
-            output.add(RawPart::from(bytes))
+            output.add_bytes(bytes)
         }
     }
 }

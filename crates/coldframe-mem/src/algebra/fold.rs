@@ -1,20 +1,19 @@
 //! Several files as one: flatten and merge.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Instant;
 
 use coldframe_memfile::{Kind, MemFileBuilder};
-use coldframe_storage::{MappedFile, RawPart, Storage};
-use coldframe_units::BLOCK_BYTES;
+use coldframe_storage::Storage;
+use coldframe_units::{BLOCK_BYTES, PageSize};
 
 use super::{Rewrite, finish};
 use crate::capture::Captured;
+use crate::chain::reader::{Reader, Tables};
 use crate::chain::sweep::Piece;
 use crate::chain::{Chain, Layer, finest, resolve};
 use crate::output::{CALL_BYTES, Output};
-use crate::restore::Checker;
-use crate::{MemError, MemRoot, Verify};
+use crate::{MemError, MemRoot, MemoryFile, Verify};
 
 /// Writes the memory of a chain as one Full file into `storage`, which must be empty.
 ///
@@ -31,7 +30,7 @@ pub fn flatten(
     let (layout, page_size) = (chain.layout(), chain.page_size());
     let builder = MemFileBuilder::full(chain.arch(), page_size, layout, rewrite.producer)?;
     let output = Output::new(storage, builder, page_size, layout.total())?;
-    let folded = fold(chain.layers(), rewrite.verify, output)?;
+    let folded = fold(chain.layers(), page_size, rewrite.verify, output)?;
     finish("chain flattened", started, folded, storage)
 }
 
@@ -41,7 +40,7 @@ pub fn flatten(
 /// As [`flatten`]; [`MemError::EmptyChain`], [`MemError::WrongKind`], [`MemError::OtherMachine`];
 /// [`MemError::Decode`] for one whose parent is not the one before it.
 pub fn merge(
-    diffs: &[Arc<MappedFile>],
+    diffs: &[MemoryFile],
     rewrite: &Rewrite,
     storage: &dyn Storage,
 ) -> Result<MemRoot, MemError> {
@@ -54,48 +53,49 @@ pub fn merge(
     for (parent, diff) in layers.iter().zip(&layers[1..]) {
         diff.check_follows(parent)?;
     }
-    let parent = first.view()?.parent_root();
+    let parent = first.parent;
     let parent = parent.expect("a Diff names its parent: checked when it was opened");
     let (layout, page_size) = (&first.layout, finest(&layers));
     let builder = MemFileBuilder::diff(first.arch, page_size, layout, rewrite.producer, parent)?;
     let output = Output::new(storage, builder, page_size, layout.total())?;
-    let folded = fold(&layers, rewrite.verify, output)?;
+    let folded = fold(&layers, page_size, rewrite.verify, output)?;
     finish("diffs merged", started, folded, storage)
 }
 
-/// Copies what can be seen of the layers.
-fn fold<'a>(
-    layers: &'a [Layer],
+/// Copies what can be seen of the layers, into a file of pages of `page_size`.
+fn fold(
+    layers: &[Layer],
+    page_size: PageSize,
     verify: Verify,
-    mut output: Output<'a>,
+    mut output: Output<'_>,
 ) -> Result<Captured, MemError> {
     let pieces = resolve(layers)?;
-    let mut source = Source {
-        checkers: match verify {
-            Verify::Yes => Checker::of(layers)?,
-            Verify::No => Vec::new(),
-        },
+    let tables = Tables::of(layers, verify)?;
+    let mut reader = Reader::new(layers, &tables);
+    let mut known = Known {
+        tables: &tables,
         stretches: stretches(&pieces),
         known: Vec::new(),
     };
+    // All of a page is announced at once, and pages may be larger than a call.
+    let step = CALL_BYTES.max(page_size.bytes());
     for piece in &pieces {
-        let Some(file) = piece.file else {
+        if piece.file.is_none() {
             output.zero(&piece.range)?;
             continue;
-        };
+        }
         let mut next = piece.range.start;
         while next < piece.range.end {
-            let range = next..piece.range.end.min((next / CALL_BYTES + 1) * CALL_BYTES);
-            source.check(&range, piece.layer)?;
-            output.data(&range)?;
-            let bytes = layers[piece.layer]
-                .bytes(file + (next - piece.range.start), range.end - range.start);
-            output.add(RawPart::from(bytes))?;
-            next = range.end;
+            let part = piece.part(&(next..(next / step + 1) * step));
+            next = part.range.end;
+            let bytes = reader.read(&part)?.unwrap_or_default();
+            output.data(&part.range)?;
+            output.add_bytes(bytes)?;
+            known.add(&part.range, part.layer)?;
         }
     }
     let mut captured = output.finish()?;
-    captured.known = source.known;
+    captured.known = known.known;
     Ok(captured)
 }
 
@@ -113,21 +113,20 @@ fn stretches(pieces: &[Piece]) -> Vec<(Range<u64>, usize)> {
     stretches
 }
 
-/// Checks source blocks, and keeps the hashes that hold for the new file too.
-struct Source<'a> {
-    checkers: Vec<Checker<'a>>,
+/// The hashes of source blocks that hold for the new file too.
+struct Known<'a> {
+    tables: &'a [Tables<'a>],
     stretches: Vec<(Range<u64>, usize)>,
     known: Vec<(u64, [u8; 32])>,
 }
 
-impl Source<'_> {
-    /// Checks the blocks of a range of `layer`; ranges come in rising order.
-    fn check(&mut self, range: &Range<u64>, layer: usize) -> Result<(), MemError> {
-        let Some(checker) = self.checkers.get(layer) else {
+impl Known<'_> {
+    /// Takes the blocks of a range of `layer`, which were checked; ranges come in rising order.
+    fn add(&mut self, range: &Range<u64>, layer: usize) -> Result<(), MemError> {
+        let Some(tables) = self.tables.get(layer) else {
             return Ok(());
         };
         for block in range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES) {
-            let hash = checker.check(block * BLOCK_BYTES)?;
             if self.known.last().is_some_and(|(last, _)| *last == block) {
                 continue;
             }
@@ -137,9 +136,9 @@ impl Source<'_> {
             let stretch = &self.stretches[at].0;
             // The last block of RAM may be shorter: it is whole if the stretch reaches that far.
             let end = ((block + 1) * BLOCK_BYTES).min(self.end());
-            if let Some(hash) = hash
-                && stretch.start <= block * BLOCK_BYTES
+            if stretch.start <= block * BLOCK_BYTES
                 && stretch.end >= end
+                && let Some(hash) = tables.whole(block)?
             {
                 self.known.push((block, hash));
             }

@@ -1,20 +1,25 @@
 //! The copy itself: pages of guest memory are told apart as zero or data, and data is written.
 //!
-//! Invariant: memory outside of the touched spans is never read, zeros stand for it.
+//! Invariants: memory outside of the touched spans is never read, zeros stand for it; what is to be
+//! read with care is copied out through the kernel first, and looked at and written from there.
 
+use std::io;
 use std::ops::Range;
 
 use coldframe_units::PageSize;
 
 use super::Captured;
 use crate::MemError;
-use crate::output::Output;
-use crate::ram::Window;
+use crate::output::{CALL_BYTES, Output};
+use crate::ram::{CopyOut, Window};
+use crate::residency::Touched;
 
 /// Takes guest memory piece by piece, in rising order.
 pub(super) struct Copier<'a> {
     output: Output<'a>,
     page: u64,
+    /// What was copied out.
+    private: Vec<u8>,
 }
 
 impl<'a> Copier<'a> {
@@ -22,6 +27,7 @@ impl<'a> Copier<'a> {
         Self {
             output,
             page: page_size.bytes(),
+            private: Vec::new(),
         }
     }
 
@@ -30,30 +36,95 @@ impl<'a> Copier<'a> {
         &mut self,
         window: &Window<'a>,
         range: Range<u64>,
-        touched: &[Range<u64>],
+        touched: &Touched,
     ) -> Result<(), MemError> {
-        let mut touched = touched;
+        let (mut spans, mut careful) = (&touched.spans[..], &touched.careful[..]);
         let mut next = range.start;
         while next < range.end {
-            while touched.first().is_some_and(|span| span.end <= next) {
-                touched = &touched[1..];
-            }
+            spans = &spans[spans.partition_point(|span| span.end <= next)..];
+            careful = &careful[careful.partition_point(|span| span.end <= next)..];
             // Whole pages up to the next that is touched, at least in part.
-            let first = touched.first().map_or(range.end, |span| span.start);
+            let first = spans.first().map_or(range.end, |span| span.start);
             let untouched = (first.max(next) - next) / self.page * self.page;
             if untouched > 0 {
-                self.output.zero(&(next..next + untouched))?;
-                next += untouched;
+                let end = range.end.min(next + untouched);
+                self.output.zero(&(next..end))?;
+                next = end;
                 continue;
             }
-            let (zero, end) = self.tell(window, next..range.end, touched);
+            // Whole pages before the next that needs care, at least in part.
+            let first = careful.first().map_or(range.end, |span| span.start);
+            let plain = (first.max(next) - next) / self.page * self.page;
+            if plain == 0 && first < range.end {
+                let end = careful.first().map_or(next, |span| span.end) - range.start;
+                let end = range.start + end.next_multiple_of(self.page);
+                let most = next + CALL_BYTES.max(self.page);
+                let part = next..end.min(most).min(range.end);
+                next = part.end;
+                self.copy_out(window, part, spans)?;
+                continue;
+            }
+            let plain = if first < range.end {
+                next + plain
+            } else {
+                range.end
+            };
+            let (zero, end) = self.tell(window, next..plain, spans);
             if zero {
                 self.output.zero(&(next..end))?;
             } else {
-                self.data(window, next..end, touched)?;
+                self.data(window, next..end, spans)?;
             }
             next = end;
         }
+        Ok(())
+    }
+
+    /// Takes whole pages whose bytes are in private memory.
+    pub fn take(&mut self, range: &Range<u64>, bytes: &[u8]) -> Result<(), MemError> {
+        let mut start = range.start;
+        let same = |one: &&[u8], other: &&[u8]| is_zero(one) == is_zero(other);
+        let pages: Vec<&[u8]> = bytes.chunks(self.page as usize).collect();
+        for run in pages.chunk_by(same) {
+            let end = start + run.len() as u64 * self.page;
+            if is_zero(run[0]) {
+                self.output.zero(&(start..end))?;
+            } else {
+                self.output.data(&(start..end))?;
+                let at = (start - range.start) as usize..(end - range.start) as usize;
+                self.output.add_bytes(&bytes[at])?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Takes whole pages through the kernel.
+    fn copy_out(
+        &mut self,
+        window: &Window<'a>,
+        range: Range<u64>,
+        spans: &[Range<u64>],
+    ) -> Result<(), MemError> {
+        let mut private = std::mem::take(&mut self.private);
+        private.clear();
+        private.resize((range.end - range.start) as usize, 0);
+        for part in overlaps(spans, &range) {
+            let at = (part.start - range.start) as usize..(part.end - range.start) as usize;
+            match window.copy_out(&part, &mut private[at]) {
+                Ok(()) => {}
+                // Written from where it is: there a fault is an error of the write.
+                Err(CopyOut::Refused) => return self.data(window, range, spans),
+                Err(CopyOut::Fault(offset)) => {
+                    return Err(MemError::Unreadable {
+                        addr: window.guest_addr(offset),
+                        source: io::Error::from_raw_os_error(libc::EFAULT),
+                    });
+                }
+            }
+        }
+        self.take(&range, &private)?;
+        self.private = private;
         Ok(())
     }
 
@@ -102,6 +173,11 @@ impl<'a> Copier<'a> {
         }
         self.output.add_zeros(range.end - next)
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let mut lines = bytes.chunks(64);
+    lines.all(|line| line.iter().fold(0, |seen, byte| seen | byte) == 0)
 }
 
 /// The parts of `spans`, which are ascending, that lie in `range`.

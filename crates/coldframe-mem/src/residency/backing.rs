@@ -1,16 +1,26 @@
 //! The files behind mappings, and where in them there is data.
 //!
 //! Invariant: a file is used only if device and inode are those of the mapping, and always through
-//! a descriptor of our own, so that nobody's cursor moves.
+//! a descriptor of our own, so that nobody's cursor moves. Where stat(2) names another device than
+//! the kernel's list of mappings, as of a subvolume of btrfs, the file is mapped on the spot, and
+//! its entry in that list is compared.
+//!
+//! # Safety
+//! That mapping is a new one without any access, and is unmapped before anyone knows of it.
+#![allow(unsafe_code)]
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::maps::{MappedInode, Mapping};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::maps::{MappedInode, Mapping, inode_at};
+use crate::sys;
 
 /// The files of all mappings that have one and could be opened.
 #[derive(Debug, Default)]
@@ -70,5 +80,22 @@ fn open_if(path: &Path, inode: &MappedInode) -> Option<File> {
         u64::from(libc::major(metadata.dev())),
         u64::from(libc::minor(metadata.dev())),
     );
-    (metadata.is_file() && device == inode.device && metadata.ino() == inode.inode).then_some(file)
+    let is_it = metadata.is_file()
+        && metadata.ino() == inode.inode
+        && (device == inode.device || as_mapped(&file) == Some((inode.device, inode.inode)));
+    is_it.then_some(file)
+}
+
+/// The device and inode that the kernel shows for a mapping of `file`.
+pub(super) fn as_mapped(file: &File) -> Option<((u64, u64), u64)> {
+    let len = NonZeroUsize::new(usize::try_from(sys::host_page().bytes()).ok()?)?;
+    let (prot, flags) = (ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE);
+    // SAFETY: a new mapping at a place that the kernel picks, which nothing refers to.
+    let mapped = unsafe { mmap(None, len, prot, flags, file, 0) }.ok()?;
+    let found = inode_at(mapped.addr().get() as u64);
+    // SAFETY: all of the mapping made above, which nothing refers to.
+    if let Err(errno) = unsafe { munmap(mapped, len.get()) } {
+        tracing::warn!(%errno, "a page of address space could not be unmapped");
+    }
+    found.ok().flatten()
 }

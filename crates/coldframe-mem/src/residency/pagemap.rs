@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 
-use super::push;
+use super::{Touched, push};
 use crate::sys;
 
 /// `PAGE_IS_PRESENT`, `PAGE_IS_SWAPPED`, `PAGE_IS_PFNZERO` of linux/fs.h.
@@ -83,21 +83,36 @@ impl Pagemap {
         self
     }
 
-    /// Adds the parts of a range of addresses that have pages.
-    pub fn push_present(&self, range: Range<u64>, spans: &mut Vec<Range<u64>>) -> io::Result<()> {
+    /// Adds the parts of a range of addresses that have pages. Pages that are not present but have
+    /// an entry are to be read with care: such an entry may be of a page in swap, or of a poisoned
+    /// one.
+    pub fn push_present(&self, range: Range<u64>, touched: &mut Touched) -> io::Result<()> {
         if self.has_scan.load(Ordering::Relaxed) {
-            match self.scan(&range, spans) {
-                // ENOTTY: no such call. EINVAL: a kernel that knows fewer categories.
-                Err(Errno::ENOTTY | Errno::EINVAL) => {
+            let mut found = Touched::default();
+            match self.scan(&range, &mut found) {
+                // No such call, a kernel that knows fewer categories, or a filter.
+                Err(errno) if sys::is_refusal(errno) => {
                     self.has_scan.store(false, Ordering::Relaxed);
                 }
-                other => return other.map_err(io::Error::from),
+                Err(errno) => return Err(errno.into()),
+                Ok(()) => {
+                    touched.spans.append(&mut found.spans);
+                    touched.careful.append(&mut found.careful);
+                    return Ok(());
+                }
             }
         }
-        self.read_entries(&range, spans)
+        match self.read_entries(&range, touched) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                push(&mut touched.spans, range.clone());
+                push(&mut touched.careful, range);
+                Ok(())
+            }
+            other => other,
+        }
     }
 
-    fn scan(&self, range: &Range<u64>, spans: &mut Vec<Range<u64>>) -> Result<(), Errno> {
+    fn scan(&self, range: &Range<u64>, touched: &mut Touched) -> Result<(), Errno> {
         let mut regions = [Region::default(); REGIONS];
         let mut next = range.start;
         while next < range.end {
@@ -117,7 +132,10 @@ impl Pagemap {
             // both outlive the call, and nothing else refers to `regions` meanwhile.
             let found = unsafe { pagemap_scan(self.file.as_raw_fd(), &raw mut arg) }?;
             for region in &regions[..usize::try_from(found).unwrap_or(0).min(REGIONS)] {
-                push(spans, region.start..region.end);
+                push(&mut touched.spans, region.start..region.end);
+                if region.categories & SWAPPED != 0 {
+                    push(&mut touched.careful, region.start..region.end);
+                }
             }
             if arg.walk_end <= next {
                 return Err(Errno::EINVAL);
@@ -128,7 +146,7 @@ impl Pagemap {
     }
 
     /// 8 bytes for each page: bit 63 present, bit 62 swapped.
-    fn read_entries(&self, range: &Range<u64>, spans: &mut Vec<Range<u64>>) -> io::Result<()> {
+    fn read_entries(&self, range: &Range<u64>, touched: &mut Touched) -> io::Result<()> {
         let mut buf = vec![0; 64 * 1024];
         let mut next = range.start;
         while next < range.end {
@@ -139,7 +157,10 @@ impl Pagemap {
             let top_byte = if cfg!(target_endian = "little") { 7 } else { 0 };
             for entry in bytes.chunks_exact(8) {
                 if entry[top_byte] & 0b1100_0000 != 0 {
-                    push(spans, next..next + self.page);
+                    push(&mut touched.spans, next..next + self.page);
+                }
+                if entry[top_byte] & 0b0100_0000 != 0 {
+                    push(&mut touched.careful, next..next + self.page);
                 }
                 next += self.page;
             }

@@ -3,8 +3,8 @@
 use std::io;
 use std::ops::Range;
 
-use crate::MemError;
-use crate::ram::RamMap;
+use super::{Refusal, Touched};
+use crate::ram::{Fill, RamMap};
 
 pub(super) struct Host;
 
@@ -13,8 +13,17 @@ impl Host {
         Ok(Self)
     }
 
-    pub fn touched(&self, range: Range<u64>, spans: &mut Vec<Range<u64>>) -> Result<(), MemError> {
-        super::push(spans, range);
+    pub fn touched(
+        &self,
+        range: Range<u64>,
+        _: Fill,
+        touched: &mut Touched,
+    ) -> Result<(), Refusal> {
+        super::push(&mut touched.spans, range);
         Ok(())
+    }
+
+    pub const fn is_all_anonymous(&self) -> bool {
+        false
     }
 }

@@ -1,6 +1,7 @@
 //! Restore by copying: every page that is not zero is written into the guest's memory.
 //!
-//! Invariant: memory that is to be zero is not touched unless something was there before.
+//! Invariants: bytes are read into private memory, checked there and copied from there; memory
+//! that is to be zero is not touched unless something was there before.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,10 +10,11 @@ use std::time::Instant;
 
 use coldframe_units::BLOCK_BYTES;
 
+use crate::chain::reader::{Reader, Tables};
 use crate::chain::{Chain, resolve, sweep::Piece};
 use crate::ram::RamMap;
 use crate::residency::Residency;
-use crate::restore::{Checker, Verify};
+use crate::restore::Verify;
 use crate::{GuestRam, MemError};
 
 /// Bytes that a thread takes on at a time; whole blocks.
@@ -55,14 +57,11 @@ pub fn restore_copy<R: GuestRam + ?Sized>(
     let ram_bytes = chain.layout().total().get();
     let _span = tracing::info_span!("restore_copy", ram_bytes).entered();
     let units = units(resolve(chain.layers())?);
-    let checkers = match options.verify {
-        Verify::Yes => Checker::of(chain.layers())?,
-        Verify::No => Vec::new(),
-    };
+    let tables = Tables::of(chain.layers(), options.verify)?;
     let job = Job {
         chain,
         map: &map,
-        checkers: &checkers,
+        tables: &tables,
         residency: match options.target {
             Target::Used => Some(Residency::new(&map)?),
             Target::Zeroed => None,
@@ -100,7 +99,7 @@ fn units(pieces: Vec<Piece>) -> Vec<Piece> {
 struct Job<'a> {
     chain: &'a Chain,
     map: &'a RamMap<'a>,
-    checkers: &'a [Checker<'a>],
+    tables: &'a [Tables<'a>],
     residency: Option<Residency>,
 }
 
@@ -109,12 +108,13 @@ impl Job<'_> {
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
         let worker = || {
+            let mut reader = Reader::new(self.chain.layers(), self.tables);
             // Counters only: what the threads write is handed over by joining them.
             while !failed.load(Ordering::Relaxed) {
                 let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) else {
                     break;
                 };
-                self.restore(unit)
+                self.restore(&mut reader, unit)
                     .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             }
             Ok(())
@@ -136,18 +136,10 @@ impl Job<'_> {
         })
     }
 
-    fn restore(&self, unit: &Piece) -> Result<(), MemError> {
-        let Some(file) = unit.file else {
+    fn restore(&self, reader: &mut Reader<'_>, unit: &Piece) -> Result<(), MemError> {
+        let Some(bytes) = reader.read(unit)? else {
             return self.zero(&unit.range);
         };
-        if let Some(checker) = self.checkers.get(unit.layer) {
-            let first = unit.range.start / BLOCK_BYTES * BLOCK_BYTES;
-            for block in (first..unit.range.end).step_by(BLOCK_BYTES as usize) {
-                checker.check(block)?;
-            }
-        }
-        let layer = &self.chain.layers()[unit.layer];
-        let bytes = layer.bytes(file, unit.range.end - unit.range.start);
         for (window, part) in self.map.pieces(unit.range.clone()) {
             let skip = (part.start - unit.range.start) as usize;
             let len = (part.end - part.start) as usize;
@@ -161,7 +153,7 @@ impl Job<'_> {
             return Ok(());
         };
         for (window, part) in self.map.pieces(range.clone()) {
-            for span in residency.touched(window, &part)? {
+            for span in residency.touched(window, &part)?.spans {
                 window.write_zeros(&span);
             }
         }

@@ -7,24 +7,28 @@
 //! # Safety
 //! `MAP_FIXED` replaces whatever is mapped at an address. It is used only on ranges that
 //! [`Window`] has checked to lie in a region, and only where those pages are ours to replace:
-//! in the reservation of a [`MappedRam`], or by the promise made to [`map_over`]. That the files do
-//! not change under the mapping is promised by [`coldframe_storage::MappedFile`], which the chain
-//! holds.
+//! in the reservation of a [`MappedRam`], or by the promise made to [`map_over`]. The mappings are
+//! of guest memory, which is reached through raw pointers alone and may change at any time, so a
+//! file that changes is no worse than a guest that writes; it is refused all the same if it has a
+//! write bit.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
-use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Instant;
 
-use coldframe_units::{ByteLen, RamLayout};
+use coldframe_storage::{FileStorage, StorageError};
+use coldframe_units::{ByteLen, RamLayout, RamOffset};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-use crate::chain::{Chain, resolve, sweep::Piece};
+use crate::chain::reader::Reader;
+use crate::chain::{Chain, Layer, resolve, sweep::Piece};
 use crate::ram::{RamMap, Window};
 use crate::{GuestRam, MemError, RamRegion, sys};
 
@@ -51,11 +55,11 @@ impl MapOptions {
 /// Dropping it unmaps the memory.
 #[derive(Debug)]
 pub struct MappedRam {
-    base: NonNull<u8>,
+    start: NonNull<u8>,
     len: NonZeroUsize,
     layout: RamLayout,
-    /// Keeps the promise of the files' mappings alive.
-    _chain: Chain,
+    /// The Full file, which says where pages are that were not touched yet.
+    base: Arc<FileStorage>,
 }
 
 // SAFETY: the memory is owned, and reached only through raw pointers by who upholds GuestRam.
@@ -70,9 +74,11 @@ unsafe impl GuestRam for MappedRam {
         let regions = self.layout.with_offsets();
         regions
             .map(|(offset, region)| RamRegion {
-                region,
-                host: self.base.as_ptr().wrapping_add(offset.get() as usize),
-                file: None,
+                file: Some(self.base.as_fd()),
+                ..RamRegion::new(
+                    region,
+                    self.start.as_ptr().wrapping_add(offset.get() as usize),
+                )
             })
             .collect()
     }
@@ -88,7 +94,7 @@ impl MappedRam {
     /// Where RAM offset 0 is in this process, a boundary of 2 MiB; RAM offset x is x bytes on.
     #[must_use]
     pub const fn host(&self) -> *mut u8 {
-        self.base.as_ptr()
+        self.start.as_ptr()
     }
 
     fn reserve(chain: &Chain) -> Result<Self, MemError> {
@@ -109,17 +115,17 @@ impl MappedRam {
             ALIGN - skip,
         );
         Ok(Self {
-            base: base.cast(),
+            start: base.cast(),
             len,
             layout,
-            _chain: chain.clone(),
+            base: mappable(&chain.layers()[0])?,
         })
     }
 }
 
 impl Drop for MappedRam {
     fn drop(&mut self) {
-        unmap(self.base.cast(), self.len.get());
+        unmap(self.start.cast(), self.len.get());
     }
 }
 
@@ -142,12 +148,40 @@ fn map_error(len: ByteLen, errno: Errno) -> MemError {
     }
 }
 
+/// The open file of a layer, for mapping it over a guest.
+fn mappable(layer: &Layer) -> Result<Arc<FileStorage>, MemError> {
+    let path = || layer.file.path().to_path_buf();
+    let opened = layer.file.storage().and_then(|file| {
+        let stat = nix::sys::stat::fstat(&*file).map_err(|errno| StorageError::Open {
+            path: path(),
+            source: errno.into(),
+        })?;
+        #[allow(clippy::useless_conversion, reason = "macOS has modes of 16 bits")]
+        let mode = u32::from(stat.st_mode) & 0o7777;
+        if mode & 0o222 != 0 {
+            let path = path();
+            return Err(StorageError::NotReadOnly { path, mode });
+        }
+        Ok(file)
+    });
+    opened.map_err(|source| MemError::ReadSource { source })
+}
+
 /// Maps the memory of `chain` at a new place in this process.
 ///
-/// No page is read. Hashes are not checked: see [`crate::verify_deep`].
+/// No page is read, and no hash is checked: see [`Chain::verify`]. The guest's first touch of a
+/// page reads it from the file; where that fails, because the disk fails or the file was cut short,
+/// the process gets SIGBUS (mmap(2)), as for any mapped file. [`crate::restore_copy`] has an error
+/// for it.
+///
+/// **Discarding memory.** Private pages of a file come back with the file's bytes after
+/// `MADV_DONTNEED` (madvise(2)), not as zeros. A balloon or free page reporting must map anonymous
+/// memory over what it discards, as [`discard`] does, and mark the pages dirty;
+/// [`crate::dontneed_reads_zero`] says whether memory needs that.
 ///
 /// # Errors
-/// [`MemError::Map`], [`MemError::HostAlignment`]; [`MemError::Decode`] if the chain has Diffs.
+/// [`MemError::Map`], [`MemError::HostAlignment`], [`MemError::ReadSource`] (also for a file that
+/// someone may write to); [`MemError::Decode`] if the chain has Diffs.
 pub fn restore_map(chain: &Chain, options: MapOptions) -> Result<MappedRam, MemError> {
     let ram = MappedRam::reserve(chain)?;
     // SAFETY: the reservation is ours, and nothing refers into it yet.
@@ -178,9 +212,10 @@ pub unsafe fn map_over<R: GuestRam + ?Sized>(
     let ram_bytes = chain.layout().total().get();
     let _span = tracing::info_span!("restore_map", ram_bytes).entered();
     let base = &chain.layers()[0];
+    let base_file = mappable(base)?;
     for window in map.windows() {
         let range = window.range();
-        let file = Some((base.file.file(), base.data_offset + range.start));
+        let file = Some((base_file.as_fd(), base.data_offset + range.start));
         // SAFETY: passed on to our caller.
         unsafe { place(window, &range, file) }?;
     }
@@ -188,15 +223,20 @@ pub unsafe fn map_over<R: GuestRam + ?Sized>(
     if chain.len() > 1 {
         let pieces = overlays(chain, &map)?;
         let mut choice = Choice::new(&pieces, options);
+        let mut reader = Reader::new(chain.layers(), &[]);
         for (window, piece) in &pieces {
             if choice.is_mapped(window, piece) {
-                let file = &chain.layers()[piece.layer].file;
-                let file = piece.file.map(|offset| (file.file(), offset));
+                let layer = &chain.layers()[piece.layer];
+                let file = match piece.file {
+                    Some(offset) => Some((mappable(layer)?, offset)),
+                    None => None,
+                };
+                let file = file.as_ref().map(|(file, offset)| (file.as_fd(), *offset));
                 // SAFETY: passed on to our caller.
                 unsafe { place(window, &piece.range, file) }?;
                 mapped += 1;
             } else {
-                copy(chain, window, piece);
+                copy(&mut reader, window, piece)?;
                 copied += 1;
             }
         }
@@ -208,6 +248,44 @@ pub unsafe fn map_over<R: GuestRam + ?Sized>(
         duration_us = started.elapsed().as_micros() as u64,
         "memory restored by map"
     );
+    Ok(())
+}
+
+/// Makes a range of guest memory zero and gives its pages back to the host, whatever is mapped
+/// there: anonymous memory is mapped over it. The guest must not use the range meanwhile.
+///
+/// `MADV_DONTNEED` does so only for private anonymous memory; in memory that was restored by
+/// mapping it brings back the bytes of the snapshot. Mark the range dirty too: no page table tells
+/// a dirty log of it.
+///
+/// # Errors
+/// [`MemError::Map`], [`MemError::HostAlignment`] for a range not of whole pages of the host, or
+/// outside of memory.
+///
+/// # Safety
+/// As [`map_over`].
+pub unsafe fn discard<R: GuestRam + ?Sized>(
+    ram: &R,
+    start: RamOffset,
+    len: ByteLen,
+) -> Result<(), MemError> {
+    let map = RamMap::new(ram)?;
+    let page = sys::host_page();
+    let end = start.get().saturating_add(len.get());
+    if end > map.layout().total().get() {
+        return Err(map_error(len, Errno::EINVAL));
+    }
+    for (window, piece) in map.pieces(start.get()..end) {
+        let inside = piece.start - window.range().start;
+        if !page.divides(inside) || !page.divides(piece.end - piece.start) {
+            return Err(MemError::HostAlignment {
+                addr: window.guest_addr(piece.start),
+                host_page: page,
+            });
+        }
+        // SAFETY: passed on to our caller.
+        unsafe { place(window, &piece, None) }?;
+    }
     Ok(())
 }
 
@@ -272,14 +350,20 @@ const fn len(piece: &Piece) -> u64 {
     piece.range.end - piece.range.start
 }
 
-fn copy(chain: &Chain, window: &Window<'_>, piece: &Piece) {
-    match piece.file {
-        Some(file) => {
-            let bytes = chain.layers()[piece.layer].bytes(file, len(piece));
-            window.write(piece.range.start, bytes);
+/// How much is copied at a time.
+const STEP_BYTES: u64 = 1 << 20;
+
+fn copy(reader: &mut Reader<'_>, window: &Window<'_>, piece: &Piece) -> Result<(), MemError> {
+    let mut next = piece.range.start;
+    while next < piece.range.end {
+        let part = piece.part(&(next..next + STEP_BYTES));
+        match reader.read(&part)? {
+            Some(bytes) => window.write(part.range.start, bytes),
+            None => window.write_zeros(&part.range),
         }
-        None => window.write_zeros(&piece.range),
+        next = part.range.end;
     }
+    Ok(())
 }
 
 /// Maps `file` from an offset on, or zeros, in the place of a range of a window.
@@ -289,7 +373,7 @@ fn copy(chain: &Chain, window: &Window<'_>, piece: &Piece) {
 unsafe fn place(
     window: &Window<'_>,
     range: &Range<u64>,
-    file: Option<(&File, u64)>,
+    file: Option<(BorrowedFd<'_>, u64)>,
 ) -> Result<(), MemError> {
     let bytes = ByteLen::new(range.end - range.start);
     let invalid = || map_error(bytes, Errno::EINVAL);

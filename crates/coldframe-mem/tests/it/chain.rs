@@ -4,7 +4,9 @@ use coldframe_mem::{Chain, MapOptions, MemError, MergeBudget, merge, restore_map
 use coldframe_memfile::Content;
 use coldframe_units::PageSize;
 
-use crate::support::{Files, Guest, PAGE, chain, dirty, history, page, rewrite, spec};
+use crate::support::{
+    Files, Guest, PAGE, all_opened, chain, dirty, history, opened, page, rewrite, spec,
+};
 
 #[test]
 fn a_chain_of_nothing_is_refused() {
@@ -17,17 +19,17 @@ fn a_chain_of_nothing_is_refused() {
 fn kinds_in_the_wrong_place_are_refused() {
     let files = Files::new();
     let layers = history(&files, 16, &[&[(1, 1)], &[(2, 2)]]);
-    let diff_first = Chain::open(vec![layers[1].clone()]);
+    let diff_first = Chain::open(vec![opened(&layers[1])]);
     assert!(matches!(
         diff_first,
         Err(MemError::WrongKind { found: "diff", .. })
     ));
-    let two_full = Chain::open(vec![layers[0].clone(), layers[0].clone()]);
+    let two_full = Chain::open(vec![opened(&layers[0]), opened(&layers[0])]);
     assert!(matches!(
         two_full,
         Err(MemError::WrongKind { found: "full", .. })
     ));
-    let merged = merge(&layers, &rewrite(), &files.create());
+    let merged = merge(&all_opened(&layers), &rewrite(), &files.create());
     assert!(matches!(
         merged,
         Err(MemError::WrongKind { found: "full", .. })
@@ -38,9 +40,9 @@ fn kinds_in_the_wrong_place_are_refused() {
 fn a_diff_on_another_parent_is_refused_by_root() {
     let files = Files::new();
     let layers = history(&files, 16, &[&[(1, 1)], &[(2, 2)], &[(3, 3)]]);
-    let error = Chain::open(vec![layers[0].clone(), layers[2].clone()]).unwrap_err();
+    let error = Chain::open(vec![opened(&layers[0]), opened(&layers[2])]).unwrap_err();
     assert!(error.is_wrong_parent(), "{error}");
-    let swapped = [layers[2].clone(), layers[1].clone()];
+    let swapped = [opened(&layers[2]), opened(&layers[1])];
     let error = merge(&swapped, &rewrite(), &files.create()).unwrap_err();
     assert!(error.is_wrong_parent(), "{error}");
 }
@@ -52,7 +54,7 @@ fn a_diff_of_another_layout_is_refused() {
     let larger = Guest::anonymous(32 * PAGE);
     let pages = dirty(larger.len(), &[1]);
     let (diff, _) = files.diff(&larger, &pages, made.root, &spec(PageSize::SIZE_4K));
-    let error = Chain::open(vec![base, diff]).unwrap_err();
+    let error = Chain::open(vec![opened(&base), opened(&diff)]).unwrap_err();
     let what = "RAM layout";
     assert!(matches!(error, MemError::OtherMachine { what: found, .. } if found == what));
 }

@@ -6,7 +6,7 @@ use coldframe_mem::{MapOptions, map_over, restore_map, verify_deep};
 use coldframe_units::PageSize;
 
 use crate::support::{
-    Backing, Files, Guest, PAGE, chain, dirty, history, memory, page, read, spec, write,
+    Backing, Files, Guest, PAGE, chain, dirty, history, memory, opened, page, read, spec, write,
 };
 
 #[test]
@@ -87,7 +87,7 @@ fn memory_that_is_written_to_meanwhile_makes_a_sound_file() {
         for page_size in [PageSize::SIZE_4K, PageSize::SIZE_16K, PageSize::SIZE_64K] {
             for _ in 0..5 {
                 let (file, _) = files.full(&guest, &spec(page_size));
-                let damages = verify_deep(&file);
+                let damages = verify_deep(&opened(&file));
                 assert!(damages.is_empty(), "{damages:?}");
             }
         }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use coldframe_dirty::DirtyPages;
 use coldframe_envelope::Producer;
 use coldframe_mem::{
-    CaptureSpec, Chain, CopyOptions, GuestRam, MapOptions, MemRoot, MergeBudget, RamRegion,
-    Rewrite, Target, Verify, capture_diff, capture_full, restore_copy, restore_map,
+    CaptureSpec, Chain, CopyOptions, GuestRam, MapOptions, MemRoot, MemoryFile, MergeBudget,
+    RamRegion, Rewrite, Target, Verify, capture_diff, capture_full, restore_copy, restore_map,
 };
 use coldframe_storage::{FileStorage, MappedFile};
 use coldframe_units::{
@@ -63,13 +63,12 @@ unsafe impl GuestRam for Guest {
         let regions = self.regions.iter();
         regions
             .map(|region| RamRegion {
-                region: region.region,
-                host: region.host,
                 file: region
                     .file
                     .as_ref()
                     .filter(|_| region.hint)
                     .map(AsFd::as_fd),
+                ..RamRegion::new(region.region, region.host)
             })
             .collect()
     }
@@ -300,8 +299,18 @@ pub fn page(tag: u8) -> Vec<u8> {
     bytes
 }
 
+/// A file as it is read.
+pub fn opened(file: &MappedFile) -> MemoryFile {
+    MemoryFile::of_mapped(file).unwrap()
+}
+
+/// Files as they are read.
+pub fn all_opened(files: &[Arc<MappedFile>]) -> Vec<MemoryFile> {
+    files.iter().map(|file| opened(file)).collect()
+}
+
 pub fn chain(files: &[Arc<MappedFile>]) -> Chain {
-    Chain::open(files.to_vec()).unwrap()
+    Chain::open(all_opened(files)).unwrap()
 }
 
 pub fn rewrite() -> Rewrite {

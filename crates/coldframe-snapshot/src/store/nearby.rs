@@ -7,13 +7,11 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use coldframe_chunks::Chunk;
-use coldframe_envelope::Limits;
-use coldframe_memfile::{Kind, MemFile};
-use coldframe_storage::{FileStorage, Storage};
+use coldframe_mem::{FilePool, MemoryFile};
+use coldframe_memfile::Kind;
 use coldframe_units::{BLOCK_BYTES, ChunkId, FileOffset};
 
-use super::push::reader;
-use crate::files::MEMORY;
+use crate::files::{self, MEMORY};
 use crate::{Snapshot, SnapshotError};
 
 /// Where a chunk's bytes lie in one piece.
@@ -27,7 +25,8 @@ struct Place {
 /// An index of memory files by chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Nearby {
-    files: Vec<FileStorage>,
+    pool: FilePool,
+    files: Vec<MemoryFile>,
     places: HashMap<ChunkId, Place>,
 }
 
@@ -40,17 +39,16 @@ impl Nearby {
     }
 
     fn try_add(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        let file = snapshot.memory_file()?;
+        let file = snapshot.memory_source(&self.pool)?;
         let refused = |source| SnapshotError::Decode {
             path: snapshot.path().join(MEMORY),
             source,
         };
-        let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
-        let blocks = view.blocks().map_err(refused)?;
-        let plans = view.extents().map_err(refused)?.block_plans();
+        let view = file.view().map_err(files::of_memory)?;
+        let blocks = file.blocks().map_err(files::of_memory)?;
+        let plans = file.extents().map_err(files::of_memory)?.block_plans();
         let number = self.files.len();
-        self.files
-            .push(reader(&file, snapshot).map_err(SnapshotError::Storage)?);
+        self.files.push(file.clone());
         for (plan, row) in plans.zip(blocks.iter_verified()) {
             let id = row.map_err(refused)?.stored_id();
             let offset = match (view.kind(), plan.pieces()) {

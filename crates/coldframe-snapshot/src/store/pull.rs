@@ -105,10 +105,12 @@ pub fn pull<B: Backend>(
 
 /// A snapshot that is there already; its files are looked at, not read.
 fn there(snapshot: &Snapshot) -> Result<PulledLink, TransferError> {
-    let files = snapshot.memory_file().and_then(|_| {
-        let has_state = snapshot.manifest().state.is_some();
-        has_state.then(|| snapshot.state()).transpose()
-    });
+    let files = snapshot
+        .memory_source(&coldframe_mem::FilePool::default())
+        .and_then(|_| {
+            let has_state = snapshot.manifest().state.is_some();
+            has_state.then(|| snapshot.state()).transpose()
+        });
     files.map_err(TransferError::Snapshot)?;
     Ok(PulledLink {
         snapshot: snapshot.clone(),

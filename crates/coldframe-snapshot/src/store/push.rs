@@ -2,9 +2,10 @@
 
 use coldframe_chunkfile::{Tag, TagKind};
 use coldframe_chunks::{Backend, Block, PackStore, PutCount, Reference, StoreError, TagName};
-use coldframe_envelope::{DecodeError, HEADER_LEN, Limits};
-use coldframe_memfile::{BlockPlan, MemFile, Piece};
-use coldframe_storage::{FileStorage, IoContext, MappedFile, Operation, Storage, StorageError};
+use coldframe_envelope::DecodeError;
+use coldframe_mem::{FilePool, MemError, MemoryFile};
+use coldframe_memfile::{BlockPlan, Piece};
+use coldframe_storage::StorageError;
 use coldframe_units::{ChunkId, RootHash};
 
 use super::error::{storage, store as failed};
@@ -109,12 +110,20 @@ fn check_move(
 
 /// The bytes of all blocks of a snapshot that have data; all its tables are checked.
 fn survey(link: &Snapshot) -> Result<u64, TransferError> {
-    let file = link.memory_file().map_err(TransferError::Snapshot)?;
-    let refused = |source| refused(link, source);
-    let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
-    view.verify_tables().map_err(refused)?;
-    let plans = view.extents().map_err(refused)?.block_plans();
+    let file = memory_of(link)?;
+    file.verify_tables().map_err(unread)?;
+    let plans = file.extents().map_err(unread)?.block_plans();
     Ok(plans.map(|plan| plan.hashed_len().get()).sum())
+}
+
+/// The memory file, for reading: a mapping would end in SIGBUS where the disk fails.
+fn memory_of(link: &Snapshot) -> Result<MemoryFile, TransferError> {
+    let file = link.memory_source(&FilePool::default());
+    file.map_err(TransferError::Snapshot)
+}
+
+fn unread(error: MemError) -> TransferError {
+    TransferError::Snapshot(files::of_memory(error))
 }
 
 fn refused(link: &Snapshot, source: DecodeError) -> TransferError {
@@ -154,12 +163,10 @@ impl<B: Backend> Sender<B> {
         done: &mut Progress,
         progress: &mut dyn FnMut(&Progress),
     ) -> Result<(), TransferError> {
-        let file = link.memory_file().map_err(TransferError::Snapshot)?;
-        let storage = reader(&file, link).map_err(storage)?;
+        let file = memory_of(link)?;
         let refused = |source| refused(link, source);
-        let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
-        let blocks = view.blocks().map_err(refused)?;
-        let plans = view.extents().map_err(refused)?.block_plans();
+        let blocks = file.blocks().map_err(unread)?;
+        let plans = file.extents().map_err(unread)?.block_plans();
         let (mut batch, mut room) = (Vec::with_capacity(BATCH), Vec::new());
         for (number, (plan, row)) in plans.zip(blocks.iter_verified()).enumerate() {
             let id = row.map_err(refused)?.stored_id();
@@ -169,14 +176,14 @@ impl<B: Backend> Sender<B> {
                 batch.push(Wanted { id, plan });
             }
             if batch.len() == BATCH {
-                self.send(&batch, &storage, &mut room, done)?;
+                self.send(&batch, &file, &mut room, done)?;
                 batch.clear();
             }
             if number.is_multiple_of(BATCH) {
                 progress(done);
             }
         }
-        self.send(&batch, &storage, &mut room, done)?;
+        self.send(&batch, &file, &mut room, done)?;
         progress(done);
         Ok(())
     }
@@ -184,7 +191,7 @@ impl<B: Backend> Sender<B> {
     fn send(
         &self,
         batch: &[Wanted],
-        file: &FileStorage,
+        file: &MemoryFile,
         room: &mut Vec<u8>,
         done: &mut Progress,
     ) -> Result<(), TransferError> {
@@ -230,18 +237,16 @@ impl<B: Backend> Sender<B> {
             let state = link.state().map_err(TransferError::Snapshot)?;
             self.push.put_root(&[state.bytes()]).map_err(failed)?;
         }
-        let file = link.memory_file().map_err(TransferError::Snapshot)?;
+        let file = memory_of(link)?;
         let refused = |source| refused(link, source);
-        let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
-        let blocks = view.blocks().map_err(refused)?;
-        let plans = view.extents().map_err(refused)?.block_plans();
+        let blocks = file.blocks().map_err(unread)?;
+        let plans = file.extents().map_err(unread)?.block_plans();
         let needs = plans.zip(blocks.iter_verified()).map(|(plan, row)| {
             row.map(|row| Reference::Chunk(row.stored_id(), plan.hashed_len().get()))
         });
         let needs: Vec<Reference> = needs.collect::<Result<_, _>>().map_err(refused)?;
-        let bytes = file.as_slice();
-        let (header, tail) = (HEADER_LEN as usize, view.tail_offset().get() as usize);
-        let parts = [&bytes[..header], &bytes[tail..]];
+        let (_, tail) = file.tail().map_err(unread)?;
+        let parts = [file.header(), &tail];
         self.push.keep(&parts, needs).map_err(failed)?;
         let path = link.path().join(MANIFEST);
         let bytes = files::read_small(&path).map_err(TransferError::Snapshot)?;
@@ -263,15 +268,8 @@ impl<B: Backend> Sender<B> {
     }
 }
 
-/// The file as something to read from: a mapping would end in SIGBUS where the disk fails.
-pub(crate) fn reader(file: &MappedFile, link: &Snapshot) -> Result<FileStorage, StorageError> {
-    let path = link.path().join(MEMORY);
-    let cloned = file.file().try_clone().at(Operation::Open, &path)?;
-    Ok(FileStorage::from_file(cloned, &path))
-}
-
 /// The bytes that are hashed for a block.
-fn read_block(file: &FileStorage, plan: &BlockPlan, bytes: &mut [u8]) -> Result<(), StorageError> {
+fn read_block(file: &MemoryFile, plan: &BlockPlan, bytes: &mut [u8]) -> Result<(), StorageError> {
     let mut rest = bytes;
     for piece in plan.pieces() {
         let (Piece::Data { len, .. } | Piece::Zeros { len }) = *piece;

@@ -5,11 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use coldframe_snapshot::export::{Holes, raw};
-use coldframe_snapshot::import::{Source, import};
+use coldframe_snapshot::import::{DiffHoles, Dump, Source, import};
 use coldframe_snapshot::{Snapshot, SnapshotError};
 use coldframe_storage::{Overwrite, PendingFile};
 use coldframe_testkit::rng::Rng;
-use coldframe_units::{Arch, ByteLen, PageSize, RamLayout};
+use coldframe_units::{Arch, PageSize, RamLayout};
 
 use crate::support::{Home, assert_sound, open_chain, producer};
 
@@ -19,13 +19,14 @@ fn take(
     page_size: PageSize,
     parent: Option<&Snapshot>,
 ) -> Result<Snapshot, SnapshotError> {
-    let len = ByteLen::new(fs::metadata(file).unwrap().len());
+    let dump = Dump::open(file).unwrap();
     let source = Source {
-        file,
+        dump: &dump,
         arch: Arch::X86_64,
-        ram: RamLayout::contiguous(len).unwrap(),
+        ram: RamLayout::contiguous(dump.len()).unwrap(),
         page_size,
         parent,
+        holes: DiffHoles::Proven,
         state: None,
     };
     import(source, dest, producer(), &mut |_| ())

@@ -2,7 +2,7 @@
 
 use coldframe_envelope::{Producer, SectionFlags, SectionKind};
 use coldframe_hv::{HostIdentity, Hypervisor, ItemKind, MachineState, VcpuState, VmState};
-use coldframe_snapshot::import::{OpaqueState, Source, import};
+use coldframe_snapshot::import::{DiffHoles, Dump, OpaqueState, Source, import};
 use coldframe_snapshot::{STATE, Snapshot, SnapshotError};
 use coldframe_statefile::StateBuilder;
 use coldframe_testkit::hv::FakeMachine;
@@ -120,12 +120,14 @@ fn a_flipped_bit_is_refused_before_the_codec_runs() {
 fn imported(home: &Home) -> Snapshot {
     let dump = home.at("dump");
     std::fs::write(&dump, [1; 8192]).unwrap();
+    let dump = Dump::open(&dump).unwrap();
     let source = Source {
-        file: &dump,
+        dump: &dump,
         arch: Arch::X86_64,
         ram: RamLayout::contiguous(ByteLen::new(8192)).unwrap(),
         page_size: PageSize::SIZE_4K,
         parent: None,
+        holes: DiffHoles::Proven,
         state: Some(OpaqueState {
             kind: SectionKind::new(*b"them"),
             version: 4,

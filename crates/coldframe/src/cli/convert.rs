@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use coldframe_units::GuestRegion;
 
-use crate::human::parse_size;
+use super::directory;
+use crate::human::{parse_region, parse_size};
 
 /// Where a snapshot comes from.
 #[derive(Debug, Subcommand)]
@@ -15,8 +17,11 @@ pub enum Import {
 
 /// From a raw dump of guest memory.
 ///
-/// Without --parent it becomes a full snapshot. With --parent, only what is allocated in the
-/// sparse file is taken as changed: a hole means "as in the parent".
+/// FILE is the guest's RAM as plain bytes, in a file or on a block device. Without --parent it
+/// becomes a full snapshot. With --parent, only what is allocated in the sparse file is taken as
+/// changed: a hole means "as in the parent", and an allocated zero page means zero. A file whose
+/// holes cannot say that (none at all, or coarser than a page) is refused. The output of `export
+/// raw --sparse` is a full dump: its holes are zero, and it needs no --parent.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  coldframe import raw guest.mem --page-size 4KiB -o snapshots/base"
@@ -27,13 +32,18 @@ pub struct ImportRaw {
     /// The page size of the snapshot.
     #[arg(long, value_name = "S", default_value = "4KiB", value_parser = parse_size)]
     pub page_size: u64,
+    /// Take FILE as plain memory even if it begins as an image, an archive or a core dump does.
+    #[arg(long)]
+    pub raw: bool,
     #[command(flatten)]
     pub target: ImportTarget,
 }
 
 /// From Firecracker's pair of files.
 ///
-/// The state is checked by its CRC and kept whole; a diff's memory file needs --parent.
+/// The state is checked by its CRC and kept whole; the RAM layout is read from it (Firecracker 1.7
+/// to 1.17, memory hotplug included). A diff's memory file needs --parent: a hole in it means "as
+/// in the parent".
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  coldframe import firecracker --state full.snap --mem full.mem -o base"
@@ -45,6 +55,10 @@ pub struct ImportFirecracker {
     /// The memory file.
     #[arg(long, value_name = "F")]
     pub mem: PathBuf,
+    /// A region of RAM, in the order of the memory file; repeat for each. Needed only for a
+    /// snapshot format that is not known, and checked against the state otherwise.
+    #[arg(long, value_name = "ADDR+LEN", value_parser = parse_region)]
+    pub ram: Vec<GuestRegion>,
     #[command(flatten)]
     pub target: ImportTarget,
 }
@@ -55,8 +69,12 @@ pub struct ImportTarget {
     /// The snapshot that this one is a diff of.
     #[arg(long, value_name = "SNAP")]
     pub parent: Option<PathBuf>,
+    /// With --parent: take every allocated page of the dump as changed, even if its holes are
+    /// missing or coarser than a page, so that an allocated zero page may only be a copy's filling.
+    #[arg(long, requires = "parent")]
+    pub assume_dense: bool,
     /// The snapshot directory to make.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = directory())]
     pub output: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -94,7 +112,7 @@ pub struct ExportFirecracker {
     /// The snapshot.
     pub snapshot: PathBuf,
     /// The directory to make.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = directory())]
     pub output: PathBuf,
     /// Print JSON.
     #[arg(long)]

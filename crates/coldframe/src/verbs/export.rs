@@ -53,7 +53,7 @@ pub fn firecracker(args: &ExportFirecracker) -> Result<(), Failure> {
     };
     let sections = state.file().map_err(|error| failure(&what, &error))?;
     let body = sections.opaque(FIRECRACKER_STATE, 0).ok_or_else(none)?;
-    crate::firecracker::check_state(body.body())
+    crate::firecracker::State::check(body.body())
         .map_err(|error| Failure::wanting(&what, &error))?;
 
     let cannot = cannot_write(&args.output);

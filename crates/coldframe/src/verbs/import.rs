@@ -1,19 +1,20 @@
 //! `coldframe import raw` and `coldframe import firecracker`.
 
-use std::fs;
 use std::path::Path;
 
 use coldframe_envelope::SectionKind;
-use coldframe_snapshot::Snapshot;
-use coldframe_snapshot::import::{self, OpaqueState, Source};
-use coldframe_units::{Arch, ByteLen, PageSize, RamLayout};
+use coldframe_snapshot::import::{self, DiffHoles, Dump, OpaqueState, Source};
+use coldframe_snapshot::{Snapshot, SnapshotError};
+use coldframe_storage::StorageError;
+use coldframe_units::{Arch, FileOffset, PageSize, RamLayout};
 
 use crate::cli::{ImportFirecracker, ImportRaw, ImportTarget};
 use crate::exit::Failure;
+use crate::firecracker::{STATE_BYTES_MAX, State, StateError};
 use crate::output::producer;
 use crate::search::{failure, open};
 use crate::verbs::made;
-use crate::{firecracker, progress};
+use crate::{foreign, progress};
 
 /// The section in which a Firecracker state is kept whole.
 pub const FIRECRACKER_STATE: SectionKind = SectionKind::new(*b"fcst");
@@ -29,37 +30,39 @@ pub fn raw(args: &ImportRaw) -> Result<(), Failure> {
         )));
     }
     let arch = Arch::host().unwrap_or(Arch::X86_64);
-    let len = memory_len(&args.file)?;
-    let ram = RamLayout::contiguous(len)
+    let dump = open_dump(&args.file)?;
+    if !args.raw {
+        check_plain(&dump, "--raw")?;
+    }
+    let ram = RamLayout::contiguous(dump.len())
         .map_err(|error| Failure::wanting(args.file.display(), &error))?;
-    import(&args.file, &args.target, arch, ram, page_size, None)
+    import(&dump, &args.target, arch, ram, page_size, None)
 }
 
 /// From Firecracker's pair.
 pub fn firecracker(args: &ImportFirecracker) -> Result<(), Failure> {
-    let cannot = |error: &dyn std::error::Error| {
-        Failure::environment(format!("cannot read {}", args.state.display()), error)
+    let state = read_state(&args.state)?;
+    let wanting = |error: &dyn std::error::Error| Failure::wanting(args.state.display(), error);
+    let checked = State::check(&state).map_err(|error| wanting(&error))?;
+    let stated = match &args.ram[..] {
+        [] => None,
+        regions => {
+            let layout = RamLayout::new(regions.to_vec());
+            Some(layout.map_err(|error| Failure::usage("--ram", &error))?)
+        }
     };
-    let state_len = fs::metadata(&args.state)
-        .map_err(|error| cannot(&error))?
-        .len();
-    if state_len > firecracker::STATE_BYTES_MAX {
-        let len = usize::try_from(state_len).unwrap_or(usize::MAX);
-        let error = firecracker::StateError::Length { len };
-        return Err(Failure::wanting(args.state.display(), &error));
-    }
-    let state = fs::read(&args.state).map_err(|error| cannot(&error))?;
-    let arch = firecracker::check_state(&state)
-        .map_err(|error| Failure::wanting(args.state.display(), &error))?;
-    let ram = firecracker::ram_layout(arch, memory_len(&args.mem)?)
-        .map_err(|error| Failure::wanting(args.mem.display(), &error))?;
+    let dump = open_dump(&args.mem)?;
+    let ram = checked
+        .ram_layout(dump.len(), stated.as_ref())
+        .map_err(|error| wanting(&error))?;
+    let arch = checked.arch;
     let opaque = OpaqueState {
         kind: FIRECRACKER_STATE,
         version: 1,
         bytes: state,
     };
     import(
-        &args.mem,
+        &dump,
         &args.target,
         arch,
         ram,
@@ -68,17 +71,57 @@ pub fn firecracker(args: &ImportFirecracker) -> Result<(), Failure> {
     )
 }
 
-fn memory_len(path: &Path) -> Result<ByteLen, Failure> {
-    let metadata = fs::metadata(path)
-        .map_err(|error| Failure::environment(format!("cannot read {}", path.display()), &error))?;
-    if !metadata.is_file() {
-        return Err(Failure::Usage(format!("{} is not a file", path.display())));
+/// Opens a dump; what is neither a file nor a block device is wrong usage.
+fn open_dump(path: &Path) -> Result<Dump, Failure> {
+    Dump::open(path).map_err(|error| {
+        let source = std::error::Error::source(&error);
+        let storage = source.and_then(|source| source.downcast_ref::<StorageError>());
+        match storage {
+            Some(StorageError::NotRegular { .. }) => not_a_file(path),
+            Some(storage) => Failure::environment("cannot import", storage),
+            None => Failure::environment("cannot import", &error),
+        }
+    })
+}
+
+fn not_a_file(path: &Path) -> Failure {
+    let path = path.display();
+    Failure::Usage(format!("{path} is not a file (nor a block device)"))
+}
+
+/// Refuses what is some other program's container and not memory.
+fn check_plain(dump: &Dump, switch: &str) -> Result<(), Failure> {
+    let len = dump.len().get().min(foreign::BYTES) as usize;
+    let mut start = vec![0; len];
+    dump.read_at(FileOffset::ZERO, &mut start)
+        .map_err(|error| Failure::environment("cannot import", &error))?;
+    match foreign::kind(&start) {
+        None => Ok(()),
+        Some(kind) => Err(Failure::Usage(format!(
+            "{} is {kind}, not plain memory: convert it first, or take it as it is with {switch}",
+            dump.path().display()
+        ))),
     }
-    Ok(ByteLen::new(metadata.len()))
+}
+
+/// A whole state file, refused over the limit before it is read.
+fn read_state(path: &Path) -> Result<Vec<u8>, Failure> {
+    let file = open_dump(path)?;
+    if file.len().get() > STATE_BYTES_MAX {
+        let len = usize::try_from(file.len().get()).unwrap_or(usize::MAX);
+        return Err(Failure::wanting(
+            path.display(),
+            &StateError::Length { len },
+        ));
+    }
+    let mut state = vec![0; file.len().get() as usize];
+    file.read_at(FileOffset::ZERO, &mut state)
+        .map_err(|error| Failure::environment("cannot import", &error))?;
+    Ok(state)
 }
 
 fn import(
-    file: &Path,
+    dump: &Dump,
     target: &ImportTarget,
     arch: Arch,
     ram: RamLayout,
@@ -88,17 +131,23 @@ fn import(
     let parent: Option<Snapshot> = target.parent.as_deref().map(open).transpose()?;
     let bar = progress::bytes("import", ram.total().get());
     let source = Source {
-        file,
+        dump,
         arch,
         ram,
         page_size,
         parent: parent.as_ref(),
+        holes: match target.assume_dense {
+            true => DiffHoles::Assumed,
+            false => DiffHoles::Proven,
+        },
         state,
     };
+    let cannot =
+        |error: SnapshotError| failure(format!("cannot import {}", dump.path().display()), &error);
     let snapshot = import::import(source, &target.output, producer(), &mut |bytes| {
         bar.inc(bytes)
     })
-    .map_err(|error| failure(format!("cannot import {}", file.display()), &error))?;
+    .map_err(cannot)?;
     bar.finish_and_clear();
     made::print(&snapshot, target.json)
 }

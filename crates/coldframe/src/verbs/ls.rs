@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use coldframe_envelope::Limits;
-use coldframe_memfile::MemFile;
+use coldframe_snapshot::FilePool;
 use coldframe_snapshot::catalog::{self, Item, children};
 use coldframe_units::{BLOCK_BYTES, ChunkId, SnapshotId};
 use serde::Serialize;
@@ -83,19 +82,20 @@ pub fn run(args: &Ls) -> Result<(), Failure> {
 }
 
 fn blocks_of(item: &Item) -> Result<Blocks, coldframe_snapshot::SnapshotError> {
-    let file = item.snapshot.memory_file()?;
+    let file = item.snapshot.memory_source(&FilePool::default())?;
     let refused = |source| coldframe_snapshot::SnapshotError::Decode {
         path: item.snapshot.path().join(coldframe_snapshot::MEMORY),
         source,
     };
-    let view = MemFile::open(file.as_slice(), Limits::MEMORY_FILE).map_err(refused)?;
-    let extents = view.extents().map_err(refused)?;
+    let unread = coldframe_snapshot::SnapshotError::Memory;
+    let view = file.view().map_err(unread)?;
+    let extents = file.extents().map_err(unread)?;
     let pages: u64 = extents
         .iter()
         .filter(|e| !e.is_zero())
         .map(|e| e.run.count())
         .sum();
-    let rows = view.blocks().map_err(refused)?;
+    let rows = file.blocks().map_err(unread)?;
     let ids = rows
         .iter_verified()
         .collect::<Result<Vec<_>, _>>()

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use crate::support::{Home, assert_sound, coldframe, copy_dir, memory_of, names, no_kvm, tool};
+use coldframe_testkit::require::skipped;
+
+use crate::support::{
+    Home, Outcome, assert_sound, coldframe, copy_dir, memory_of, names, no_kvm, tool,
+};
 
 /// A family that Firecracker made: `full`, `diff1`, `diff2`, each `.snap` and `.mem`.
 struct Family {
@@ -194,4 +198,134 @@ fn a_diff_on_another_parent_is_refused_by_root() {
     let out = home.at("out");
     coldframe(&[&"export", &"raw", &one, &"-o", &out]).fails(1, &["memory"]);
     assert!(!out.exists());
+}
+
+/// Snapshots that Firecracker releases made, unpacked: a family, and the states of other machines.
+struct Archive {
+    name: String,
+    dir: Home,
+}
+
+impl Archive {
+    /// Every one; none where there are none.
+    fn all() -> Vec<Self> {
+        let variable = "COLDFRAME_FIRECRACKER_SNAPSHOTS";
+        let Some(folder) = tool("firecracker-snapshots", variable) else {
+            return Vec::new();
+        };
+        let mut archives = Vec::new();
+        for name in names(&folder) {
+            let Some(release) = name.strip_suffix(".tar.zst") else {
+                continue;
+            };
+            let dir = Home::new();
+            let unpacked = Command::new("tar")
+                .args(["--zstd", "-xSf"])
+                .arg(folder.join(&name))
+                .arg("-C")
+                .arg(dir.path())
+                .output();
+            match unpacked {
+                Ok(output) if output.status.success() => archives.push(Self {
+                    name: release.to_owned(),
+                    dir,
+                }),
+                failed => {
+                    skipped("firecracker-snapshots", &format!("tar --zstd: {failed:?}"));
+                    return Vec::new();
+                }
+            }
+        }
+        archives
+    }
+
+    fn import(&self, state: &str, mem: &Path, parent: Option<&Path>, dest: &Path) -> Outcome {
+        let state = self.dir.at(state);
+        let mut import = crate::support::command(&[
+            &"import",
+            &"firecracker",
+            &"--state",
+            &state,
+            &"--mem",
+            &mem,
+            &"-o",
+            &dest,
+        ]);
+        if let Some(parent) = parent {
+            import.arg("--parent").arg(parent);
+        }
+        import.output().unwrap().into()
+    }
+}
+
+/// The allocated parts of a file, over the bytes that are there.
+fn overlay(bytes: &mut [u8], path: &Path) {
+    use nix::unistd::{Whence, lseek};
+    let file = fs::File::open(path).unwrap();
+    let read = fs::read(path).unwrap();
+    let mut next = 0;
+    while let Ok(data) = lseek(&file, next, Whence::SeekData) {
+        next = lseek(&file, data, Whence::SeekHole).unwrap();
+        let range = usize::try_from(data).unwrap()..usize::try_from(next).unwrap();
+        bytes[range.clone()].copy_from_slice(&read[range]);
+    }
+}
+
+#[test]
+fn families_of_every_release_are_imported_and_folded() {
+    for archive in Archive::all() {
+        let home = Home::new();
+        let at = |name: &str| archive.dir.at(name);
+        let mut parent = home.at("full");
+        archive
+            .import("full.snap", &at("full.mem"), None, &parent)
+            .done();
+        let mut memory = fs::read(at("full.mem")).unwrap();
+        for diff in ["diff1", "diff2", "diff3"] {
+            let (dest, mem) = (home.at(diff), at(&format!("{diff}.mem")));
+            archive
+                .import(&format!("{diff}.snap"), &mem, Some(&parent), &dest)
+                .done();
+            overlay(&mut memory, &mem);
+            assert!(memory_of(&dest) == memory, "{} {diff}", archive.name);
+            parent = dest;
+        }
+        let flat = home.at("flat");
+        coldframe(&[&"merge", &parent, &"-o", &flat]).done();
+        assert_sound(&flat);
+        assert!(memory_of(&flat) == memory, "{}", archive.name);
+    }
+}
+
+#[test]
+fn the_ram_layout_of_every_release_is_that_of_its_state() {
+    const GIB: u64 = 1 << 30;
+    for archive in Archive::all() {
+        let old = ["v1.7.0", "v1.10.1", "v1.12.0"].contains(&archive.name.as_str());
+        let first = if old { 0xd000_0000 } else { 0xc000_0000 };
+        let large = vec![(0, first), (4 * GIB, 4608 * (1 << 20) - first)];
+        let hotplug = vec![(0, 32 << 20), (512 * GIB, GIB)];
+        for (state, regions) in [("state-4608m.snap", large), ("state-hotplug.snap", hotplug)] {
+            if !archive.dir.at(state).exists() {
+                continue;
+            }
+            let home = Home::new();
+            let (mem, dest) = (home.at("mem"), home.at("snapshot"));
+            let len = regions.iter().map(|region| region.1).sum();
+            fs::File::create(&mem).unwrap().set_len(len).unwrap();
+            archive.import(state, &mem, None, &dest).done();
+            let report = coldframe(&[&"inspect", &dest, &"--json"]).done().json();
+            let found = &report["files"]["manifest"]["manifest"]["regions"];
+            assert_eq!(
+                *found,
+                serde_json::json!(regions),
+                "{} {state}",
+                archive.name
+            );
+            // Memory of another machine.
+            fs::File::create(&mem).unwrap().set_len(len + 4096).unwrap();
+            let other = archive.import(state, &mem, None, &home.at("other"));
+            other.fails(1, &["bytes of guest memory", "the memory file has"]);
+        }
+    }
 }
