@@ -39,13 +39,15 @@ mod machine;
 mod plan;
 mod portability;
 mod state;
+pub mod x86_64;
 
+pub use aarch64::GuestTime;
 pub use host::{CpuIdentity, CpuidLeaf, HostIdentity, Hypervisor};
 pub use item::ItemKind;
 pub use machine::{DirtySource, Machine, Thawed};
 pub use plan::{Actor, Direction, Op, Plan, PlanError, Scope, Step, Target, check_order};
 pub use portability::{
-    Acceptance, Difference, Offer, PortabilityReport, Refused, Verdict, msr_item,
+    Acceptance, Difference, NotAccepted, Offer, PortabilityReport, Refused, Verdict, msr_item,
 };
 pub use state::{
     DeviceState, MachineState, StateError, VCPU_COUNT_MAX, VcpuState, VmState, check_devices,

@@ -3,6 +3,11 @@
 //! Invariant of a plan ([`check_order`]): no operation twice, and whatever a step needs stands
 //! before it. An adapter walks the steps of [`Actor::Adapter`] in order and matches on the
 //! operation; the steps of [`Actor::Vmm`] are there so that the whole order can be read and tested.
+//!
+//! [`Machine::restore`](crate::Machine::restore) does all steps of the adapter in one call. A step
+//! of the VMM between two of the adapter is done before that call or after it: its `needs` must
+//! have been met by then, and those of the adapter's steps that need it too. `needs` decide, not
+//! the place in the list.
 
 mod hvf;
 mod kvm_aarch64;
@@ -66,6 +71,10 @@ pub enum Op {
     CreateIrqchip,
     /// Make the in-kernel interval timer (x86_64).
     CreatePit,
+    /// Set the registers that make KVM write the wall clock into guest memory, while there is none
+    /// (x86_64). They are for [`Actor::Vmm`] since they come before `MapMemory`; a VMM may leave
+    /// the step out: then the guest reads 0 in the registers and its memory is as it was saved.
+    WallClock,
     /// Register guest memory, with its contents in place or served on demand.
     MapMemory,
     /// Make the vCPUs.
@@ -104,11 +113,15 @@ pub enum Op {
     SynicEnable,
     /// Model-specific registers but the TSC and its deadline (x86_64).
     Msrs,
+    /// Registers that KVM lists one by one: the shadow-stack pointer (x86_64).
+    ListedRegs,
+    /// Read the model-specific registers back: each must hold what was saved (x86_64).
+    CheckMsrs,
     /// The time-stamp counters (x86_64).
     Tsc,
     /// The deadline timer (x86_64).
     TscDeadline,
-    /// Pending exceptions and interrupts (x86_64).
+    /// Pending exceptions and interrupts (x86_64), a pending SError (aarch64).
     VcpuEvents,
     /// Interval timer (x86_64).
     Pit,

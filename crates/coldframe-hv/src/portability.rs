@@ -1,17 +1,22 @@
 //! Portable by refusal: what differs between two hosts, item by item, and who agreed to it.
 //!
 //! Invariant: an [`Acceptance`] exists only if every item that had to be waived was waived by its
-//! own name and none was impossible; only [`PortabilityReport::accept`] makes one.
+//! own name and none was impossible; only [`PortabilityReport::accept`] makes one. It is of one
+//! state and one host: [`Acceptance::check`] refuses it for any other.
 
+mod acceptance;
 mod compare;
+mod cpuid;
 mod state;
 
-use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::aarch64::GicModel;
 use crate::{HostIdentity, MachineState};
+use acceptance::Binding;
+
+pub use acceptance::{Acceptance, NotAccepted};
 
 /// What a difference means for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,11 +75,13 @@ impl<'a> From<&'a HostIdentity> for Offer<'a> {
 
 /// One item of a report.
 ///
-/// A leaf of CPUID that is the same is one item (`cpuid.0x00000007.0x0`), one that differs is an
-/// item for each register that does (`cpuid.0x00000007.0x0.ebx`).
+/// A leaf of CPUID that is the same is one item (`cpuid.7`, sub-leaf 1 of it `cpuid.7.1`). Of one
+/// that differs, each bit that the host lacks is an item (`cpuid.7.ebx.avx512f`, or `bit13` where
+/// the bit has no name), each field (`cpuid.80000008.eax.phys_bits`), and each register that does
+/// no harm or is neither bits nor fields (`cpuid.7.ebx`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Its name, by which it is waived, such as `cpuid.0x00000007.0x0.ebx` or `tsc.khz`.
+    /// Its name, by which it is waived, such as `cpuid.7.ebx.avx512f` or `tsc.khz`.
     pub item: String,
     /// What the snapshot's host said; empty if it had no such item.
     pub saved: String,
@@ -84,18 +91,12 @@ pub struct Difference {
     pub verdict: Verdict,
 }
 
-/// Everything in which two hosts were compared.
+/// Everything in which two hosts, or a state and a host, were compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortabilityReport {
     differences: Vec<Difference>,
-}
-
-/// Proof that a report was looked at: every item that had to be waived was.
-///
-/// It cannot be made in any other way; a restore takes it by value.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Acceptance {
-    waived: BTreeSet<String>,
+    /// The state and the host that were compared; `None` of two hosts.
+    binding: Option<Binding>,
 }
 
 /// A report that was not accepted: what stands in the way.
@@ -107,16 +108,19 @@ pub struct Refused {
 }
 
 impl PortabilityReport {
-    /// What a guest saved on `saved` would find different on `host`.
+    /// What a guest saved on `saved` could find different on `host`, whatever it uses. For a
+    /// survey of hosts: no restore takes an acceptance of it, since it is of no state.
     #[must_use]
     pub fn compare(saved: &HostIdentity, host: &HostIdentity) -> Self {
         Self {
-            differences: compare::compare(saved, host),
+            differences: compare::compare(saved, host, None),
+            binding: None,
         }
     }
 
-    /// What `state` would find different on a host: all of [`Self::compare`], and what the state
-    /// itself asks for (length of the extended state, interrupt controller, vector lengths).
+    /// What `state` would find different on a host: its vCPUs' own CPUID and TSC rate are held
+    /// against what the host offers, and so is what else the state asks for (length of the
+    /// extended state, interrupt controller, vector lengths).
     ///
     /// ```
     /// # use coldframe_hv::{HostIdentity, Hypervisor, MachineState, PortabilityReport, VmState};
@@ -124,7 +128,7 @@ impl PortabilityReport {
     /// # fn thaw(state: &MachineState, here: &HostIdentity) -> Result<(), coldframe_hv::Refused> {
     /// let report = PortabilityReport::of(state, here.into());
     /// let acceptance = report.accept(&["cpu.model"])?; // names every other item that stands
-    /// # let _ = acceptance;
+    /// assert!(acceptance.check(state, here).is_ok());
     /// # Ok(())
     /// # }
     /// ```
@@ -132,6 +136,7 @@ impl PortabilityReport {
     pub fn of(state: &MachineState, offer: Offer<'_>) -> Self {
         Self {
             differences: state::compare(state, offer),
+            binding: Some(Binding::of(state, offer.identity)),
         }
     }
 
@@ -160,25 +165,10 @@ impl PortabilityReport {
         };
         let items: Vec<_> = self.differences.iter().filter(stands).cloned().collect();
         if items.is_empty() {
-            let waived = waivers.iter().map(|name| (*name).to_string()).collect();
-            Ok(Acceptance { waived })
+            Ok(Acceptance::new(waivers, self.binding.clone()))
         } else {
             Err(Refused { items })
         }
-    }
-}
-
-impl Acceptance {
-    /// Whether the item of this name was waived.
-    #[must_use]
-    pub fn waives(&self, item: &str) -> bool {
-        self.waived.contains(item)
-    }
-
-    /// Whether the model-specific register `index` was waived: it may then be left out.
-    #[must_use]
-    pub fn waives_msr(&self, index: u32) -> bool {
-        self.waives(&msr_item(index))
     }
 }
 

@@ -45,7 +45,8 @@ pub struct VcpuState {
     pub items: BTreeMap<ItemKind, Vec<u8>>,
     /// Model-specific registers by index (x86_64); those that could not be read are absent.
     pub msrs: BTreeMap<u32, u64>,
-    /// Registers by the number of [`RegId`](crate::aarch64::RegId) (aarch64).
+    /// Registers by the number of [`RegId`](crate::aarch64::RegId) (aarch64), or by KVM's own
+    /// number where KVM lists some (x86_64).
     pub regs: BTreeMap<u64, Vec<u8>>,
 }
 

@@ -128,7 +128,10 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
         acceptance: &Acceptance,
     ) -> Result<vcpu::Target, HvfError> {
         let item = ItemKind::GUEST_COUNTER;
-        let counters = Counters::of(&state.vm, self.hz()).ok_or(HvfError::MatchItem {
+        // At the rate that the guest knows, also where another rate of this host was waived.
+        let hz = state.host.counter_hz.filter(|hz| *hz > 0);
+        let hz = hz.unwrap_or_else(|| self.hz());
+        let counters = Counters::of(&state.vm, hz).ok_or(HvfError::MatchItem {
             item,
             place: Place::Vm,
             found: state.vm.items.get(&item).map_or(0, Vec::len),
@@ -215,6 +218,8 @@ impl<C: VmCalls + ?Sized> Machine for HvfMachine<'_, C> {
         acceptance: Acceptance,
     ) -> Result<Thawed, HvfError> {
         self.check(state)?;
+        let checked = acceptance.check(state, self.host.identity());
+        checked.map_err(|source| HvfError::Accept { source })?;
         let target = self.target(state, &acceptance)?;
         let order = self.order.iter();
         for step in order.filter(|step| step.actor == Actor::Adapter) {

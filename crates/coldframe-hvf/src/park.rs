@@ -104,7 +104,11 @@ impl ParkingLot {
 
     /// Has all vCPUs park, and waits until they have.
     ///
+    /// There is one pause at a time: dropping the first of two would let vCPUs run under the
+    /// capture of the second.
+    ///
     /// # Errors
+    /// [`HvfError::AlreadyPaused`] while an earlier [`Parked`] lives, or is being waited for;
     /// [`HvfError::NotParked`] after `patience`; those that parked go on then.
     /// [`HvfError::VcpuGone`], [`HvfError::Call`].
     pub fn pause<C: VmCalls + ?Sized>(
@@ -114,6 +118,9 @@ impl ParkingLot {
     ) -> Result<Parked<'_>, HvfError> {
         let started = Instant::now();
         let mut lot = self.lock();
+        if lot.pausing {
+            return Err(HvfError::AlreadyPaused);
+        }
         lot.pausing = true;
         // From here on whatever happens, dropping it lets those go on that parked.
         let parked = Parked { lot: self };

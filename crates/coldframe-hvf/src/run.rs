@@ -188,12 +188,20 @@ impl<'v, V: VcpuCalls + ?Sized> Abort<'v, V> {
     /// refused by a permission. Only permission to write is ever taken away, so a refusal is a
     /// write, also where the CPU updates page tables by itself and says nothing of writing.
     const fn is_write(&self) -> bool {
+        const INSTRUCTION: u64 = 0x20;
+        const DATA: u64 = 0x24;
         const WRITE: u64 = 1 << 6;
+        const WALK: u64 = 1 << 7;
         const STATUS: u64 = 0x3c;
         const PERMISSION: u64 = 0x0c;
         let syndrome = self.exit.syndrome;
-        let is_data = syndrome >> 26 & 0x3f == 0x24;
-        is_data && (syndrome & WRITE != 0 || syndrome & STATUS == PERMISSION)
+        let is_refused = syndrome & STATUS == PERMISSION;
+        match syndrome >> 26 & 0x3f {
+            DATA => syndrome & WRITE != 0 || is_refused,
+            // A walk for an instruction that sets the access flag in a page table.
+            INSTRUCTION => syndrome & WALK != 0 && is_refused,
+            _ => false,
+        }
     }
 
     /// Fills and opens guest memory, or says that a device is meant.

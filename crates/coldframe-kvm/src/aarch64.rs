@@ -1,6 +1,7 @@
 //! State of an aarch64 machine: read and written by the plans of `coldframe-hv`.
 
 mod counters;
+mod events;
 mod gic;
 mod host;
 mod init;

@@ -19,9 +19,10 @@ use ring::Rings;
 
 /// The dirty pages of one machine.
 ///
-/// With a ring, [`harvest`](DirtySource::harvest) is also the answer to a vCPU whose ring is full
+/// With a ring, [`ring_full`](Self::ring_full) is the answer to a vCPU whose ring is full
 /// ([`is_ring_full`]): the VMM shares this and the bitmap behind a lock with its vCPU threads.
-/// With vCPUs out of the kernel the result is exact.
+/// With vCPUs out of the kernel the result is exact. vCPUs and slots may come later
+/// ([`add_vcpu`](Self::add_vcpu), [`slots_mut`](Self::slots_mut)).
 #[derive(Debug)]
 pub struct KvmDirty {
     slots: SlotTable,
@@ -66,6 +67,51 @@ impl KvmDirty {
     pub const fn slots(&self) -> &SlotTable {
         &self.slots
     }
+
+    /// The slots, to register or adopt more: their pages are tracked from then on.
+    pub const fn slots_mut(&mut self) -> &mut SlotTable {
+        &mut self.slots
+    }
+
+    /// Takes a vCPU in that was made after tracking began, before it first runs: with a ring, its
+    /// pages are in its own ring alone.
+    ///
+    /// # Errors
+    /// [`KvmError::MapDirtyRing`].
+    pub fn add_vcpu(&mut self, vcpu: &VcpuFd) -> Result<(), KvmError> {
+        match (&mut self.source, self.slots.means()) {
+            (Source::Rings { rings, .. }, Means::Ring { bytes, .. }) => rings.add(vcpu, bytes),
+            _ => Ok(()),
+        }
+    }
+
+    /// The answer to a vCPU whose ring is full ([`is_ring_full`]): takes the pages of all rings,
+    /// so that it can run on.
+    ///
+    /// # Errors
+    /// [`KvmError::UnknownVcpu`] if the ring of `vcpu` is still full then, because
+    /// [`Self::add_vcpu`] was not called for it: it would exit for ever. Nothing is lost: call it
+    /// now. Otherwise as [`harvest`](DirtySource::harvest).
+    pub fn ring_full(&mut self, vcpu: &VcpuFd, into: &DirtyBitmap) -> Result<(), KvmError> {
+        self.harvest(into)?;
+        match (&self.source, self.slots.means()) {
+            (Source::Rings { rings, .. }, Means::Ring { bytes, .. }) => {
+                rings.check_empty(vcpu, bytes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Harvests, and then deletes a slot from the machine: memory that is unplugged. The guest
+    /// must not write to it meanwhile.
+    ///
+    /// # Errors
+    /// As [`harvest`](DirtySource::harvest); [`KvmError::CheckSlot`] if there is no such slot,
+    /// [`KvmError::RegisterSlot`] if the kernel refuses.
+    pub fn remove_slot(&mut self, slot: u32, into: &DirtyBitmap) -> Result<(), KvmError> {
+        self.harvest(into)?;
+        self.slots.remove(slot)
+    }
 }
 
 impl DirtySource for KvmDirty {
@@ -100,7 +146,8 @@ impl DirtySource for KvmDirty {
     }
 }
 
-/// Whether a vCPU stopped because its dirty ring is full: harvest, then run it on.
+/// Whether a vCPU stopped because its dirty ring is full: call [`KvmDirty::ring_full`], then run
+/// it on.
 ///
 /// Source: Documentation/virt/kvm/api.rst, `KVM_CAP_DIRTY_LOG_RING`.
 #[must_use]

@@ -5,7 +5,7 @@ use std::io;
 
 use coldframe_dirty::DirtyError;
 use coldframe_hv::aarch64::{Aarch64Error, GicModel, RegId, register_item};
-use coldframe_hv::{ItemKind, StateError};
+use coldframe_hv::{ItemKind, NotAccepted, StateError};
 use coldframe_units::{ByteLen, GuestAddr, RamOffset};
 
 /// What an operation was done to.
@@ -179,6 +179,59 @@ pub enum KvmError {
         /// The value that was saved.
         value: u64,
     },
+    /// Reading model-specific registers back after all were written: one lost its value again, to a
+    /// write that resets it or to a kernel that keeps only some of its bits.
+    #[error(
+        "vCPU {vcpu} does not keep model-specific register {index:#x}: {value:#x} was written, {} \
+         is there",
+        found.map_or("nothing".to_owned(), |found| format!("{found:#x}"))
+    )]
+    KeepMsr {
+        /// Which vCPU.
+        vcpu: u32,
+        /// Which register.
+        index: u32,
+        /// The value that was saved.
+        value: u64,
+        /// The value that is there; `None` if it cannot be read.
+        found: Option<u64>,
+    },
+    /// Reading a register that KVM lists (x86_64).
+    #[error("register {register:#018x} of vCPU {vcpu} cannot be read")]
+    GetListed {
+        /// Which vCPU.
+        vcpu: u32,
+        /// Its number in KVM.
+        register: u64,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing a register that KVM lists (x86_64): it has no such register, or refuses the value.
+    /// It is left out if `reg.` and its number were waived.
+    #[error("vCPU {vcpu} refuses the saved value of reg.{register:#018x}")]
+    SetListed {
+        /// Which vCPU.
+        vcpu: u32,
+        /// Its number in KVM.
+        register: u64,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A machine has what a state cannot hold.
+    #[error("this machine cannot be saved: {what} is not supported")]
+    Unsupported {
+        /// What it has.
+        what: &'static str,
+    },
+    /// Checking what the acceptance is of, before anything is written.
+    #[error("the differences of the hosts were not accepted")]
+    Accept {
+        /// What is wrong with the acceptance.
+        #[source]
+        source: NotAccepted,
+    },
     /// Telling a vCPU's watchdogs that it was stopped.
     #[error("vCPU {vcpu} cannot be told that it was stopped")]
     KvmclockCtrl {
@@ -261,6 +314,20 @@ pub enum KvmError {
         addr: GuestAddr,
         /// Length.
         len: ByteLen,
+    },
+    /// A slot of an address space of its own: the RAM of System Management Mode is not saved.
+    #[error("slot {slot} is in another address space (SMM), which is not supported")]
+    UnsupportedSlot {
+        /// Number of the slot.
+        slot: u32,
+    },
+    /// The dirty ring of a vCPU is full of entries that nobody takes.
+    #[error(
+        "the dirty ring of a vCPU is full and not among the {known} that are tracked: call add_vcpu"
+    )]
+    UnknownVcpu {
+        /// How many vCPUs are tracked.
+        known: usize,
     },
     /// Registering a memory slot.
     #[error("slot {slot} at {addr} of {len} bytes cannot be registered")]

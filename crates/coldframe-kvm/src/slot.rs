@@ -1,7 +1,7 @@
 //! Memory slots, registered once, so that nobody can ask for a dirty log of another size.
 //!
 //! Invariant: a [`RegisteredSlot`] is in the kernel, in this table's own machine, with exactly the
-//! length it says, until the machine is gone: slots are never moved or deleted here.
+//! length it says, until it is [removed](SlotTable::remove) or the machine is gone.
 //!
 //! # Safety
 //! The kernel keeps the host address of a slot for as long as the machine lives; the caller of
@@ -26,6 +26,9 @@ pub enum Tracking {
     /// A bitmap for each slot, cleared in parts where the kernel can
     /// (`KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`).
     Log,
+    /// A bitmap for each slot that reading clears as a whole: for a machine whose manual clearing
+    /// must not be switched on, since others read its log too.
+    PlainLog,
     /// A ring for each vCPU of this many bytes, a power of two (`KVM_CAP_DIRTY_LOG_RING`, 16 bytes
     /// for each page). A full ring makes its vCPU exit: see [`KvmDirty`](crate::KvmDirty).
     Ring {
@@ -104,10 +107,12 @@ pub struct SlotTable {
     means: Means,
     page_bytes: u64,
     slots: Vec<RegisteredSlot>,
+    /// Numbers that were deleted and are not in use again: rings may still name them.
+    removed: Vec<u32>,
 }
 
 impl SlotTable {
-    /// For a machine that has no memory yet, and, with a ring, no vCPU.
+    /// For a machine that, with a ring, has no vCPU yet.
     ///
     /// Source: Documentation/virt/kvm/api.rst, `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2` and
     /// `KVM_CAP_DIRTY_LOG_RING/KVM_CAP_DIRTY_LOG_RING_ACQ_REL`.
@@ -118,6 +123,7 @@ impl SlotTable {
         let means = match tracking {
             Tracking::Off => Means::Off,
             Tracking::Log => enable_log(vm)?,
+            Tracking::PlainLog => Means::Log,
             Tracking::Ring { bytes } => enable_ring(vm, bytes)?,
         };
         // SAFETY: the descriptor is open for as long as `vm` is borrowed, which outlives this line.
@@ -133,7 +139,95 @@ impl SlotTable {
             means,
             page_bytes: sys::host_page_bytes(),
             slots: Vec::new(),
+            removed: Vec::new(),
         })
+    }
+
+    /// Takes in a slot that the VMM has registered itself, being the guest's RAM from `ram` on.
+    ///
+    /// # Safety
+    /// The slot must be registered in this table's machine with exactly `len` bytes, and, unless
+    /// tracking is off, with `KVM_MEM_LOG_DIRTY_PAGES`; it must not be changed by other means while
+    /// this table lives.
+    ///
+    /// # Errors
+    /// [`KvmError::CheckSlot`] as [`Self::register`]; [`KvmError::UnsupportedSlot`].
+    pub unsafe fn adopt(
+        &mut self,
+        slot: u32,
+        ram: RamOffset,
+        addr: GuestAddr,
+        len: ByteLen,
+    ) -> Result<RegisteredSlot, KvmError> {
+        // Any aligned address does: the kernel has the real one.
+        let host = std::ptr::without_provenance_mut(64 << 10);
+        self.check(slot, ram, addr, len, host)?;
+        Ok(self.push(slot, ram, len))
+    }
+
+    /// Deletes a slot from the machine. What its log had is gone:
+    /// [`KvmDirty::remove_slot`](crate::KvmDirty::remove_slot) harvests first.
+    ///
+    /// # Errors
+    /// [`KvmError::CheckSlot`] if there is no such slot; [`KvmError::RegisterSlot`] if the kernel
+    /// refuses.
+    pub fn remove(&mut self, slot: u32) -> Result<(), KvmError> {
+        let position = self.slots.iter().position(|known| known.slot == slot);
+        let (addr, len) = (GuestAddr::ZERO, ByteLen::new(0));
+        let Some(position) = position else {
+            return Err(KvmError::CheckSlot { slot, addr, len });
+        };
+        let region = kvm::kvm_userspace_memory_region {
+            slot,
+            ..Default::default()
+        };
+        // SAFETY: a region of no bytes deletes the slot and names no memory.
+        let deleted = unsafe { sys::set_memory_region(&self.vm, &region) };
+        deleted.map_err(|source| KvmError::RegisterSlot {
+            slot,
+            addr,
+            len,
+            source,
+        })?;
+        self.slots.remove(position);
+        self.removed.push(slot);
+        Ok(())
+    }
+
+    /// Whether a slot of this number was deleted, and none has its number now.
+    pub(crate) fn is_removed(&self, slot: u32) -> bool {
+        self.removed.contains(&slot)
+    }
+
+    fn push(&mut self, slot: u32, ram: RamOffset, len: ByteLen) -> RegisteredSlot {
+        let token = RegisteredSlot {
+            slot,
+            ram,
+            len,
+            page_bytes: self.page_bytes,
+        };
+        self.removed.retain(|removed| *removed != slot);
+        self.slots.push(token);
+        token
+    }
+
+    fn check(
+        &self,
+        slot: u32,
+        ram: RamOffset,
+        addr: GuestAddr,
+        len: ByteLen,
+        host: *mut u8,
+    ) -> Result<(), KvmError> {
+        /// Bits 16 to 31 of a slot's number are its address space: SMM has one of its own.
+        const SLOT_MAX: u32 = 0xffff;
+        if slot > SLOT_MAX {
+            return Err(KvmError::UnsupportedSlot { slot });
+        }
+        if self.is_possible(slot, ram, addr, len, host) {
+            return Ok(());
+        }
+        Err(KvmError::CheckSlot { slot, addr, len })
     }
 
     /// Makes `len` bytes of host memory at `host` the guest's memory at `addr`, being the guest's
@@ -147,9 +241,9 @@ impl SlotTable {
     /// be changed by other means (`VmFd::set_user_memory_region`) while this table lives.
     ///
     /// # Errors
-    /// [`KvmError::CheckSlot`] if it is empty, not made of whole pages, its number taken or above
-    /// 65535, or its RAM range that of another slot; [`KvmError::RegisterSlot`] if the kernel
-    /// refuses.
+    /// [`KvmError::CheckSlot`] if it is empty, not made of whole pages, its number taken, or its
+    /// RAM range that of another slot; [`KvmError::UnsupportedSlot`] if its number is above 65535:
+    /// an address space of its own, as for SMM; [`KvmError::RegisterSlot`] if the kernel refuses.
     pub unsafe fn register(
         &mut self,
         slot: u32,
@@ -158,10 +252,7 @@ impl SlotTable {
         len: ByteLen,
         host: *mut u8,
     ) -> Result<RegisteredSlot, KvmError> {
-        let page_bytes = self.page_bytes;
-        if !self.is_possible(slot, ram, addr, len, host) {
-            return Err(KvmError::CheckSlot { slot, addr, len });
-        }
+        self.check(slot, ram, addr, len, host)?;
         let flags = match self.means {
             Means::Off => 0,
             _ => kvm::KVM_MEM_LOG_DIRTY_PAGES,
@@ -181,14 +272,7 @@ impl SlotTable {
             len,
             source,
         })?;
-        let token = RegisteredSlot {
-            slot,
-            ram,
-            len,
-            page_bytes,
-        };
-        self.slots.push(token);
-        Ok(token)
+        Ok(self.push(slot, ram, len))
     }
 
     /// The slots, in the order of registration.
@@ -223,8 +307,6 @@ impl SlotTable {
         len: ByteLen,
         host: *mut u8,
     ) -> bool {
-        /// Bits 16 to 31 of a slot's number are its address space.
-        const SLOT_MAX: u32 = 0xffff;
         let whole = |bytes: u64| bytes.is_multiple_of(self.page_bytes);
         let aligned = whole(ram.get()) && whole(addr.get()) && whole(len.get());
         let inside = ram.checked_add(len).is_some() && addr.checked_add(len).is_some();
@@ -236,7 +318,7 @@ impl SlotTable {
             .iter()
             .any(|other| other.slot == slot || (other.ram < end && ram < other.end()));
         let host_aligned = whole(host as u64) && !host.is_null();
-        aligned && inside && host_aligned && len.get() > 0 && slot <= SLOT_MAX && !clash
+        aligned && inside && host_aligned && len.get() > 0 && !clash
     }
 }
 

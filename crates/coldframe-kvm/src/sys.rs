@@ -14,28 +14,28 @@ use std::os::fd::AsRawFd;
 use kvm_bindings::{
     kvm_clear_dirty_log, kvm_device_attr, kvm_dirty_log, kvm_userspace_memory_region,
 };
-use libc::c_ulong;
 
 /// The number of an ioctl of KVM on a structure without pointers.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
-    number: c_ulong,
+    number: libc::Ioctl,
     bytes: usize,
 }
 
-const WRITE: c_ulong = 1;
-const READ: c_ulong = 2;
+const WRITE: u32 = 1;
+const READ: u32 = 2;
 
-const fn number(direction: c_ulong, nr: c_ulong, bytes: usize) -> c_ulong {
-    const KVMIO: c_ulong = 0xae;
+/// The number is 32 bits long whatever type the C library gives it: glibc has an unsigned long,
+/// musl an int.
+const fn number(direction: u32, nr: u32, bytes: usize) -> libc::Ioctl {
+    const KVMIO: u32 = 0xae;
     assert!(bytes < 1 << 14);
-    direction << 30 | (bytes as c_ulong) << 16 | KVMIO << 8 | nr
+    (direction << 30 | (bytes as u32) << 16 | KVMIO << 8 | nr) as libc::Ioctl
 }
 
 impl Request {
     /// `_IOR`: the kernel writes `bytes`.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) const fn read(nr: c_ulong, bytes: usize) -> Self {
+    pub(crate) const fn read(nr: u32, bytes: usize) -> Self {
         Self {
             number: number(READ, nr, bytes),
             bytes,
@@ -43,7 +43,7 @@ impl Request {
     }
 
     /// `_IOW`: the kernel reads `bytes`.
-    pub(crate) const fn write(nr: c_ulong, bytes: usize) -> Self {
+    pub(crate) const fn write(nr: u32, bytes: usize) -> Self {
         Self {
             number: number(WRITE, nr, bytes),
             bytes,
@@ -51,7 +51,7 @@ impl Request {
     }
 
     /// `_IOWR`: the kernel reads and writes `bytes`.
-    pub(crate) const fn read_write(nr: c_ulong, bytes: usize) -> Self {
+    pub(crate) const fn read_write(nr: u32, bytes: usize) -> Self {
         Self {
             number: number(READ | WRITE, nr, bytes),
             bytes,
@@ -68,6 +68,12 @@ fn checked(answer: libc::c_int) -> io::Result<u32> {
     u32::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
+/// A call that a signal has interrupted is done again: none of these has done a part of its work
+/// when it answers EINTR.
+fn uninterrupted(call: impl FnMut() -> io::Result<u32>) -> io::Result<u32> {
+    bounded(call, |error| error.kind() == io::ErrorKind::Interrupted)
+}
+
 /// Has the kernel fill `buffer`, or read and fill it.
 pub(crate) fn read(fd: &impl AsRawFd, request: Request, buffer: &mut [u8]) -> io::Result<()> {
     assert!(
@@ -76,8 +82,8 @@ pub(crate) fn read(fd: &impl AsRawFd, request: Request, buffer: &mut [u8]) -> io
     );
     // SAFETY: the kernel reads and writes `request.bytes` bytes for this number; the buffer has
     // been checked to be that long, and is borrowed exclusively.
-    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), request.number, buffer.as_mut_ptr()) };
-    checked(answer).map(drop)
+    let mut call = || unsafe { libc::ioctl(fd.as_raw_fd(), request.number, buffer.as_mut_ptr()) };
+    uninterrupted(|| checked(call())).map(drop)
 }
 
 /// Has the kernel read `bytes`.
@@ -88,14 +94,47 @@ pub(crate) fn write(fd: &impl AsRawFd, request: Request, bytes: &[u8]) -> io::Re
     );
     // SAFETY: the kernel reads `request.bytes` bytes for this number and writes none; the buffer
     // has been checked to be that long.
-    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), request.number, bytes.as_ptr()) };
-    checked(answer).map(drop)
+    let call = || unsafe { libc::ioctl(fd.as_raw_fd(), request.number, bytes.as_ptr()) };
+    uninterrupted(|| checked(call())).map(drop)
 }
 
 /// A request without a structure.
-pub(crate) fn plain(fd: &impl AsRawFd, nr: c_ulong) -> io::Result<u32> {
+pub(crate) fn plain(fd: &impl AsRawFd, nr: u32) -> io::Result<u32> {
     // SAFETY: `_IO` requests take no pointer.
-    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number(0, nr, 0), 0) })
+    let call = || unsafe { libc::ioctl(fd.as_raw_fd(), number(0, nr, 0), 0) };
+    uninterrupted(|| checked(call()))
+}
+
+/// `KVM_GET_ONE_REG` of a register of 64 bits (api.rst, section of that name).
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn get_one_reg(fd: &impl AsRawFd, id: u64, value: &mut [u8; 8]) -> io::Result<()> {
+    one_reg(fd, 0xab, id, value.as_mut_ptr())
+}
+
+/// `KVM_SET_ONE_REG` of a register of 64 bits (api.rst, section of that name).
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn set_one_reg(fd: &impl AsRawFd, id: u64, value: &[u8; 8]) -> io::Result<()> {
+    let mut value = *value;
+    one_reg(fd, 0xac, id, value.as_mut_ptr())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn one_reg(fd: &impl AsRawFd, nr: u32, id: u64, value: *mut u8) -> io::Result<()> {
+    /// Bits 52 to 55 of the number: 3 for 8 bytes.
+    const SIZE: u64 = 0xf << 52;
+    const SIZE_U64: u64 = 3 << 52;
+    if id & SIZE != SIZE_U64 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let request = kvm_bindings::kvm_one_reg {
+        id,
+        addr: value as u64,
+    };
+    let number = number(WRITE, nr, size_of::<kvm_bindings::kvm_one_reg>());
+    // SAFETY: `request` lives through the call; it points to 8 bytes that the two callers above
+    // own, and the register's number, checked above, says that it is 8 bytes long.
+    let call = || unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) };
+    uninterrupted(|| checked(call())).map(drop)
 }
 
 /// One attribute of a vCPU or a device.
@@ -108,7 +147,7 @@ pub(crate) struct Attribute {
     pub(crate) attr: u64,
 }
 
-fn attribute(fd: &impl AsRawFd, nr: c_ulong, which: Attribute, value: *mut u64) -> io::Result<()> {
+fn attribute(fd: &impl AsRawFd, nr: u32, which: Attribute, value: *mut u64) -> io::Result<()> {
     let request = kvm_device_attr {
         flags: 0,
         group: which.group,
@@ -118,13 +157,22 @@ fn attribute(fd: &impl AsRawFd, nr: c_ulong, which: Attribute, value: *mut u64) 
     let number = number(WRITE, nr, size_of::<kvm_device_attr>());
     // SAFETY: `request` lives through the call; it points to a live u64 that the three callers
     // below borrow exclusively, and each `Attribute` of this crate is no longer than a u64.
-    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) }).map(drop)
+    let call = || unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) };
+    uninterrupted(|| checked(call())).map(drop)
 }
 
-/// `KVM_HAS_DEVICE_ATTR` on a vCPU or device (api.rst, section of that name).
-pub(crate) fn has_attribute(fd: &impl AsRawFd, which: Attribute) -> bool {
+/// `KVM_HAS_DEVICE_ATTR` on a vCPU or device (api.rst, section of that name): ENXIO without the
+/// attribute, EINVAL or ENOTTY on a kernel without attributes of such a descriptor. Any other
+/// answer says nothing of it.
+pub(crate) fn has_attribute(fd: &impl AsRawFd, which: Attribute) -> io::Result<bool> {
     let mut unused = 0;
-    attribute(fd, 0xe3, which, &raw mut unused).is_ok()
+    match attribute(fd, 0xe3, which, &raw mut unused) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENXIO | libc::EINVAL | libc::ENOTTY) => Ok(false),
+            _ => Err(error),
+        },
+    }
 }
 
 /// `KVM_GET_DEVICE_ATTR` on a vCPU or device (api.rst, section of that name).
@@ -150,7 +198,8 @@ pub(crate) unsafe fn set_memory_region(
     let number = number(WRITE, 0x46, size_of::<kvm_userspace_memory_region>());
     // SAFETY: the kernel reads the structure, which is borrowed; the memory it names is the
     // caller's promise.
-    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const *region) }).map(drop)
+    let call = || unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const *region) };
+    uninterrupted(|| checked(call())).map(drop)
 }
 
 /// `KVM_GET_DIRTY_LOG` (api.rst, section of that name).
@@ -170,7 +219,8 @@ pub(crate) unsafe fn get_dirty_log(
     let number = number(WRITE, 0x42, size_of::<kvm_dirty_log>());
     // SAFETY: the kernel writes one bit for each page of the slot, rounded up to 64 of them; the
     // caller promises that `words` holds these, and it is borrowed exclusively.
-    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) }).map(drop)
+    let call = || unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) };
+    uninterrupted(|| checked(call())).map(drop)
 }
 
 /// `KVM_CLEAR_DIRTY_LOG` (api.rst, section of that name): clears the pages whose bit is set in
@@ -196,12 +246,54 @@ pub(crate) fn clear_dirty_log(
     let number = number(READ | WRITE, 0xc0, size_of::<kvm_clear_dirty_log>());
     // SAFETY: the kernel only reads the bitmap (copy_from_user), one bit for each of `num_pages`
     // pages rounded up to 64, which `words` was checked to hold.
-    checked(unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) }).map(drop)
+    let call = || unsafe { libc::ioctl(fd.as_raw_fd(), number, &raw const request) };
+    uninterrupted(|| checked(call())).map(drop)
 }
 
 /// `KVM_RESET_DIRTY_RINGS` (api.rst, section of that name): how many entries were taken back.
 pub(crate) fn reset_dirty_rings(fd: &impl AsRawFd) -> io::Result<u32> {
     plain(fd, 0xc7)
+}
+
+/// `KVM_CREATE_VM`, again when a signal has interrupted it: registering the machine's memory
+/// notifier answers EINTR while one is pending, whatever its handler is flagged with (Linux
+/// mm/mmu_notifier.c, mm_take_all_locks).
+pub(crate) fn create_vm(kvm: &kvm_ioctls::Kvm) -> Result<kvm_ioctls::VmFd, kvm_ioctls::Error> {
+    bounded(|| kvm.create_vm(), |error| error.errno() == libc::EINTR)
+}
+
+/// Does `call` again while it was interrupted, at most so often that a steady stream of signals
+/// becomes an error and no endless loop; a little later each time.
+fn bounded<T, E>(
+    mut call: impl FnMut() -> Result<T, E>,
+    is_interrupted: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    const TRIES: u32 = 6;
+    let mut tried = 1;
+    loop {
+        match call() {
+            Err(error) if tried < TRIES && is_interrupted(&error) => {
+                std::thread::sleep(std::time::Duration::from_micros(1 << tried));
+                tried += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The kernel's release, by uname(2): a jail has no /proc.
+pub(crate) fn kernel_release() -> io::Result<String> {
+    let mut names = std::mem::MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: the kernel fills the structure, which is exclusively borrowed.
+    let answer = unsafe { libc::uname(names.as_mut_ptr()) };
+    if answer != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeros are a valid utsname, and the kernel has overwritten them with text.
+    let names = unsafe { names.assume_init() };
+    let text = names.release.iter().take_while(|c| **c != 0);
+    let bytes: Vec<u8> = text.map(|c| *c as u8).collect();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Bytes of a page of this host.

@@ -1,10 +1,13 @@
 //! State of an x86_64 machine: read and written by the plans of `coldframe-hv`.
 
 mod clocks;
+mod cpuid;
 mod host;
 mod item;
+mod listed;
 mod machine;
 mod msr;
+mod refuse;
 mod restore;
 mod save;
 mod wide;

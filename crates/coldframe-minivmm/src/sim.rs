@@ -183,12 +183,16 @@ impl Machine for SimVm {
     }
 
     /// # Errors
-    /// [`MiniVmError::RestoreSimulated`] if it is no state of such a machine; nothing is changed.
+    /// [`MiniVmError::NotAccepted`]; [`MiniVmError::RestoreSimulated`] if it is no state of such a
+    /// machine; nothing is changed.
     fn restore(
         &mut self,
         state: &MachineState,
-        _acceptance: Acceptance,
+        acceptance: Acceptance,
     ) -> Result<Thawed, MiniVmError> {
+        acceptance
+            .check(state, &Self::host())
+            .map_err(MiniVmError::NotAccepted)?;
         let mine = state.hypervisor == Hypervisor::Simulated;
         let cpus: Option<Vec<Cpu>> = state
             .vcpus

@@ -7,9 +7,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Verdict::{Compatible, Impossible, MustBeWaived, Same};
-use super::{Difference, Verdict, msr_item};
+use super::{Difference, Verdict, cpuid, msr_item};
 use crate::aarch64::{IdVerdict, RegId, compare_id};
-use crate::{CpuidLeaf, HostIdentity, Hypervisor};
+use crate::{HostIdentity, Hypervisor, ItemKind, MachineState};
 
 /// Rates closer than this many parts per million are taken as equal, as by KVM (`tsc_tolerance_ppm`
 /// in Linux arch/x86/kvm/x86.c).
@@ -18,7 +18,12 @@ const RATE_TOLERANCE_PPM: u64 = 250;
 /// `KVM_CAP_TSC_CONTROL`: the host can scale a guest's TSC to another rate.
 const CAP_TSC_CONTROL: u32 = 60;
 
-pub(super) fn compare(saved: &HostIdentity, host: &HostIdentity) -> Vec<Difference> {
+/// All of two hosts; of `state`, if there is one, what the guest sees of its CPU.
+pub(super) fn compare(
+    saved: &HostIdentity,
+    host: &HostIdentity,
+    state: Option<&MachineState>,
+) -> Vec<Difference> {
     let mut out = Vec::new();
     push(&mut out, "arch", saved.arch, host.arch, Impossible);
     push(
@@ -29,7 +34,10 @@ pub(super) fn compare(saved: &HostIdentity, host: &HostIdentity) -> Vec<Differen
         Impossible,
     );
     cpu_names(&mut out, saved, host);
-    cpuid(&mut out, &saved.cpuid, &host.cpuid);
+    match state {
+        Some(state) => cpuid::of_guest(&mut out, state, host),
+        None => cpuid::of_hosts(&mut out, saved, host),
+    }
     id_registers(&mut out, saved, host);
     msrs(&mut out, &saved.msr_indexes, &host.msr_indexes);
     let too_small = if host.xsave_bytes < saved.xsave_bytes {
@@ -44,7 +52,7 @@ pub(super) fn compare(saved: &HostIdentity, host: &HostIdentity) -> Vec<Differen
         host.xsave_bytes,
         too_small,
     );
-    rates(&mut out, saved, host);
+    rates(&mut out, saved, host, state);
     capabilities(&mut out, &saved.capabilities, &host.capabilities);
     // The blob of Apple's interrupt controller is of one build of the system.
     let other_kernel = match saved.hypervisor {
@@ -95,116 +103,6 @@ fn cpu_names(out: &mut Vec<Difference>, saved: &HostIdentity, host: &HostIdentit
     push(out, "cpu.model", old.model, new.model, MustBeWaived);
     push(out, "cpu.stepping", old.stepping, new.stepping, Compatible);
     push(out, "cpu.brand", &old.brand, &new.brand, Compatible);
-}
-
-/// How one register of one CPUID leaf is held against another.
-enum Held {
-    /// Names the moment or the place: never compared.
-    Volatile(u32),
-    /// Bits are promises: the host must have each that was saved.
-    Features,
-    /// A highest number: the host's must not be lower.
-    Highest,
-    /// Describes the saved CPU; the guest goes on seeing that.
-    Descriptive,
-    /// Must be equal.
-    Exact,
-}
-
-/// Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E.
-fn held(function: u32, index: u32, register: usize) -> Held {
-    const EAX: usize = 0;
-    const EBX: usize = 1;
-    const ECX: usize = 2;
-    const EDX: usize = 3;
-    match (function, index, register) {
-        // Highest leaf.
-        (0x0 | 0x8000_0000 | 0x4000_0000, _, EAX) => Held::Highest,
-        // Signature: compared as family, model and stepping. APIC id, count, CLFLUSH size, brand.
-        (0x1, _, EAX) | (0x8000_0001, _, EAX) => Held::Volatile(u32::MAX),
-        (0x1, _, EBX) => Held::Volatile(0xffff_00ff),
-        // Feature bits (OSXSAVE, bit 27, is what a guest sets and is never listed).
-        (0x1, _, ECX) => Held::Features,
-        (0x1, _, EDX) | (0x8000_0001, _, EBX | ECX | EDX) => Held::Features,
-        // Sub-leaf 0 EAX of leaves 7 and 0x14 is the highest sub-leaf.
-        (0x7 | 0x14, 0, EAX) => Held::Highest,
-        (0x6 | 0x7 | 0x12 | 0x14 | 0x19 | 0x1d | 0x1e | 0x24, _, _) => Held::Features,
-        // Extended state: EAX and EDX (and ECX of sub-leaf 1) are masks, EBX of sub-leaves 0 and 1
-        // is the size in use now.
-        (0xd, 0 | 1, EBX) => Held::Volatile(u32::MAX),
-        (0xd, 0, ECX) => Held::Highest,
-        (0xd, 0 | 1, _) => Held::Features,
-        // Topology, with this CPU's own id in EDX.
-        (0xb | 0x1f, _, _) => Held::Volatile(u32::MAX),
-        // Rates: compared as such.
-        (0x15 | 0x16 | 0x4000_0010, _, _) => Held::Volatile(u32::MAX),
-        // Extended APIC id and node.
-        (0x8000_001e, _, _) => Held::Volatile(u32::MAX),
-        // Caches, TLBs, monitor line, performance counters, brand.
-        (0x2 | 0x4 | 0x5 | 0xa | 0x8000_0005 | 0x8000_0006, _, _) => Held::Descriptive,
-        (0x8000_0002..=0x8000_0004 | 0x8000_0019 | 0x8000_001d, _, _) => Held::Descriptive,
-        // Paravirtual features and hints.
-        (0x4000_0001, _, EAX | EDX) => Held::Features,
-        (0x8000_0007, _, EDX) | (0x8000_0008, _, EBX) => Held::Features,
-        // Address widths; ECX is a count of cores.
-        (0x8000_0008, _, EAX) => Held::Highest,
-        (0x8000_0008, _, ECX) => Held::Volatile(u32::MAX),
-        (0x8000_000a, _, EDX) | (0x8000_001f | 0x8000_0021 | 0x8000_0022, _, EAX) => Held::Features,
-        _ => Held::Exact,
-    }
-}
-
-fn cpuid(out: &mut Vec<Difference>, saved: &[CpuidLeaf], host: &[CpuidLeaf]) {
-    const NAMES: [&str; 4] = ["eax", "ebx", "ecx", "edx"];
-    let registers = |leaf: &CpuidLeaf| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx];
-    let key = |leaf: &CpuidLeaf| (leaf.function, leaf.index);
-    let here: BTreeMap<_, _> = host
-        .iter()
-        .map(|leaf| (key(leaf), registers(leaf)))
-        .collect();
-    for leaf in saved {
-        // A leaf that is not listed reads as zero.
-        let new = here.get(&key(leaf)).copied().unwrap_or_default();
-        let item = format!("cpuid.{:#010x}.{:#x}", leaf.function, leaf.index);
-        let listed = out.len();
-        for (register, (was, is)) in registers(leaf).into_iter().zip(new).enumerate() {
-            if let Some(verdict) = judge(held(leaf.function, leaf.index, register), was, is) {
-                let name = NAMES.get(register).copied().unwrap_or_default();
-                out.push(Difference {
-                    item: format!("{item}.{name}"),
-                    saved: format!("{was:#010x}"),
-                    host: format!("{is:#010x}"),
-                    verdict,
-                });
-            }
-        }
-        if out.len() == listed {
-            let text = |[eax, ebx, ecx, edx]: [u32; 4]| {
-                format!("{eax:#010x} {ebx:#010x} {ecx:#010x} {edx:#010x}")
-            };
-            out.push(Difference {
-                item,
-                saved: text(registers(leaf)),
-                host: text(new),
-                verdict: Same,
-            });
-        }
-    }
-}
-
-/// `None` if there is nothing to report.
-fn judge(held: Held, was: u32, is: u32) -> Option<Verdict> {
-    if was == is {
-        return None;
-    }
-    let kept = match held {
-        Held::Volatile(mask) if (was ^ is) & !mask == 0 => return None,
-        Held::Volatile(_) | Held::Exact => false,
-        Held::Features => was & !is == 0,
-        Held::Highest => is >= was,
-        Held::Descriptive => true,
-    };
-    Some(if kept { Compatible } else { MustBeWaived })
 }
 
 /// A register that a host does not have reads as zero, as the architecture has it.
@@ -259,41 +157,81 @@ fn msrs(out: &mut Vec<Difference>, saved: &BTreeSet<u32>, host: &BTreeSet<u32>) 
     }
 }
 
-fn rates(out: &mut Vec<Difference>, saved: &HostIdentity, host: &HostIdentity) {
-    let text = |rate: Option<u64>| rate.map(|rate| rate.to_string()).unwrap_or_default();
-    let tsc = |side: &HostIdentity| side.tsc_khz.map(u64::from);
+fn rates(
+    out: &mut Vec<Difference>,
+    saved: &HostIdentity,
+    host: &HostIdentity,
+    state: Option<&MachineState>,
+) {
+    let here = host.tsc_khz.map(u64::from);
     let scales = host
         .capabilities
         .get(&CAP_TSC_CONTROL)
         .is_some_and(|value| *value > 0);
-    let verdict = match (tsc(saved), tsc(host)) {
-        _ if scales => Compatible,
-        (None, _) => Compatible,
-        (Some(was), Some(is)) if within_tolerance(was, is) => Compatible,
-        _ => MustBeWaived,
+    // The guest's counter may run at another rate than its host's.
+    let guest: BTreeSet<u64> = state.map(guest_rates).unwrap_or_default();
+    let rates: Vec<u64> = match guest.is_empty() {
+        true => saved.tsc_khz.map(u64::from).into_iter().collect(),
+        false => guest.into_iter().collect(),
     };
-    push(out, "tsc.khz", text(tsc(saved)), text(tsc(host)), verdict);
+    let is_served = |was: &u64| scales || here.is_some_and(|is| within_tolerance(*was, is));
+    let verdict = if rates.iter().all(is_served) {
+        Compatible
+    } else {
+        MustBeWaived
+    };
+    let text = |rates: &[u64]| {
+        let texts: Vec<_> = rates.iter().map(u64::to_string).collect();
+        texts.join(" ")
+    };
+    let is = text(here.as_slice());
+    push(out, "tsc.khz", text(&rates), is, verdict);
+    let text = |rate: Option<u64>| rate.map(|rate| rate.to_string()).unwrap_or_default();
     // The counter's rate cannot be scaled, and guests read it once at boot.
-    let (was, is) = (saved.counter_hz, host.counter_hz);
-    push(out, "counter.hz", text(was), text(is), MustBeWaived);
+    let (was, is) = (text(saved.counter_hz), text(host.counter_hz));
+    push(out, "counter.hz", was, is, MustBeWaived);
+}
+
+/// The rates of all vCPUs' counters, in kHz.
+fn guest_rates(state: &MachineState) -> BTreeSet<u64> {
+    let rates = state.vcpus.iter().filter_map(|vcpu| {
+        let bytes = vcpu.items.get(&ItemKind::TSC_KHZ)?.as_slice();
+        Some(u64::from(u32::from_le_bytes(bytes.try_into().ok()?)))
+    });
+    rates.collect()
 }
 
 fn within_tolerance(was: u64, is: u64) -> bool {
     was.abs_diff(is).saturating_mul(1_000_000) <= was.saturating_mul(RATE_TOLERANCE_PPM)
 }
 
-/// A capability is a flag, a count or a mask; in each case a host that has more serves as well,
-/// and one that has less, or lacks a bit, may not.
+/// Capabilities whose answer is a count or a length, of which more serves as well: vCPUs, slots,
+/// hardware breakpoints, bits of guest addresses, lengths of nested and extended state.
+const COUNTS: &[u32] = &[9, 10, 66, 119, 120, 128, 157, 165, 208];
+
+/// Capabilities whose answer is a flag or a mask; of any other it is not known which it is.
+const MASKS: &[u32] = &[
+    0, 14, 33, 35, 39, 41, 49, 50, 56, 60, 61, 72, 76, 102, 117, 123, 126, 127, 158, 170, 171, 172,
+    187, 200, 205, 216, 227,
+];
+
+/// A host that has more serves as well; one that has less, or lacks a bit of a mask, may not.
 fn capabilities(out: &mut Vec<Difference>, saved: &BTreeMap<u32, i64>, host: &BTreeMap<u32, i64>) {
     for (number, was) in saved {
+        // A negative answer is an error: it is not there.
+        let wanted = (*was).max(0);
         let is = host.get(number).copied();
-        let verdict = match is {
-            // Nobody here has asked, because nobody here knows it: what the host has is unknown.
-            None if *was > 0 => MustBeWaived,
-            None => Compatible,
-            Some(is) if is >= *was => Compatible,
-            Some(_) => MustBeWaived,
+        let has = is.unwrap_or(0).max(0);
+        let (has_bits, has_as_much) = (wanted & !has == 0, has >= wanted);
+        let is_served = if COUNTS.contains(number) {
+            has_as_much
+        } else if MASKS.contains(number) {
+            has_bits
+        } else {
+            has_bits && has_as_much
         };
+        // A number that nobody here has asked about is unknown here, and so not served.
+        let verdict = if is_served { Compatible } else { MustBeWaived };
         let is = is.map(|is| is.to_string()).unwrap_or_default();
         push(out, &format!("capability.{number}"), was, is, verdict);
     }

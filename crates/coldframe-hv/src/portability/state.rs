@@ -8,13 +8,14 @@ use super::Verdict::{Compatible, Impossible, Same};
 use super::compare::{self, push};
 use super::{Difference, Offer, Verdict};
 use crate::aarch64::{GicModel, RegId};
+use crate::x86_64::xsave_in_use;
 use crate::{HostIdentity, Hypervisor, ItemKind, MachineState};
 
 /// What stands for a host that was not asked: whoever makes the machine will be told.
 const NOT_ASKED: &str = "not asked";
 
 pub(super) fn compare(state: &MachineState, offer: Offer<'_>) -> Vec<Difference> {
-    let mut out = compare::compare(&saved(state), offer.identity);
+    let mut out = compare::compare(&saved(state), offer.identity, Some(state));
     interrupt_controller(&mut out, state, offer);
     vector_lengths(&mut out, state, offer);
     out
@@ -24,12 +25,11 @@ pub(super) fn compare(state: &MachineState, offer: Offer<'_>) -> Vec<Difference>
 fn saved(state: &MachineState) -> HostIdentity {
     let lengths = state.vcpus.iter().filter_map(|vcpu| {
         let bytes = vcpu.items.get(&ItemKind::XSAVE)?;
-        u32::try_from(bytes.len()).ok()
+        u32::try_from(xsave_in_use(bytes).len()).ok()
     });
-    let longest = lengths.max().unwrap_or(0);
     let host = state.host.clone();
     HostIdentity {
-        xsave_bytes: host.xsave_bytes.max(longest),
+        xsave_bytes: lengths.max().unwrap_or(host.xsave_bytes),
         ..host
     }
 }

@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod aarch64;
+mod acceptance;
+mod cpuid;
+mod generations;
 mod idreg;
+mod msr;
 mod plan;
 mod portability;
 mod portability_state;

@@ -224,6 +224,14 @@ fn a_capability_that_nobody_here_knows_must_be_waived() {
         Some(Verdict::MustBeWaived),
     );
     here.capabilities = [(9999, 2)].into();
+    // A flag, a count or a mask: what is not known has to be more in each sense.
+    check(
+        &state,
+        (&here).into(),
+        "capability.9999",
+        Some(Verdict::MustBeWaived),
+    );
+    here.capabilities = [(9999, 3)].into();
     check(
         &state,
         (&here).into(),

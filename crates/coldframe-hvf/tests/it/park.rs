@@ -127,3 +127,14 @@ fn a_seat_is_taken_once() {
     assert!(matches!(lot.seat(0, 1), Err(HvfError::NoSeat { vcpu: 0 })));
     assert!(matches!(lot.seat(5, 1), Err(HvfError::NoSeat { vcpu: 5 })));
 }
+
+/// What two pauses at once would let happen: the first is dropped, and vCPUs run under the second.
+#[test]
+fn a_second_pause_is_refused_until_the_first_is_over() {
+    let (vmm, lot) = (Vmm::new(0, Host::default()), ParkingLot::new(0));
+    let first = lot.pause(&vmm.calls(), LONG).unwrap();
+    let second = lot.pause(&vmm.calls(), LONG);
+    assert!(matches!(second, Err(HvfError::AlreadyPaused)));
+    first.resume();
+    lot.pause(&vmm.calls(), LONG).unwrap().resume();
+}

@@ -237,6 +237,36 @@ fn an_update_of_page_tables_by_the_cpu_opens_its_page() {
     assert_eq!(vcpu.get(31), PC, "the guest tries again");
 }
 
+/// The same by a walk for an instruction: memory is opened, or the guest tries for ever. Any other
+/// abort of a fetch writes nothing.
+#[test]
+fn an_update_of_page_tables_by_a_fetch_opens_its_page() {
+    const FETCH: u64 = 0x20;
+    const WALK: u64 = 1 << 7;
+    const PERMISSION: u64 = 0x0f;
+    const TRANSLATION: u64 = 0x07;
+    for (syndrome, is_opened) in [
+        (WALK | PERMISSION, true),
+        (WALK | TRANSLATION, false),
+        (PERMISSION, false),
+    ] {
+        let vmm = Vmm::new(1, Host::default());
+        let stage2 = vmm.stage2(Watch::DEFAULT);
+        stage2.arm().unwrap();
+        let addr = REGIONS[0].0 + 0x8000;
+        let vcpu = Scripted::exception(FETCH, syndrome, addr);
+        let Exit::Abort(abort) = vcpu.run() else {
+            panic!("no abort");
+        };
+        assert!(matches!(abort.resolve(&stage2), Ok(Resolved::Again(_))));
+        assert_eq!(
+            vmm.framework.guest_write(addr, 1),
+            is_opened,
+            "{syndrome:#x}"
+        );
+    }
+}
+
 #[test]
 fn a_fetch_from_memory_is_resolved_and_one_from_a_device_refused() {
     let vmm = Vmm::new(1, Host::default());

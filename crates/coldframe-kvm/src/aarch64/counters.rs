@@ -9,7 +9,7 @@
 //! counter, before it did so as well for the virtual one.
 
 use coldframe_hv::aarch64::{Counters, RegId, SysReg};
-use coldframe_hv::{ItemKind, VcpuState, VmState};
+use coldframe_hv::{ItemKind, MachineState, VcpuState, VmState};
 use kvm_bindings::KVM_CAP_COUNTER_OFFSET;
 use kvm_ioctls::VcpuFd;
 
@@ -46,6 +46,13 @@ fn hz(machine: &KvmMachine<'_>) -> u64 {
     machine.host.identity().counter_hz.unwrap_or(0)
 }
 
+/// The counters of a state at the rate that its guest knows: what passes for it is counted so,
+/// also where another rate of this host was waived.
+fn saved_counters(machine: &KvmMachine<'_>, state: &MachineState) -> Option<Counters> {
+    let rate = state.host.counter_hz.filter(|rate| *rate > 0);
+    Counters::of(&state.vm, rate.unwrap_or_else(|| hz(machine)))
+}
+
 fn has_offset(machine: &KvmMachine<'_>) -> bool {
     machine
         .vm
@@ -69,9 +76,8 @@ const fn has_one_offset(counters: &Counters) -> bool {
 }
 
 /// Lets the counters go on.
-pub(super) fn restore(machine: &KvmMachine<'_>, state: &VmState) -> Result<(), KvmError> {
-    let (Some(saved), Some(vcpu)) = (Counters::of(state, hz(machine)), machine.vcpus.first())
-    else {
+pub(super) fn restore(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError> {
+    let (Some(saved), Some(vcpu)) = (saved_counters(machine, state), machine.vcpus.first()) else {
         return Ok(());
     };
     if has_offset(machine) && has_one_offset(&saved) {
@@ -104,11 +110,11 @@ pub(super) fn restore(machine: &KvmMachine<'_>, state: &VmState) -> Result<(), K
 /// its timer's compare value is as far ahead of the host's counter as it was of the saved one.
 pub(super) fn adapt_timers(
     machine: &KvmMachine<'_>,
-    vm: &VmState,
+    machine_state: &MachineState,
     state: &VcpuState,
 ) -> Result<VcpuState, KvmError> {
     let mut adapted = state.clone();
-    let counters = Counters::of(vm, hz(machine));
+    let counters = saved_counters(machine, machine_state);
     let compare = state.reg(PHYSICAL_COMPARE);
     if let (false, Some(saved), Some(compare), Some(vcpu)) = (
         has_offset(machine),

@@ -37,6 +37,10 @@ pub enum KvmGic<'a> {
 
 /// Bits of a row's attribute that say which translation service it is of.
 const ITS_SHIFT: u32 = 32;
+/// Interrupts below this belong to one vCPU.
+const PRIVATE: u64 = 32;
+/// Bits of an attribute of a line that say which interrupt it is of; bits 32 on have the vCPU.
+const INTERRUPT: u64 = 0x3ff;
 const ITS_OFFSET: u64 = (1 << ITS_SHIFT) - 1;
 
 impl<'a> KvmGic<'a> {
@@ -124,23 +128,39 @@ impl<'a> KvmGic<'a> {
         )
     }
 
-    /// The levels of the lines of shared interrupts: what a device holds up, which the pending bits
-    /// do not have.
-    pub(super) fn lines(&self) -> Result<Option<Vec<u8>>, KvmError> {
+    /// The levels of the lines of shared interrupts and of each vCPU's private ones: what a device
+    /// holds up, which the pending bits do not have.
+    pub(super) fn lines(&self, vcpus: &[Mpidr]) -> Result<Option<Vec<u8>>, KvmError> {
         let Self::V3 { gic, .. } = self else {
             return Ok(None);
         };
-        const PRIVATE: u64 = 32;
-        let attrs: Vec<u64> = (PRIVATE..self.interrupts()?).step_by(32).collect();
+        let shared = (PRIVATE..self.interrupts()?).step_by(32);
+        let private = vcpus.iter().map(|affinity| affinity.vgic());
+        let attrs: Vec<u64> = shared.chain(private).collect();
         let group = kvm::KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO;
         let rows = read(gic, ItemKind::GIC_LINES, Place::Vm, group, &attrs)?;
         Ok(Some(encode_rows(&rows)))
     }
 
-    /// Sets the levels of the lines.
-    pub(super) fn restore_lines(&self, bytes: &[u8]) -> Result<(), KvmError> {
+    /// Sets the levels of the lines of shared interrupts, or of one vCPU's private ones: those
+    /// after its redistributor, which says which of them have a level.
+    pub(super) fn restore_lines(
+        &self,
+        bytes: &[u8],
+        private: Option<Mpidr>,
+    ) -> Result<(), KvmError> {
+        let (item, place) = (ItemKind::GIC_LINES, Place::Vm);
         let group = kvm::KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO;
-        write(self.device(), ItemKind::GIC_LINES, Place::Vm, group, bytes)
+        for row in rows(item, place, bytes)? {
+            let is_meant = match private {
+                Some(affinity) => row.attr == affinity.vgic(),
+                None => row.attr & INTERRUPT >= PRIVATE,
+            };
+            if is_meant {
+                set(self.device(), item, place, group, row)?;
+            }
+        }
+        Ok(())
     }
 
     /// The rows of a vCPU's redistributor; `None` if there are no such things.

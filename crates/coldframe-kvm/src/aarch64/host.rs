@@ -51,9 +51,10 @@ const CAPABILITIES: &[u32] = &[
 pub struct KvmHost {
     identity: HostIdentity,
     init: kvm::kvm_vcpu_init,
-    gics: Vec<GicModel>,
-    /// Empty without SVE.
-    sve_lengths: Vec<u8>,
+    /// `None` if the kernel was not asked.
+    gics: Option<Vec<GicModel>>,
+    /// Empty without SVE; `None` if the kernel was not asked.
+    sve_lengths: Option<Vec<u8>>,
 }
 
 fn probe_error(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
@@ -65,7 +66,7 @@ fn probe_error(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError
 
 impl KvmHost {
     /// Asks the kernel what it offers. Makes an empty machine of one vCPU for the questions that
-    /// only such a one answers, and drops it.
+    /// only such a one answers, and drops it. Opens no file.
     ///
     /// Source: Documentation/virt/kvm/api.rst, `KVM_ARM_PREFERRED_TARGET`, `KVM_GET_REG_LIST`,
     /// `KVM_CHECK_EXTENSION`.
@@ -74,7 +75,7 @@ impl KvmHost {
     /// [`KvmError::Probe`], [`KvmError::ListRegisters`] or [`KvmError::GetRegister`] naming what
     /// cannot be asked.
     pub fn probe(kvm: &Kvm) -> Result<Self, KvmError> {
-        let vm = kvm.create_vm().map_err(probe_error("a machine"))?;
+        let vm = sys::create_vm(kvm).map_err(probe_error("a machine"))?;
         let init = features(&vm)?;
         let vcpu = vm.create_vcpu(0).map_err(probe_error("a vCPU"))?;
         vcpu.vcpu_init(&init)
@@ -92,11 +93,9 @@ impl KvmHost {
                 id_registers.insert(register.code(), regs::get_u64(&vcpu, 0, register)?);
             }
         }
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|source| {
-            KvmError::Probe {
-                what: "the kernel's release",
-                source,
-            }
+        let kernel = sys::kernel_release().map_err(|source| KvmError::Probe {
+            what: "the kernel's release",
+            source,
         })?;
         let midr = id_registers.get(&RegId::from_system(SysReg::MIDR_EL1).code());
         let identity = HostIdentity {
@@ -104,16 +103,28 @@ impl KvmHost {
             id_registers,
             counter_hz: Some(sys::counter_hz()),
             capabilities: capabilities(&vm),
-            kernel: kernel.trim().to_string(),
+            kernel,
             page_size: PageSize::new(sys::host_page_bytes()).unwrap_or(PageSize::SIZE_4K),
             ..HostIdentity::bare(Arch::Aarch64, Hypervisor::Kvm)
         };
         Ok(Self {
             identity,
             init,
-            gics: gics(kvm)?,
-            sve_lengths,
+            gics: Some(gics(kvm)?),
+            sve_lengths: Some(sve_lengths),
         })
+    }
+
+    /// A host that was probed before and whose identity was kept: asks the kernel nothing, and so
+    /// knows of no interrupt controllers and vector lengths. `init` is what vCPUs are made with.
+    #[must_use]
+    pub const fn from_identity(identity: HostIdentity, init: kvm::kvm_vcpu_init) -> Self {
+        Self {
+            identity,
+            init,
+            gics: None,
+            sve_lengths: None,
+        }
     }
 
     /// What the host is.
@@ -134,8 +145,8 @@ impl KvmHost {
     pub fn compare(&self, state: &MachineState) -> PortabilityReport {
         let offer = Offer {
             identity: &self.identity,
-            gics: Some(&self.gics),
-            sve_lengths: Some(&self.sve_lengths),
+            gics: self.gics.as_deref(),
+            sve_lengths: self.sve_lengths.as_deref(),
         };
         PortabilityReport::of(state, offer)
     }
@@ -149,7 +160,7 @@ fn gics(kvm: &Kvm) -> Result<Vec<GicModel>, KvmError> {
     ];
     let mut gics = Vec::new();
     for (model, type_) in types {
-        let vm = kvm.create_vm().map_err(probe_error("a machine"))?;
+        let vm = sys::create_vm(kvm).map_err(probe_error("a machine"))?;
         let mut request = kvm::kvm_create_device {
             type_,
             ..kvm::kvm_create_device::default()

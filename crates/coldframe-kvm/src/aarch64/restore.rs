@@ -3,14 +3,12 @@
 use std::io;
 
 use coldframe_hv::aarch64::{GicModel, PowerState, check as check_aarch64};
-use coldframe_hv::{
-    Acceptance, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
-};
+use coldframe_hv::{Acceptance, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState};
 use kvm_bindings::kvm_mp_state;
 use kvm_ioctls::VcpuFd;
 
 use super::save::{PVTIME, unknown};
-use super::{KvmMachine, counters, init, regs};
+use super::{KvmMachine, counters, events, gic, init, regs};
 use crate::error::{KvmError, Place};
 use crate::sys;
 use crate::thaw;
@@ -22,12 +20,14 @@ pub(super) fn restore(
     acceptance: &Acceptance,
 ) -> Result<(), KvmError> {
     check(machine, state)?;
+    let checked = acceptance.check(state, machine.host.identity());
+    checked.map_err(|source| KvmError::Accept { source })?;
     for step in Plan::restore(Target::KvmAarch64).adapter_steps() {
         match step.scope {
-            Scope::Vm => restore_vm(machine, step.op, &state.vm)?,
+            Scope::Vm => restore_vm(machine, step.op, state)?,
             Scope::EachVcpu | Scope::AllVcpusTogether => {
                 for ((_, vcpu), one) in machine.numbered().zip(&state.vcpus) {
-                    restore_vcpu(machine, vcpu, step.op, (&state.vm, one), acceptance)?;
+                    restore_vcpu(machine, vcpu, step.op, (state, one), acceptance)?;
                 }
             }
         }
@@ -49,16 +49,16 @@ fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError>
         .try_for_each(|vcpu| init::of(vcpu).map(drop))
 }
 
-fn restore_vm(machine: &KvmMachine<'_>, op: Op, state: &VmState) -> Result<(), KvmError> {
+fn restore_vm(machine: &KvmMachine<'_>, op: Op, state: &MachineState) -> Result<(), KvmError> {
     let gic = &machine.gic;
-    let item = |item: ItemKind| state.items.get(&item);
+    let item = |item: ItemKind| state.vm.items.get(&item);
     match op {
         Op::CounterOffset => counters::restore(machine, state),
         Op::GicDistributor => {
             if let Some(rows) = item(ItemKind::GIC_DISTRIBUTOR) {
                 gic.restore_distributor(rows)?;
             }
-            item(ItemKind::GIC_LINES).map_or(Ok(()), |rows| gic.restore_lines(rows))
+            item(ItemKind::GIC_LINES).map_or(Ok(()), |rows| gic.restore_lines(rows, None))
         }
         Op::ItsRegs | Op::ItsControl => {
             let restore = |rows: &Vec<u8>| gic.restore_its(op == Op::ItsControl, rows);
@@ -73,7 +73,7 @@ fn restore_vcpu(
     machine: &KvmMachine<'_>,
     vcpu: &VcpuFd,
     op: Op,
-    (vm, state): (&VmState, &VcpuState),
+    (machine_state, state): (&MachineState, &VcpuState),
     acceptance: &Acceptance,
 ) -> Result<(), KvmError> {
     let item = |item: ItemKind| state.items.get(&item);
@@ -87,14 +87,22 @@ fn restore_vcpu(
             regs::restore(vcpu, op, state, acceptance)
         }
         Op::TimerRegs => {
-            let adapted = counters::adapt_timers(machine, vm, state)?;
+            let adapted = counters::adapt_timers(machine, machine_state, state)?;
             regs::restore(vcpu, op, &adapted, acceptance)
         }
         Op::MpState => restore_power(vcpu, state),
         Op::PvTime => restore_pvtime(vcpu, state),
-        Op::GicRedistributors => item(ItemKind::GIC_REDISTRIBUTOR).map_or(Ok(()), |rows| {
-            machine.gic.restore_redistributor(state.index, rows)
-        }),
+        Op::VcpuEvents => events::restore(vcpu, state),
+        Op::GicRedistributors => {
+            if let Some(rows) = item(ItemKind::GIC_REDISTRIBUTOR) {
+                machine.gic.restore_redistributor(state.index, rows)?;
+            }
+            let affinity = gic::affinity(machine, state.index)?;
+            let lines = machine_state.vm.items.get(&ItemKind::GIC_LINES);
+            lines.map_or(Ok(()), |rows| {
+                machine.gic.restore_lines(rows, Some(affinity))
+            })
+        }
         Op::GicCpuInterface => item(ItemKind::GIC_CPU_INTERFACE).map_or(Ok(()), |rows| {
             machine.gic.restore_interface(state.index, rows)
         }),
@@ -128,7 +136,16 @@ fn restore_pvtime(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
         found: bytes.len(),
         expected: size_of::<u64>(),
     })?;
-    sys::set_attribute(vcpu, PVTIME, address).map_err(|source| KvmError::SetItem {
+    let Err(source) = sys::set_attribute(vcpu, PVTIME, address) else {
+        return Ok(());
+    };
+    // The kernel takes the address once: a VMM may have set the same one when it made the vCPU.
+    let is_set = source.raw_os_error() == Some(libc::EEXIST)
+        && sys::get_attribute(vcpu, PVTIME).is_ok_and(|here| here == address);
+    if is_set {
+        return Ok(());
+    }
+    Err(KvmError::SetItem {
         item,
         place,
         source,

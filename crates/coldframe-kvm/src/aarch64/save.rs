@@ -9,7 +9,7 @@ use coldframe_units::Arch;
 use kvm_bindings::{KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA};
 use kvm_ioctls::VcpuFd;
 
-use super::{KvmMachine, counters, gic, init, regs};
+use super::{KvmMachine, counters, events, gic, init, regs};
 use crate::error::{KvmError, Place};
 use crate::sys::{self, Attribute};
 
@@ -23,6 +23,7 @@ const NO_PVTIME: u64 = u64::MAX;
 
 /// Reads the whole state.
 pub(super) fn save(machine: &KvmMachine<'_>) -> Result<MachineState, KvmError> {
+    events::refuse_memory_tags(machine)?;
     let empty = |(index, _): (u32, &VcpuFd)| VcpuState {
         index,
         ..VcpuState::default()
@@ -69,7 +70,10 @@ fn save_vm(machine: &KvmMachine<'_>, op: Op, state: &mut VmState) -> Result<(), 
         Op::GicDistributor => {
             let rows = gic.distributor(machine.vcpus.len())?;
             state.items.insert(ItemKind::GIC_DISTRIBUTOR, rows);
-            if let Some(rows) = gic.lines()? {
+            let affinities = (0..).zip(&machine.vcpus);
+            let affinities = affinities.map(|(index, _)| gic::affinity(machine, index));
+            let affinities: Vec<_> = affinities.collect::<Result<_, _>>()?;
+            if let Some(rows) = gic.lines(&affinities)? {
                 state.items.insert(ItemKind::GIC_LINES, rows);
             }
             Ok(())
@@ -103,6 +107,7 @@ fn save_vcpu(
             regs::save(vcpu, op, state)
         }
         Op::PvTime => save_pvtime(vcpu, state),
+        Op::VcpuEvents => events::save(machine, vcpu, state),
         Op::GicRedistributors => {
             let affinity = gic::affinity(machine, index)?;
             if let Some(rows) = machine.gic.redistributor(index, affinity)? {
@@ -134,14 +139,16 @@ fn save_power(vcpu: &VcpuFd, state: &mut VcpuState) -> Result<(), KvmError> {
 
 fn save_pvtime(vcpu: &VcpuFd, state: &mut VcpuState) -> Result<(), KvmError> {
     let item = ItemKind::PVTIME;
-    if !sys::has_attribute(vcpu, PVTIME) {
+    let place = Place::Vcpu(state.index);
+    let failed = |source| KvmError::GetItem {
+        item,
+        place,
+        source,
+    };
+    if !sys::has_attribute(vcpu, PVTIME).map_err(failed)? {
         return Ok(());
     }
-    let address = sys::get_attribute(vcpu, PVTIME).map_err(|source| KvmError::GetItem {
-        item,
-        place: Place::Vcpu(state.index),
-        source,
-    })?;
+    let address = sys::get_attribute(vcpu, PVTIME).map_err(failed)?;
     if address != NO_PVTIME {
         state.items.insert(item, address.to_le_bytes().to_vec());
     }

@@ -64,6 +64,31 @@ impl Rings {
         Ok(Self { rings })
     }
 
+    /// Maps the ring of one more vCPU.
+    pub(super) fn add(&mut self, vcpu: &VcpuFd, bytes: u32) -> Result<(), KvmError> {
+        let ring = Ring::map(vcpu, bytes).map_err(|source| KvmError::MapDirtyRing {
+            vcpu: u32::try_from(self.rings.len()).unwrap_or(u32::MAX),
+            source,
+        })?;
+        self.rings.push(ring);
+        Ok(())
+    }
+
+    /// That nothing is left in the ring of `vcpu`, which is out of the kernel, after a harvest:
+    /// what is left is of a ring that is not among these.
+    pub(super) fn check_empty(&self, vcpu: &VcpuFd, bytes: u32) -> Result<(), KvmError> {
+        let ring = Ring::map(vcpu, bytes).map_err(|source| KvmError::MapDirtyRing {
+            vcpu: u32::try_from(self.rings.len()).unwrap_or(u32::MAX),
+            source,
+        })?;
+        if ring.has_dirty_entry() {
+            return Err(KvmError::UnknownVcpu {
+                known: self.rings.len(),
+            });
+        }
+        Ok(())
+    }
+
     /// Empties all rings, then gives the entries back.
     pub(super) fn harvest(
         &mut self,
@@ -148,14 +173,27 @@ impl Ring {
             let slot = unsafe { slot.read_volatile() };
             // SAFETY: as above.
             let page = unsafe { page.read_volatile() };
-            let (offset, len) = locate(table, slot, page)?;
-            super::mark(into, offset, len)?;
+            // Memory that was unplugged since has no page to mark.
+            if !table.is_removed(slot) {
+                let (offset, len) = locate(table, slot, page)?;
+                super::mark(into, offset, len)?;
+            }
             // Release: the kernel must not reuse the entry before it was read.
             flags.store(FLAG_RESET, Ordering::Release);
             self.next = (self.next + 1) % self.count;
             *taken += 1;
         }
         Ok(())
+    }
+
+    /// Whether an entry was filled by the kernel and not taken.
+    fn has_dirty_entry(&self) -> bool {
+        (0..self.count).any(|at| {
+            // SAFETY: `at` is below `count`, so this is an entry inside the mapping.
+            let entry = unsafe { self.entries.add(at) };
+            let (flags, _, _) = self.fields(entry);
+            flags.load(Ordering::Acquire) & (FLAG_DIRTY | FLAG_RESET) == FLAG_DIRTY
+        })
     }
 
     /// The three fields of an entry of this ring.

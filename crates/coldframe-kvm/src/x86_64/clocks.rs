@@ -9,7 +9,7 @@
 
 use std::io;
 
-use coldframe_hv::{Acceptance, ItemKind, MachineState, VcpuState};
+use coldframe_hv::{Acceptance, GuestTime, ItemKind, MachineState, VcpuState};
 use kvm_bindings::{KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET};
 use kvm_ioctls::VcpuFd;
 
@@ -39,7 +39,11 @@ pub(super) fn read_rate(vcpu: &VcpuFd) -> Option<Vec<u8>> {
 }
 
 /// Sets the rate if it is another one.
-pub(super) fn write_rate(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
+pub(super) fn write_rate(
+    vcpu: &VcpuFd,
+    state: &VcpuState,
+    acceptance: &Acceptance,
+) -> Result<(), KvmError> {
     let item = ItemKind::TSC_KHZ;
     let place = Place::Vcpu(state.index);
     let Some(bytes) = state.items.get(&item) else {
@@ -51,20 +55,32 @@ pub(super) fn write_rate(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmErro
     if apart <= u64::from(saved) * RATE_TOLERANCE_PPM {
         return Ok(());
     }
-    vcpu.set_tsc_khz(saved).map_err(|error| KvmError::SetItem {
-        item,
-        place,
-        source: io::Error::from_raw_os_error(error.errno()),
-    })
+    match vcpu.set_tsc_khz(saved) {
+        Ok(()) => Ok(()),
+        Err(_) if acceptance.waives("tsc.khz") => Ok(()),
+        Err(error) => Err(KvmError::SetItem {
+            item,
+            place,
+            source: io::Error::from_raw_os_error(error.errno()),
+        }),
+    }
 }
 
 /// What KVM adds to the host's counter for this vCPU; `None` if the kernel does not say.
 pub(super) fn read_offset(vcpu: &VcpuFd, index: u32) -> Result<Option<Vec<u8>>, KvmError> {
-    if !sys::has_attribute(vcpu, OFFSET) {
+    if !has_offset(vcpu, index)? {
         return Ok(None);
     }
     let offset = get_offset(vcpu, index)?;
     Ok(Some(offset.to_le_bytes().to_vec()))
+}
+
+fn has_offset(vcpu: &VcpuFd, index: u32) -> Result<bool, KvmError> {
+    sys::has_attribute(vcpu, OFFSET).map_err(|source| KvmError::GetItem {
+        item: ItemKind::TSC_OFFSET,
+        place: Place::Vcpu(index),
+        source,
+    })
 }
 
 fn get_offset(vcpu: &VcpuFd, index: u32) -> Result<u64, KvmError> {
@@ -88,14 +104,15 @@ pub(super) fn write_counters(
         return Ok(());
     };
     let offsets: Option<Vec<u64>> = state.vcpus.iter().map(saved_offset).collect();
-    let by_offset = machine
-        .vcpus
-        .iter()
-        .all(|vcpu| sys::has_attribute(*vcpu, OFFSET));
+    let saved = saved.wrapping_add(ticks(machine.time, first));
+    let mut by_offset = true;
+    for (index, vcpu) in machine.numbered() {
+        by_offset &= has_offset(vcpu, index)?;
+    }
     let (Some(offsets), true) = (offsets, by_offset) else {
         // One value for all: KVM makes counters that are written so within a second equal.
         for (index, vcpu) in machine.numbered() {
-            msr::write(vcpu, index, &[(msr::TSC, saved)], acceptance)?;
+            msr::write(vcpu, index, &[(msr::TSC, saved)], Some(acceptance))?;
         }
         return Ok(());
     };
@@ -115,6 +132,20 @@ pub(super) fn write_counters(
         })?;
     }
     Ok(())
+}
+
+/// How far the counter is ahead, at the guest's own rate.
+fn ticks(time: GuestTime, vcpu: &VcpuState) -> u64 {
+    const NANOS_PER_MS: u128 = 1_000_000;
+    let GuestTime::Advance { nanos } = time else {
+        return 0;
+    };
+    let bytes = vcpu.items.get(&ItemKind::TSC_KHZ).map(Vec::as_slice);
+    let khz = bytes.and_then(|bytes| bytes.try_into().ok());
+    let khz = khz.map_or(0, u32::from_le_bytes);
+    // kHz are ticks in a millisecond.
+    let ticks = u128::from(nanos) * u128::from(khz) / NANOS_PER_MS;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
 fn saved_offset(vcpu: &VcpuState) -> Option<u64> {
@@ -145,7 +176,7 @@ pub(super) fn write_deadline(
         vcpu,
         state.index,
         &[(msr::TSC_DEADLINE, deadline)],
-        acceptance,
+        Some(acceptance),
     )
 }
 

@@ -8,7 +8,7 @@ use coldframe_hv::{
 };
 use coldframe_units::{Arch, PageSize};
 use kvm_bindings as kvm;
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use super::wide;
 use crate::error::KvmError;
@@ -40,6 +40,8 @@ const CAPABILITIES: &[u32] = &[
 #[derive(Clone, Debug)]
 pub struct KvmHost {
     identity: HostIdentity,
+    /// `KVM_GET_MSR_FEATURE_INDEX_LIST`: registers that come before all others.
+    feature_msrs: BTreeSet<u32>,
 }
 
 fn probe_error(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
@@ -51,7 +53,7 @@ fn probe_error(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError
 
 impl KvmHost {
     /// Asks the kernel what it offers. Makes an empty machine of one vCPU for the questions that
-    /// only such a one answers, and drops it.
+    /// only such a one answers, and drops it. Opens no file.
     ///
     /// Source: Documentation/virt/kvm/api.rst, `KVM_GET_SUPPORTED_CPUID`,
     /// `KVM_GET_MSR_INDEX_LIST`, `KVM_CHECK_EXTENSION`, `KVM_GET_TSC_KHZ`.
@@ -59,20 +61,36 @@ impl KvmHost {
     /// # Errors
     /// [`KvmError::Probe`] naming what cannot be asked.
     pub fn probe(kvm: &Kvm) -> Result<Self, KvmError> {
-        let cpuid = kvm
-            .get_supported_cpuid(kvm::KVM_MAX_CPUID_ENTRIES)
-            .map_err(probe_error("the CPUID"))?;
-        let cpuid: Vec<_> = cpuid.as_slice().iter().map(leaf).map(of_any_cpu).collect();
+        let vm = sys::create_vm(kvm).map_err(probe_error("a machine"))?;
+        let vcpu = vm.create_vcpu(0).map_err(probe_error("a vCPU"))?;
+        vcpu.set_cpuid2(&supported(kvm)?)
+            .map_err(probe_error("a vCPU with the CPUID"))?;
+        Self::probe_on(kvm, &vm, &vcpu)
+    }
+
+    /// As [`Self::probe`], on a machine and a vCPU that exist: a VMM may not be allowed to make
+    /// another.
+    ///
+    /// The vCPU's TSC rate is taken for the host's: give one whose rate was not set. What it shows
+    /// to its guest is taken for something that the host can show, since some kernels show more
+    /// than they list: give one that was not shown more than that.
+    ///
+    /// # Errors
+    /// [`KvmError::Probe`] naming what cannot be asked.
+    pub fn probe_on(kvm: &Kvm, vm: &VmFd, vcpu: &VcpuFd) -> Result<Self, KvmError> {
+        let mut cpuid: Vec<_> = supported(kvm)?.as_slice().iter().map(leaf).collect();
+        let shown = vcpu
+            .get_cpuid2(kvm::KVM_MAX_CPUID_ENTRIES)
+            .map_err(probe_error("the CPUID of a vCPU"))?;
+        let shown: Vec<_> = shown.as_slice().iter().map(leaf).collect();
+        cpuid.iter_mut().for_each(|leaf| add_shown(leaf, &shown));
+        let cpuid: Vec<_> = cpuid.into_iter().map(of_any_cpu).collect();
         let msrs = kvm
             .get_msr_index_list()
             .map_err(probe_error("the list of model-specific registers"))?;
-        let vm = kvm.create_vm().map_err(probe_error("a machine"))?;
-        let vcpu = vm.create_vcpu(0).map_err(probe_error("a vCPU"))?;
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|source| {
-            KvmError::Probe {
-                what: "the kernel's release",
-                source,
-            }
+        let kernel = sys::kernel_release().map_err(|source| KvmError::Probe {
+            what: "the kernel's release",
+            source,
         })?;
         let identity = HostIdentity {
             arch: Arch::X86_64,
@@ -81,14 +99,33 @@ impl KvmHost {
             cpuid,
             id_registers: BTreeMap::new(),
             msr_indexes: msrs.as_slice().iter().copied().collect::<BTreeSet<_>>(),
-            xsave_bytes: u32::try_from(wide::xsave_bytes(&vm)).unwrap_or(u32::MAX),
+            xsave_bytes: u32::try_from(wide::xsave_bytes(vm)).unwrap_or(u32::MAX),
             tsc_khz: vcpu.get_tsc_khz().ok().filter(|rate| *rate > 0),
             counter_hz: None,
-            capabilities: capabilities(&vm),
-            kernel: kernel.trim().to_string(),
+            capabilities: capabilities(vm),
+            kernel,
             page_size: PageSize::new(sys::host_page_bytes()).unwrap_or(PageSize::SIZE_4K),
         };
-        Ok(Self { identity })
+        let feature_msrs = feature_msrs(kvm)?;
+        Ok(Self {
+            identity,
+            feature_msrs,
+        })
+    }
+
+    /// A host that was probed before and whose identity was kept: asks the kernel nothing. The
+    /// registers of features are then those of
+    /// [`FEATURES`](coldframe_hv::x86_64::msr::FEATURES).
+    #[must_use]
+    pub const fn from_identity(identity: HostIdentity) -> Self {
+        Self {
+            identity,
+            feature_msrs: BTreeSet::new(),
+        }
+    }
+
+    pub(super) const fn feature_msrs(&self) -> &BTreeSet<u32> {
+        &self.feature_msrs
     }
 
     /// What the host is.
@@ -101,6 +138,51 @@ impl KvmHost {
     #[must_use]
     pub fn compare(&self, state: &MachineState) -> PortabilityReport {
         PortabilityReport::of(state, (&self.identity).into())
+    }
+}
+
+fn supported(kvm: &Kvm) -> Result<kvm::CpuId, KvmError> {
+    kvm.get_supported_cpuid(kvm::KVM_MAX_CPUID_ENTRIES)
+        .map_err(probe_error("the CPUID"))
+}
+
+/// Adds the feature bits that a vCPU shows beyond the list: where guests execute CPUID on the
+/// hardware (software KVM without VMX and SVM), the kernel puts the hardware's own bits into each
+/// vCPU, whatever it was given.
+fn add_shown(leaf: &mut CpuidLeaf, shown: &[CpuidLeaf]) {
+    let mut same = shown.iter();
+    let key = (leaf.function, leaf.index);
+    let Some(vcpu) = same.find(|other| (other.function, other.index) == key) else {
+        return;
+    };
+    match key {
+        (1 | 0x8000_0001, 0) => {
+            leaf.ecx |= vcpu.ecx;
+            leaf.edx |= vcpu.edx;
+        }
+        (7, _) => {
+            if leaf.index > 0 {
+                leaf.eax |= vcpu.eax;
+            }
+            leaf.ebx |= vcpu.ebx;
+            leaf.ecx |= vcpu.ecx;
+            leaf.edx |= vcpu.edx;
+        }
+        (0xd, 0) => {
+            leaf.eax |= vcpu.eax;
+            leaf.edx |= vcpu.edx;
+        }
+        (0xd, 1) => leaf.eax |= vcpu.eax,
+        _ => {}
+    }
+}
+
+/// A kernel without the call has no such list (`KVM_CAP_GET_MSR_FEATURES`, Linux 4.17).
+fn feature_msrs(kvm: &Kvm) -> Result<BTreeSet<u32>, KvmError> {
+    match kvm.get_msr_feature_index_list() {
+        Ok(list) => Ok(list.as_slice().iter().copied().collect()),
+        Err(error) if matches!(error.errno(), libc::EINVAL | libc::ENOTTY) => Ok(BTreeSet::new()),
+        Err(error) => Err(probe_error("the list of feature registers")(error)),
     }
 }
 

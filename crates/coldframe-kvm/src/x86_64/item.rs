@@ -24,7 +24,7 @@ pub(super) struct Row {
     selector: u32,
 }
 
-const fn row<T>(kind: ItemKind, get: u64, set: u64) -> Row {
+const fn row<T>(kind: ItemKind, get: u32, set: u32) -> Row {
     Row {
         kind,
         get: Request::read(get, size_of::<T>()),

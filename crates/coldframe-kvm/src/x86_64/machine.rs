@@ -1,6 +1,6 @@
 //! A paused machine, held by its descriptors.
 
-use coldframe_hv::{Acceptance, Machine, MachineState, Thawed};
+use coldframe_hv::{Acceptance, GuestTime, Machine, MachineState, Thawed};
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::{KvmHost, restore, save};
@@ -16,6 +16,7 @@ pub struct KvmMachine<'a> {
     pub(super) host: &'a KvmHost,
     pub(super) vm: &'a VmFd,
     pub(super) vcpus: Vec<&'a VcpuFd>,
+    pub(super) time: GuestTime,
 }
 
 impl<'a> KvmMachine<'a> {
@@ -30,7 +31,30 @@ impl<'a> KvmMachine<'a> {
             host,
             vm,
             vcpus: vcpus.into_iter().collect(),
+            time: GuestTime::Continue,
         }
+    }
+
+    /// Where the guest's TSC and paravirtual clock go on after a restore, if not where they
+    /// stopped. With [`GuestTime::Advance`] both are that much ahead, so a deadline that passes
+    /// meanwhile fires at once.
+    #[must_use]
+    pub const fn with_time(mut self, time: GuestTime) -> Self {
+        self.time = time;
+        self
+    }
+
+    /// Sets the registers through which the guest asks for the wall clock
+    /// ([`Op::WallClock`](coldframe_hv::Op::WallClock)): KVM answers such a write by writing 12
+    /// bytes of guest memory, so this must be done before the machine has any memory.
+    /// [`Machine::restore`] never sets them. A VMM that does not call this restores memory as it
+    /// was saved; its guest reads 0 from the registers until it sets them again, as Linux does
+    /// each time it asks.
+    ///
+    /// # Errors
+    /// [`KvmError::SetMsr`] or [`KvmError::SetMsrs`].
+    pub fn restore_wall_clock(&self, state: &MachineState) -> Result<(), KvmError> {
+        restore::wall_clock(self, state)
     }
 
     /// Each vCPU with its number.
@@ -46,7 +70,9 @@ impl Machine for KvmMachine<'_> {
     /// have been done on each vCPU that exited for I/O.
     ///
     /// # Errors
-    /// [`KvmError::GetItem`] or [`KvmError::GetMsrs`] naming what the kernel refused.
+    /// [`KvmError::Unsupported`] before anything is read, naming what a state cannot hold;
+    /// [`KvmError::GetItem`], [`KvmError::GetMsrs`] or [`KvmError::GetListed`] naming what the
+    /// kernel refused.
     fn save(&self) -> Result<MachineState, KvmError> {
         save::save(self)
     }
@@ -54,10 +80,13 @@ impl Machine for KvmMachine<'_> {
     /// Writes a state into a machine that was made as the saved one was (same irqchip and timer,
     /// same number of vCPUs) and whose vCPUs have not run.
     ///
-    /// The guest's clocks go on where they stopped: it does not see the time between.
+    /// The guest's clocks go on where they stopped, or as [`KvmMachine::with_time`] says. The state
+    /// must be the one that `acceptance` is of, and the host the one of this machine.
     ///
     /// # Errors
-    /// [`KvmError::SetItem`] or [`KvmError::SetMsr`] naming what the kernel refused;
+    /// [`KvmError::Accept`] before anything is written; [`KvmError::SetItem`],
+    /// [`KvmError::SetMsr`] or [`KvmError::SetListed`] naming what the kernel refused;
+    /// [`KvmError::KeepMsr`] naming a register that lost its value again;
     /// [`KvmError::CheckState`], [`KvmError::MatchVcpus`], [`KvmError::FindItem`],
     /// [`KvmError::MatchItem`] if the state is no state of such a machine. A machine is half
     /// restored after an error: drop it.

@@ -7,16 +7,16 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use coldframe_hv::{Acceptance, HostIdentity};
+use coldframe_hv::x86_64::msr::{self as rules, FEATURES, LostMsr};
+use coldframe_hv::{Acceptance, VcpuState};
 use kvm_bindings::{KVM_MAX_MSR_ENTRIES, Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 
+use super::{KvmHost, cpuid};
 use crate::error::KvmError;
+use crate::sys::{self, Request};
 
-/// The time-stamp counter.
-pub(super) const TSC: u32 = 0x10;
-/// The moment at which the LAPIC's timer fires, in deadline mode.
-pub(super) const TSC_DEADLINE: u32 = 0x6e0;
+pub(super) use rules::{TSC, TSC_DEADLINE};
 
 /// Number of machine-check banks (low byte) and features.
 const MCG_CAP: u32 = 0x179;
@@ -24,6 +24,25 @@ const MCG_STATUS: u32 = 0x17a;
 const MCG_CTL: u32 = 0x17b;
 const MC0_CTL: u32 = 0x400;
 const REGISTERS_PER_BANK: u32 = 4;
+/// Thresholds of corrected errors, where the vCPU has them.
+const MC0_CTL2: u32 = 0x280;
+/// `KVM_X86_SETUP_MCE` (api.rst, section of that name).
+const SETUP_MCE: Request = Request::write(0x9c, size_of::<u64>());
+
+/// Gives the vCPU the machine-check banks that the saved one had; no register sets their number.
+pub(super) fn set_machine_checks(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), KvmError> {
+    let Some(saved) = state.msrs.get(&MCG_CAP).copied() else {
+        return Ok(());
+    };
+    if read(vcpu, state.index, &[MCG_CAP])?.get(&MCG_CAP) == Some(&saved) {
+        return Ok(());
+    }
+    sys::write(vcpu, SETUP_MCE, &saved.to_le_bytes()).map_err(|_| KvmError::SetMsr {
+        vcpu: state.index,
+        index: MCG_CAP,
+        value: saved,
+    })
+}
 
 /// Memory type ranges, which `KVM_GET_MSR_INDEX_LIST` leaves out (Intel SDM volume 3, 13.11).
 fn memory_types() -> impl Iterator<Item = u32> {
@@ -41,27 +60,66 @@ fn machine_checks(vcpu: &VcpuFd, index: u32) -> Result<Vec<u32>, KvmError> {
         .get(&MCG_CAP)
         .map_or(0, |value| *value as u32 & 0xff);
     let registers = MC0_CTL..MC0_CTL + banks * REGISTERS_PER_BANK;
-    Ok([MCG_STATUS, MCG_CTL].into_iter().chain(registers).collect())
+    let corrected = MC0_CTL2..MC0_CTL2 + banks;
+    let machine = [MCG_CAP, MCG_STATUS, MCG_CTL];
+    Ok(machine
+        .into_iter()
+        .chain(registers)
+        .chain(corrected)
+        .collect())
 }
 
-/// Registers that switch features on, to be set before the state that needs them: feature control
-/// and what VMX is capable of.
-pub(super) const fn is_feature(index: u32) -> bool {
-    matches!(index, 0x3a | 0x480..=0x493)
-}
-
-/// Every register of the vCPU that can be read, the TSC and its deadline included.
+/// Every register of the vCPU that can be read, the TSC and its deadline included. Those of
+/// Hyper-V's interface are left alone unless the guest's CPUID has it: reading one makes the kernel
+/// keep state for it.
 pub(super) fn read_all(
     vcpu: &VcpuFd,
-    index: u32,
-    host: &HostIdentity,
+    state: &VcpuState,
+    host: &KvmHost,
 ) -> Result<BTreeMap<u32, u64>, KvmError> {
-    let mut wanted = host.msr_indexes.clone();
+    let index = state.index;
+    let mut wanted = host.identity().msr_indexes.clone();
+    wanted.extend(FEATURES);
+    wanted.extend(host.feature_msrs());
     wanted.extend(memory_types());
     wanted.extend(machine_checks(vcpu, index)?);
     wanted.extend([TSC, TSC_DEADLINE]);
-    let wanted: Vec<_> = wanted.into_iter().collect();
+    let has_hyper_v = cpuid::has_hyper_v(state);
+    let is_wanted = |register: &u32| has_hyper_v || !rules::is_hyper_v(*register);
+    let wanted: Vec<_> = wanted.into_iter().filter(is_wanted).collect();
     read(vcpu, index, &wanted)
+}
+
+/// Reads every register of a state back: what one write has set, another may have reset.
+pub(super) fn check(
+    vcpu: &VcpuFd,
+    state: &VcpuState,
+    acceptance: &Acceptance,
+) -> Result<(), KvmError> {
+    let has_hyper_v = cpuid::has_hyper_v(state);
+    let is_written = |register: u32| has_hyper_v || !rules::is_hyper_v(register);
+    let saved = state
+        .msrs
+        .iter()
+        .map(|(register, value)| (*register, *value));
+    let saved: BTreeMap<u32, u64> = saved.filter(|row| is_written(row.0)).collect();
+    let written: Vec<u32> = saved.keys().copied().collect();
+    let found = read(vcpu, state.index, &written)?;
+    let lost = rules::lost(&saved, &found);
+    let mut stands = lost.iter().filter(|row| !acceptance.waives_msr(row.index));
+    match stands.next() {
+        None => Ok(()),
+        Some(LostMsr {
+            index,
+            saved,
+            found,
+        }) => Err(KvmError::KeepMsr {
+            vcpu: state.index,
+            index: *index,
+            value: *saved,
+            found: *found,
+        }),
+    }
 }
 
 fn entry((index, data): (u32, u64)) -> kvm_msr_entry {
@@ -109,7 +167,7 @@ pub(super) fn write(
     vcpu: &VcpuFd,
     index: u32,
     values: &[(u32, u64)],
-    acceptance: &Acceptance,
+    acceptance: Option<&Acceptance>,
 ) -> Result<(), KvmError> {
     let mut rest = values;
     while !rest.is_empty() {
@@ -122,7 +180,8 @@ pub(super) fn write(
         if set < asked {
             let (register, value) = rest[set];
             let has_it = read(vcpu, index, &[register])?.get(&register) == Some(&value);
-            if !has_it && !acceptance.waives_msr(register) {
+            let is_waived = acceptance.is_some_and(|one| one.waives_msr(register));
+            if !has_it && !is_waived {
                 return Err(KvmError::SetMsr {
                     vcpu: index,
                     index: register,

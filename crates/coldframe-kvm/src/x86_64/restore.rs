@@ -2,15 +2,17 @@
 
 use std::io;
 
+use coldframe_hv::x86_64::msr::{is_hyper_v, restored_in};
+use coldframe_hv::x86_64::xsave_in_use;
 use coldframe_hv::{
-    Acceptance, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
+    Acceptance, GuestTime, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
 };
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use kvm_ioctls::VcpuFd;
 
 use super::item::{self, Row};
 use super::wide::{self, XsaveBuffer};
-use super::{KvmMachine, clocks, msr, save};
+use super::{KvmMachine, clocks, cpuid, listed, msr, save};
 use crate::error::{KvmError, Place};
 use crate::thaw;
 
@@ -21,6 +23,9 @@ pub(super) fn restore(
     acceptance: &Acceptance,
 ) -> Result<(), KvmError> {
     check(machine, state)?;
+    let host = machine.host.identity();
+    let checked = acceptance.check(state, host);
+    checked.map_err(|source| KvmError::Accept { source })?;
     for step in Plan::restore(Target::KvmX86_64).adapter_steps() {
         match step.scope {
             Scope::Vm => restore_vm(machine, step.op, &state.vm)?,
@@ -80,8 +85,9 @@ fn restore_vm(machine: &KvmMachine<'_>, op: Op, state: &VmState) -> Result<(), K
     }
 }
 
-/// Flags 0: the clock goes on from the saved value, without the time in between
-/// (api.rst, `KVM_SET_CLOCK`).
+/// Flags 0: the clock goes on from the value given, which is nanoseconds; the time in between is
+/// what the VMM says, not what the hosts' clocks (`KVM_CLOCK_REALTIME`) differ by, and the TSC
+/// advances by as much (api.rst, `KVM_SET_CLOCK`).
 fn restore_clock(machine: &KvmMachine<'_>, state: &VmState) -> Result<(), KvmError> {
     // struct kvm_clock_data: clock u64, flags u32, and what only flags give a meaning to.
     const AFTER_CLOCK: usize = 8;
@@ -93,6 +99,12 @@ fn restore_clock(machine: &KvmMachine<'_>, state: &VmState) -> Result<(), KvmErr
         .iter_mut()
         .skip(AFTER_CLOCK)
         .for_each(|byte| *byte = 0);
+    if let (GuestTime::Advance { nanos }, Some(clock)) =
+        (machine.time, bytes.first_chunk_mut::<AFTER_CLOCK>())
+    {
+        let passed = u64::from_le_bytes(*clock).saturating_add(nanos);
+        *clock = passed.to_le_bytes();
+    }
     item::CLOCK.set(machine.vm, Place::Vm, &bytes)
 }
 
@@ -104,9 +116,13 @@ fn restore_vcpu(
     acceptance: &Acceptance,
 ) -> Result<(), KvmError> {
     match op {
-        Op::TscKhz => clocks::write_rate(vcpu, state),
+        Op::TscKhz => clocks::write_rate(vcpu, state, acceptance),
         Op::Cpuid => restore_cpuid(vcpu, state),
-        Op::FeatureMsrs => restore_msrs(vcpu, state, acceptance, msr::is_feature),
+        Op::FeatureMsrs => {
+            msr::set_machine_checks(vcpu, state)?;
+            restore_msrs(machine, vcpu, op, state, acceptance)
+        }
+        Op::Msrs => restore_msrs(machine, vcpu, op, state, acceptance),
         Op::MpState => restore_row(vcpu, item::MP_STATE, state),
         Op::Regs => restore_row(vcpu, item::REGS, state),
         Op::Sregs => {
@@ -119,9 +135,8 @@ fn restore_vcpu(
         Op::Xcrs => restore_row(vcpu, item::XCRS, state),
         Op::DebugRegs => restore_row(vcpu, item::DEBUGREGS, state),
         Op::Lapic => restore_row(vcpu, item::LAPIC, state),
-        Op::Msrs => restore_msrs(vcpu, state, acceptance, |register| {
-            !msr::is_feature(register) && register != msr::TSC && register != msr::TSC_DEADLINE
-        }),
+        Op::ListedRegs => listed::restore(vcpu, state, acceptance),
+        Op::CheckMsrs => msr::check(vcpu, state, acceptance),
         Op::TscDeadline => clocks::write_deadline(vcpu, state, acceptance),
         Op::VcpuEvents => restore_row(vcpu, item::EVENTS, state),
         Op::KvmclockCtrl => kvmclock_ctrl(vcpu, state),
@@ -136,17 +151,40 @@ fn restore_row(vcpu: &VcpuFd, row: Row, state: &VcpuState) -> Result<(), KvmErro
     }
 }
 
+/// The registers that this step of the plan writes.
 fn restore_msrs(
+    machine: &KvmMachine<'_>,
     vcpu: &VcpuFd,
+    op: Op,
     state: &VcpuState,
     acceptance: &Acceptance,
-    which: impl Fn(u32) -> bool,
 ) -> Result<(), KvmError> {
-    let values = state.msrs.iter().filter(|(register, _)| which(**register));
+    let features = machine.host.feature_msrs();
+    let has_hyper_v = cpuid::has_hyper_v(state);
+    let is_written = |register: u32| {
+        restored_in(register, features) == op && (has_hyper_v || !is_hyper_v(register))
+    };
+    let values = state.msrs.iter().filter(|row| is_written(*row.0));
     let values: Vec<_> = values
         .map(|(register, value)| (*register, *value))
         .collect();
-    msr::write(vcpu, state.index, &values, acceptance)
+    msr::write(vcpu, state.index, &values, Some(acceptance))
+}
+
+/// See [`KvmMachine::restore_wall_clock`]: the registers are the machine's, so one vCPU will do.
+pub(super) fn wall_clock(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError> {
+    let (Some((index, vcpu)), Some(saved)) = (machine.numbered().next(), state.vcpus.first())
+    else {
+        return Ok(());
+    };
+    let features = machine.host.feature_msrs();
+    let values = saved
+        .msrs
+        .iter()
+        .map(|(register, value)| (*register, *value));
+    let is_clock = |row: &(u32, u64)| restored_in(row.0, features) == Op::WallClock;
+    let values: Vec<_> = values.filter(is_clock).collect();
+    msr::write(vcpu, index, &values, None)
 }
 
 fn set_error(item: ItemKind, state: &VcpuState) -> impl FnOnce(io::Error) -> KvmError {
@@ -217,7 +255,7 @@ fn restore_xsave(
     let saved = state
         .items
         .get(&item)
-        .map(Vec::as_slice)
+        .map(|bytes| xsave_in_use(bytes))
         .unwrap_or_default();
     let expected = buffer.bytes_mut().len();
     let Some(target) = buffer.bytes_mut().get_mut(..saved.len()) else {

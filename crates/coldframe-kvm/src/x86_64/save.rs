@@ -2,6 +2,7 @@
 
 use std::io;
 
+use coldframe_hv::x86_64::xsave_in_use;
 use coldframe_hv::{
     Hypervisor, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
 };
@@ -11,11 +12,12 @@ use kvm_ioctls::{Cap, VcpuFd};
 
 use super::item::{self, Row};
 use super::wide::{self, XsaveBuffer};
-use super::{KvmMachine, clocks, msr};
+use super::{KvmMachine, clocks, listed, msr, refuse};
 use crate::error::{KvmError, Place};
 
 /// Reads the whole state.
 pub(super) fn save(machine: &KvmMachine<'_>) -> Result<MachineState, KvmError> {
+    refuse::check(machine)?;
     let empty = |(index, _): (u32, &VcpuFd)| VcpuState {
         index,
         ..VcpuState::default()
@@ -92,9 +94,10 @@ fn save_vcpu(
         }
         Op::Cpuid => save_cpuid(vcpu, state),
         Op::Msrs => {
-            state.msrs = msr::read_all(vcpu, state.index, machine.host.identity())?;
+            state.msrs = msr::read_all(vcpu, state, machine.host)?;
             Ok(())
         }
+        Op::ListedRegs => listed::save(vcpu, state),
         Op::Tsc => {
             let offset = clocks::read_offset(vcpu, state.index)?;
             insert(state, ItemKind::TSC_OFFSET, offset);
@@ -144,7 +147,9 @@ fn save_xsave(
         item::XSAVE_GET
     };
     wide::read_xsave(vcpu, request, &mut buffer).map_err(get_error(ItemKind::XSAVE, state))?;
-    insert(state, ItemKind::XSAVE, Some(buffer.into_bytes()));
+    let mut bytes = buffer.into_bytes();
+    bytes.truncate(xsave_in_use(&bytes).len());
+    insert(state, ItemKind::XSAVE, Some(bytes));
     Ok(())
 }
 

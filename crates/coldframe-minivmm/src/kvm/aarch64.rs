@@ -5,6 +5,7 @@
 mod gic;
 
 use coldframe_hv::Machine;
+use coldframe_hv::MachineState;
 use coldframe_hv::aarch64::{RegClass, RegId, SysReg};
 use coldframe_kvm::{KvmGic, KvmHost, KvmMachine};
 use kvm_bindings::{KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_SVE, KVM_MP_STATE_STOPPED, kvm_vcpu_init};
@@ -64,6 +65,17 @@ impl Chips {
             gic: gic::new(vm, vcpus)?,
             its: gic::new_its(vm)?,
         })
+    }
+
+    /// Nothing has to be set before the machine has memory.
+    pub(super) fn before_memory(
+        &self,
+        _host: &KvmHost,
+        _vm: &VmFd,
+        _vcpus: &[VcpuFd],
+        _state: &MachineState,
+    ) -> Result<(), MiniVmError> {
+        Ok(())
     }
 
     /// The machine of these descriptors.

@@ -32,19 +32,18 @@ pub(super) fn adapter(doing: &'static str) -> impl FnOnce(coldframe_kvm::KvmErro
 }
 
 impl Tracked {
-    /// The slots of `ram`, one for each region, in order. Before a vCPU is made.
-    pub(super) fn register(
-        vm: &VmFd,
-        tracking: Tracking,
-        ram: &Ram,
-    ) -> Result<SlotTable, MiniVmError> {
+    /// A table of slots, before a vCPU is made.
+    pub(super) fn slots(vm: &VmFd, tracking: Tracking) -> Result<SlotTable, MiniVmError> {
         let tracking = match tracking {
             Tracking::Off => coldframe_kvm::Tracking::Off,
             Tracking::Log => coldframe_kvm::Tracking::Log,
             Tracking::Ring { bytes } => coldframe_kvm::Tracking::Ring { bytes },
         };
-        let mut slots =
-            SlotTable::new(vm, tracking).map_err(adapter("track the guest's dirty pages"))?;
+        SlotTable::new(vm, tracking).map_err(adapter("track the guest's dirty pages"))
+    }
+
+    /// Registers the slots of `ram`, one for each region, in order.
+    pub(super) fn register(mut slots: SlotTable, ram: &Ram) -> Result<SlotTable, MiniVmError> {
         let mut offset = RamOffset::ZERO;
         for (slot, region) in (0u32..).zip(ram.iter()) {
             let addr = GuestAddr::new(region.start_addr().0);

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use coldframe_hv::HostIdentity;
+use coldframe_hv::{HostIdentity, MachineState};
 use coldframe_kvm::KvmHost;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
@@ -64,6 +64,28 @@ impl MiniVm {
     /// # Errors
     /// [`MiniVmError::Shape`]; `Kvm`, `Vcpu`, `Adapter` and `StartThread` of each step.
     pub fn with_memory(shape: Shape, tracking: Tracking, ram: Ram) -> Result<Self, MiniVmError> {
+        Self::build(shape, tracking, ram, None)
+    }
+
+    /// As [`Self::with_memory`], of the shape of `state` and with what must be in place before the
+    /// machine has memory: its wall clock, which KVM would write into it.
+    ///
+    /// # Errors
+    /// As [`Self::with_memory`].
+    pub fn for_state(
+        state: &MachineState,
+        tracking: Tracking,
+        ram: Ram,
+    ) -> Result<Self, MiniVmError> {
+        Self::build(Shape::of(state), tracking, ram, Some(state))
+    }
+
+    fn build(
+        shape: Shape,
+        tracking: Tracking,
+        ram: Ram,
+        state: Option<&MachineState>,
+    ) -> Result<Self, MiniVmError> {
         let Shape { vcpus, irqchip } = shape;
         if vcpus == 0 || vcpus > 32 || (vcpus > 1 && !irqchip) {
             return Err(MiniVmError::Shape { vcpus });
@@ -72,12 +94,16 @@ impl MiniVm {
         let kvm = Kvm::new().map_err(|e| kvm_error("/dev/kvm", e))?;
         let host = KvmHost::probe(&kvm).map_err(adapter("probe this host"))?;
         let vm = kvm.create_vm().map_err(|e| kvm_error("KVM_CREATE_VM", e))?;
-        let slots = Tracked::register(&vm, tracking, &ram)?;
+        let slots = Tracked::slots(&vm, tracking)?;
         Chips::before_vcpus(&vm, shape)?;
         let fds = (0..vcpus)
             .map(|index| Chips::new_vcpu(&kvm, &vm, &host, index))
             .collect::<Result<Vec<VcpuFd>, _>>()?;
         let chips = Chips::after_vcpus(&vm, &host, vcpus)?;
+        if let Some(state) = state {
+            chips.before_memory(&host, &vm, &fds, state)?;
+        }
+        let slots = Tracked::register(slots, &ram)?;
         let tracked = Arc::new(Tracked::new(slots, &fds, ram)?);
         let mut machine = Self {
             threads: Vec::new(),

@@ -3,6 +3,7 @@
 mod regs;
 mod setup;
 
+use coldframe_hv::MachineState;
 use coldframe_kvm::{KvmHost, KvmMachine};
 use kvm_bindings::{
     KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED, kvm_pit_config,
@@ -12,6 +13,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use crate::config::Shape;
 use crate::error::MiniVmError;
 use crate::kvm::failed::kvm_error;
+use crate::kvm::tracked::adapter;
 use crate::load::Start;
 
 /// Where KVM may keep the three pages that some Intel hosts need, among the devices' addresses.
@@ -51,6 +53,19 @@ impl Chips {
         _vcpus: u8,
     ) -> Result<Self, MiniVmError> {
         Ok(Self)
+    }
+
+    /// Sets what must be set before the machine has memory.
+    pub(super) fn before_memory(
+        &self,
+        host: &KvmHost,
+        vm: &VmFd,
+        vcpus: &[VcpuFd],
+        state: &MachineState,
+    ) -> Result<(), MiniVmError> {
+        KvmMachine::new(host, vm, vcpus)
+            .restore_wall_clock(state)
+            .map_err(adapter("restore the wall clock"))
     }
 
     /// The machine of these descriptors.

@@ -161,7 +161,7 @@ fn each_thaw_has_a_generation_of_its_own() {
     let state = snapshot.machine().unwrap();
     let host = state.host.clone();
     let mut thaw = || {
-        let accepted = PortabilityReport::compare(&state.host, &host)
+        let accepted = PortabilityReport::of(&state, (&host).into())
             .accept(&[])
             .unwrap();
         // The compiler warns of a `Thawed` that is dropped: the id has to be taken out.

@@ -31,17 +31,21 @@ fn a_state_from_another_cpu_is_refused_unless_waived_by_name() {
     let mut here = saved.host.clone();
     here.cpuid = vec![leaf(0b0101)];
     here.tsc_khz = Some(2_000_000);
-    let report = PortabilityReport::compare(&saved.host, &here);
+    let report = PortabilityReport::of(&saved, (&here).into());
     let refused = report.accept(&[]).unwrap_err();
     let items: Vec<_> = refused
         .items
         .iter()
         .map(|item| item.item.as_str())
         .collect();
-    assert_eq!(items, ["cpuid.0x00000007.0x0.ebx", "tsc.khz"]);
+    assert_eq!(
+        items,
+        ["cpuid.7.ebx.bmi1", "cpuid.7.ebx.tsc_adjust", "tsc.khz"]
+    );
     let text = refused.to_string();
     assert!(items.iter().all(|item| text.contains(item)), "{text}");
     assert!(report.accept(&["tsc.khz"]).is_err());
+    assert!(report.accept(&["tsc.khz", "cpuid.7.ebx.bmi1"]).is_err());
     let accepted = report.accept(&items).unwrap();
 
     let mut state = saved.clone();

@@ -1,8 +1,8 @@
 //! A machine without a hypervisor: it keeps a state and gives it back.
 
 use coldframe_hv::{
-    Acceptance, HostIdentity, Hypervisor, ItemKind, Machine, MachineState, Plan, StateError,
-    Target, Thawed, VcpuState, VmState,
+    Acceptance, HostIdentity, Hypervisor, ItemKind, Machine, MachineState, NotAccepted, Plan,
+    StateError, Target, Thawed, VcpuState, VmState,
 };
 use coldframe_units::{Arch, GenerationId};
 
@@ -17,6 +17,13 @@ pub enum FakeMachineError {
         /// What is wrong with it.
         #[source]
         source: StateError,
+    },
+    /// The acceptance is of something else.
+    #[error("the differences of the hosts were not accepted")]
+    Accept {
+        /// What it is of.
+        #[source]
+        source: NotAccepted,
     },
     /// The extended state does not have this host's length.
     #[error("vCPU {vcpu} brings {found} bytes of extended state, this host takes {expected}")]
@@ -68,11 +75,14 @@ impl Machine for FakeMachine {
     fn restore(
         &mut self,
         state: &MachineState,
-        _acceptance: Acceptance,
+        acceptance: Acceptance,
     ) -> Result<Thawed, FakeMachineError> {
         state
             .check()
             .map_err(|source| FakeMachineError::State { source })?;
+        acceptance
+            .check(state, &self.state.host)
+            .map_err(|source| FakeMachineError::Accept { source })?;
         let expected = self.state.host.xsave_bytes as usize;
         for vcpu in &state.vcpus {
             let found = vcpu.items.get(&ItemKind::XSAVE).map_or(expected, Vec::len);

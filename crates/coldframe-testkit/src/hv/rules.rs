@@ -93,6 +93,13 @@ const KVM_X86_64: &[Rule] = &[
     refused("memory_before_nested", MapMemory, NestedState),
     // kvm_pv clock MSRs initialise a cache of the guest's page.
     refused("memory_before_clock_msrs", MapMemory, Msrs),
+    // kvm_write_wall_clock: 12 bytes of guest memory, if there is any.
+    refused("vcpu_exists_for_wall_clock", CreateVcpus, WallClock),
+    undone("wall_clock_rewrites_memory", WallClock, MapMemory),
+    // kvm_pmu_refresh, by a new IA32_PERF_CAPABILITIES: counters and selectors are reset.
+    undone("perf_capabilities_reset_counters", FeatureMsrs, Msrs),
+    // kvm_set_one_reg: EINVAL unless the guest's CPUID has shadow stacks.
+    refused("cpuid_before_listed_regs", Cpuid, ListedRegs),
     // kvm_apic_set_base: enabling or switching resets what SET_LAPIC put there.
     undone("sregs_before_lapic", Sregs, Lapic),
     // kvm_vcpu_ioctl_x86_set_regs clears exception.pending and queued.

@@ -140,7 +140,7 @@ pub fn thaw<A: Act>(path: &Path, how: How<'_>, act: A) -> Result<A::Out, Failure
             act.act(guest, &thawing)
         }
         _ => {
-            let guest = MiniVm::with_memory(shape, Tracking::Off, ram).map_err(went_wrong)?;
+            let guest = MiniVm::for_state(&machine, Tracking::Off, ram).map_err(went_wrong)?;
             let host = guest.host().clone();
             let guest = restore(guest, &host, snapshot, &machine, how.waivers)?;
             act.act(guest, &thawing)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coldframe_envelope::Producer;
 use coldframe_hv::aarch64::{GicModel, RegId, SysReg};
-use coldframe_hv::{CpuidLeaf, Hypervisor, MachineState};
+use coldframe_hv::{CpuidLeaf, Hypervisor, ItemKind, MachineState};
 use coldframe_minivmm::{Guest, Shape, SimVm};
 use coldframe_snapshot::{Chain, DirtyTracker, Freezer, Kind, Snapshot};
 use coldframe_testkit::hv::FakeMachine;
@@ -43,20 +43,19 @@ const ANYWHERE: [Planted; 8] = [
         state.host.cpu.vendor = "CentaurHauls".to_owned();
     }),
     planted("cpu.model", WAIVE, |state| state.host.cpu.model += 100),
-    planted("cpuid.0x80000021.0x0.eax", WAIVE, |state| {
-        let leaves = &mut state.host.cpuid;
-        leaves.retain(|leaf| leaf.function != 0x8000_0021);
-        leaves.push(CpuidLeaf {
-            function: 0x8000_0021,
-            eax: u32::MAX,
-            ..CpuidLeaf::default()
-        });
+    planted("cpuid.7.2.ebx.bit31", WAIVE, |state| {
+        see_reserved_bit(state)
     }),
     planted("msr.0x0000dead", WAIVE, |state| {
         state.host.msr_indexes.insert(0xdead);
     }),
     planted("xsave.bytes", NEVER, |state| {
         state.host.xsave_bytes = 1 << 20;
+        for vcpu in &mut state.vcpus {
+            if let Some(area) = vcpu.items.get_mut(&ItemKind::XSAVE) {
+                area.resize(1 << 20, 0xff);
+            }
+        }
     }),
     planted("capability.4242", WAIVE, |state| {
         state.host.capabilities.insert(4242, 1);
@@ -68,6 +67,36 @@ const ANYWHERE: [Planted; 8] = [
         state.host.counter_hz = Some(24_000_000);
     }),
 ];
+
+/// A bit that no CPU has: one that the saved host could show, and that the guest was shown.
+fn see_reserved_bit(state: &mut MachineState) {
+    let (function, index, bit) = (7, 2, 1 << 31);
+    let mut leaves = state.host.cpuid.iter_mut();
+    match leaves.find(|leaf| (leaf.function, leaf.index) == (function, index)) {
+        Some(leaf) => leaf.ebx |= bit,
+        None => state.host.cpuid.push(CpuidLeaf {
+            function,
+            index,
+            flags: 1,
+            ebx: bit,
+            ..CpuidLeaf::default()
+        }),
+    }
+    for vcpu in &mut state.vcpus {
+        let Some(bytes) = vcpu.items.get_mut(&ItemKind::CPUID2) else {
+            continue;
+        };
+        let (entries, _) = bytes.as_chunks_mut::<40>();
+        let key = [function, index].map(u32::to_le_bytes).concat();
+        match entries.iter_mut().find(|entry| entry[..8] == key) {
+            Some(entry) => entry[19] |= 0x80,
+            None => {
+                let words = [function, index, 1, 0, bit, 0, 0, 0, 0, 0];
+                bytes.extend(words.map(u32::to_le_bytes).concat());
+            }
+        }
+    }
+}
 
 /// What a machine can be planted with whose host says nothing of itself.
 const SIMULATED: [Planted; 4] = [

@@ -190,3 +190,100 @@ fn a_large_log_is_cleared_in_parts_and_stays_exact() {
         assert!(pages(&nothing).is_empty());
     }
 }
+
+/// A machine with a second vCPU that is made after tracking began, which runs the same code.
+fn late_vcpu(tracking: Tracking, code: &[u8]) -> Option<(TestVm, KvmDirty)> {
+    let (mut vm, source) = machine_of(code, tracking)?;
+    let vcpu = vm.vm.create_vcpu(1).unwrap();
+    let entries = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+    let cpuid = vm.kvm.get_supported_cpuid(entries).unwrap();
+    vcpu.set_cpuid2(&cpuid).unwrap();
+    vm.vcpus.push(vcpu);
+    vm.boot();
+    Some((vm, source))
+}
+
+#[test]
+fn a_vcpu_made_after_tracking_began_is_harvested() {
+    let trackings = [Some(Tracking::Log), Some(Tracking::PlainLog), ring(65536)];
+    for tracking in trackings.into_iter().flatten() {
+        let Some((mut vm, mut source)) = late_vcpu(tracking, STRIDE) else {
+            return;
+        };
+        source.add_vcpu(&vm.vcpus[1]).unwrap();
+        assert!(!vm.run(1, 7));
+        vm.complete();
+        let bitmap = bitmap(PageSize::SIZE_4K);
+        source.harvest(&bitmap).unwrap();
+        assert_eq!(pages(&bitmap), written(0, 7), "{tracking:?}");
+    }
+}
+
+#[test]
+fn a_full_ring_of_an_unknown_vcpu_is_an_error_and_loses_nothing() {
+    let Some(tracking) = ring(4096) else {
+        return;
+    };
+    let mut code = STRIDE.to_vec();
+    (code[4], code[15]) = (230, 0x01);
+    let Some((mut vm, mut source)) = late_vcpu(tracking, &code) else {
+        return;
+    };
+    let bitmap = bitmap(PageSize::SIZE_4K);
+    let mut refused = 0;
+    loop {
+        let exit = vm.vcpus[1].run().unwrap();
+        if matches!(exit, VcpuExit::IoOut(0xf4, _)) {
+            break;
+        }
+        if !is_ring_full(&exit) {
+            continue;
+        }
+        match source.ring_full(&vm.vcpus[1], &bitmap) {
+            Ok(()) => assert_eq!(refused, 1, "not known yet"),
+            Err(KvmError::UnknownVcpu { known: 1 }) => {
+                refused += 1;
+                assert_eq!(refused, 1);
+                source.add_vcpu(&vm.vcpus[1]).unwrap();
+                source.ring_full(&vm.vcpus[1], &bitmap).unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    source.harvest(&bitmap).unwrap();
+    assert_eq!(refused, 1);
+    let all: Vec<u64> = (FIRST_PAGE..FIRST_PAGE + 230).collect();
+    assert_eq!(pages(&bitmap), all);
+}
+
+#[test]
+fn slots_come_and_go_while_pages_are_tracked() {
+    let trackings = [Some(Tracking::Log), Some(Tracking::PlainLog), ring(65536)];
+    for tracking in trackings.into_iter().flatten() {
+        let Some((mut vm, mut source)) = machine(tracking) else {
+            return;
+        };
+        // Pages 120 on of the guest are given away and come back as slots of their own.
+        let (first, second) = (120 * 4096, 124 * 4096);
+        source.remove_slot(0, &bitmap(PageSize::SIZE_4K)).unwrap();
+        vm.add_slots(
+            source.slots_mut(),
+            &[(1, 0, first), (2, first, second - first)],
+        );
+        let rest = RAM_BYTES as u64 - second;
+        vm.adopt_slot(source.slots_mut(), 3, second, rest);
+        let clash = vm.try_slot(source.slots_mut(), 0x1_0000, 0, 4096);
+        assert!(matches!(
+            clash,
+            Err(KvmError::UnsupportedSlot { slot: 0x1_0000 })
+        ));
+        assert!(vm.run(0, 1000));
+        let bitmap = bitmap(PageSize::SIZE_4K);
+        source.harvest(&bitmap).unwrap();
+        assert_eq!(pages(&bitmap), written(0, PAGES), "{tracking:?}");
+        source.remove_slot(3, &bitmap).unwrap();
+        let gone = source.remove_slot(3, &bitmap);
+        assert!(matches!(gone, Err(KvmError::CheckSlot { slot: 3, .. })));
+        source.harvest(&bitmap).unwrap();
+    }
+}

@@ -178,6 +178,43 @@ impl TestVm {
         bytes
     }
 
+    /// Registers parts of the RAM, each by its slot, offset and length.
+    pub fn add_slots(&self, slots: &mut SlotTable, parts: &[(u32, u64, u64)]) {
+        for (slot, offset, len) in parts {
+            self.try_slot(slots, *slot, *offset, *len).unwrap();
+        }
+    }
+
+    pub fn try_slot(
+        &self,
+        slots: &mut SlotTable,
+        slot: u32,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), coldframe_kvm::KvmError> {
+        let host = self.ram.wrapping_add(usize::try_from(offset).unwrap());
+        let (ram, addr) = (RamOffset::new(offset), GuestAddr::new(offset));
+        // SAFETY: inside the leaked RAM, which is used by raw pointer only.
+        let added = unsafe { slots.register(slot, ram, addr, ByteLen::new(len), host) };
+        added.map(drop)
+    }
+
+    /// Registers a part of the RAM as a VMM of its own does, and has the table take it in.
+    pub fn adopt_slot(&self, slots: &mut SlotTable, slot: u32, offset: u64, len: u64) {
+        let region = kvm_bindings::kvm_userspace_memory_region {
+            slot,
+            flags: kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES,
+            guest_phys_addr: offset,
+            memory_size: len,
+            userspace_addr: self.ram as u64 + offset,
+        };
+        // SAFETY: inside the leaked RAM.
+        unsafe { self.vm.set_user_memory_region(region) }.unwrap();
+        let (ram, addr) = (RamOffset::new(offset), GuestAddr::new(offset));
+        // SAFETY: registered so just now.
+        unsafe { slots.adopt(slot, ram, addr, ByteLen::new(len)) }.unwrap();
+    }
+
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= self.ram_bytes);
         // SAFETY: inside the leaked RAM, as just checked.

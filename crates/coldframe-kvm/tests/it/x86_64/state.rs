@@ -251,8 +251,8 @@ fn check_refused(change: impl FnOnce(&mut MachineState), expected: impl Fn(&KvmE
         return;
     };
     let mut state = original.machine(&host).save().unwrap();
-    let accepted = host.compare(&state).accept(&[]).unwrap();
     change(&mut state);
+    let accepted = host.compare(&state).accept(&[]).unwrap();
     let (target, _) = TestVm::new(&COUNTING).unwrap();
     let error = target.machine(&host).restore(&state, accepted).unwrap_err();
     assert!(expected(&error), "{error:?}");
@@ -287,22 +287,6 @@ fn a_structure_of_another_length_is_refused() {
             KvmError::MatchItem {
                 item: ItemKind::REGS,
                 expected: 144,
-                ..
-            }
-        )
-    });
-    let change = |state: &mut MachineState| {
-        state.vcpus[0]
-            .items
-            .get_mut(&ItemKind::XSAVE)
-            .unwrap()
-            .extend([0; 64 * 1024]);
-    };
-    check_refused(change, |error| {
-        matches!(
-            error,
-            KvmError::MatchItem {
-                item: ItemKind::XSAVE,
                 ..
             }
         )
@@ -369,4 +353,205 @@ fn the_host_knows_itself() {
     }
     let leaf = identity.cpuid.iter().find(|leaf| leaf.function == 1);
     assert_eq!(leaf.unwrap().ebx >> 24, 0, "the id of one CPU");
+}
+
+#[test]
+fn extended_state_that_has_no_room_here_is_refused_before_anything_is_made() {
+    let Some((original, host)) = midway(&COUNTING) else {
+        return;
+    };
+    let mut state = original.machine(&host).save().unwrap();
+    let area = state.vcpus[0].items.get_mut(&ItemKind::XSAVE).unwrap();
+    area.extend([0; 64 * 1024]);
+    // Zeros are components in their initial state: they need no room.
+    assert!(host.compare(&state).accept(&[]).is_ok());
+    let area = state.vcpus[0].items.get_mut(&ItemKind::XSAVE).unwrap();
+    *area.last_mut().unwrap() = 1;
+    let refused = host.compare(&state).accept(&["xsave.bytes"]).unwrap_err();
+    assert_eq!(refused.items[0].item, "xsave.bytes");
+}
+
+#[test]
+fn an_acceptance_of_another_state_is_refused_and_nothing_is_written() {
+    let Some((original, host)) = midway(&COUNTING) else {
+        return;
+    };
+    let state = original.machine(&host).save().unwrap();
+    let accepted = host.compare(&state).accept(&[]).unwrap();
+    let mut changed = state;
+    *changed.vcpus[0].msrs.get_mut(&0x10).unwrap() ^= 1;
+    let (target, _) = TestVm::new(&COUNTING).unwrap();
+    let before = target.regs();
+    let refused = target.machine(&host).restore(&changed, accepted);
+    let source = coldframe_hv::NotAccepted::OtherState;
+    assert!(matches!(refused, Err(KvmError::Accept { source: found }) if found == source));
+    assert_eq!(target.regs(), before);
+}
+
+#[test]
+fn the_wall_clock_does_not_rewrite_restored_memory() {
+    const CLOCK: u32 = 0x4b56_4d00;
+    const AT: usize = 0x5000;
+    let Some((original, host)) = midway(&COUNTING) else {
+        return;
+    };
+    let entry = kvm_bindings::kvm_msr_entry {
+        index: CLOCK,
+        data: AT as u64,
+        ..Default::default()
+    };
+    let msrs = kvm_bindings::Msrs::from_entries(&[entry]).unwrap();
+    assert_eq!(original.vcpus[0].set_msrs(&msrs).unwrap(), 1);
+    assert_ne!(original.ram()[AT..AT + 12], [0; 12], "KVM writes at once");
+    // The guest uses the memory for something else.
+    original.write(AT, &[0x5a; 16]);
+    let state = original.machine(&host).save().unwrap();
+    assert_eq!(state.vcpus[0].msrs[&CLOCK], AT as u64);
+    let ram = original.ram();
+    let thawed = thaw(&COUNTING, &host, &state, &ram);
+    assert!(thawed.ram() == ram);
+
+    // Before there is memory the register can have its value back.
+    let vm = thawed.kvm.create_vm().unwrap();
+    let vcpu = vm.create_vcpu(0).unwrap();
+    let machine = coldframe_kvm::KvmMachine::new(&host, &vm, [&vcpu]);
+    machine.restore_wall_clock(&state).unwrap();
+    assert_eq!(machine.save().unwrap().vcpus[0].msrs[&CLOCK], AT as u64);
+}
+
+#[test]
+fn time_passes_for_the_guest_if_the_vmm_says_so() {
+    let Some((original, host)) = midway(&COUNTING) else {
+        return;
+    };
+    const HOUR: u64 = 3_600_000_000_000;
+    let state = original.machine(&host).save().unwrap();
+    let clock = |state: &MachineState| {
+        let bytes = &state.vm.items[&ItemKind::CLOCK];
+        u64::from_le_bytes(bytes[..8].try_into().unwrap())
+    };
+    let (target, _) = TestVm::new(&COUNTING).unwrap();
+    let accepted = host.compare(&state).accept(&[]).unwrap();
+    let time = coldframe_hv::GuestTime::Advance { nanos: HOUR };
+    let mut machine = target.machine(&host).with_time(time);
+    let _generation = machine.restore(&state, accepted).unwrap().generation();
+    let again = target.machine(&host).save().unwrap();
+    let passed = clock(&again) - clock(&state);
+    assert!((HOUR..HOUR + HOUR / 10).contains(&passed), "{passed}");
+    let khz = state.vcpus[0].items.get(&ItemKind::TSC_KHZ);
+    let khz = khz.map(|bytes| u32::from_le_bytes(bytes.as_slice().try_into().unwrap()));
+    let hour = u64::from(khz.unwrap_or(0)) * 3_600_000;
+    let offset = |state: &MachineState| state.vcpus[0].items.get(&ItemKind::TSC_OFFSET).cloned();
+    if hour == 0 || offset(&again) == offset(&state) {
+        let reason = "this kernel tells no rate of the TSC, or keeps no offset";
+        coldframe_testkit::require::skipped("tsc-offset", reason);
+        return;
+    }
+    for (before, after) in state.vcpus.iter().zip(&again.vcpus) {
+        let passed = after.msrs[&0x10].wrapping_sub(before.msrs[&0x10]);
+        assert!((hour..=hour + hour / 10).contains(&passed), "{passed}");
+    }
+}
+
+#[test]
+fn hyper_v_registers_are_left_alone_where_the_guest_has_none() {
+    let Some((original, host)) = midway(&COUNTING) else {
+        return;
+    };
+    let state = original.machine(&host).save().unwrap();
+    for vcpu in &state.vcpus {
+        let mut registers = vcpu.msrs.keys();
+        assert!(!registers.any(|index| (0x4000_0000..0x4000_0200).contains(index)));
+    }
+}
+
+#[test]
+fn the_number_of_machine_check_banks_comes_back() {
+    const MCG_CAP: u32 = 0x179;
+    const SETUP_MCE: u64 = 0x4008_ae9c;
+    let Some((original, host)) = midway(&COUNTING) else {
+        return;
+    };
+    let mut cap: u64 = 3 | 1 << 8;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&original.vcpus[0]);
+    // SAFETY: KVM_X86_SETUP_MCE reads 8 bytes, which live through the call.
+    #[allow(unsafe_code)]
+    let answer = unsafe { libc::ioctl(fd, SETUP_MCE as libc::Ioctl, &raw mut cap) };
+    assert_eq!(answer, 0);
+    let state = original.machine(&host).save().unwrap();
+    assert_eq!(state.vcpus[0].msrs[&MCG_CAP] & 0xff, 3);
+    let thawed = thaw(&COUNTING, &host, &state, &original.ram());
+    let again = thawed.machine(&host).save().unwrap();
+    assert_eq!(again.vcpus[0].msrs[&MCG_CAP], state.vcpus[0].msrs[&MCG_CAP]);
+}
+
+#[test]
+fn a_guest_with_a_template_is_held_against_the_host_by_what_it_sees() {
+    let guest = Guest {
+        vcpus: 1,
+        ..COUNTING
+    };
+    let Some((vm, _)) = TestVm::new(&guest) else {
+        return;
+    };
+    let host = KvmHost::probe(&vm.kvm).unwrap();
+    let entries = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+    let whole = vm.vcpus[0].get_cpuid2(entries).unwrap();
+    let masked = |ebx: u32| {
+        let mut cpuid = whole.clone();
+        let mut rows = cpuid.as_mut_slice().iter_mut();
+        let leaf = rows.find(|row| (row.function, row.index) == (7, 0));
+        if let Some(row) = leaf {
+            (row.ebx, row.ecx, row.edx) = (ebx, 0, 0);
+        }
+        vm.vcpus[0].set_cpuid2(&cpuid).unwrap();
+        let kept = vm.vcpus[0].get_cpuid2(entries).unwrap();
+        let mut rows = kept.as_slice().iter();
+        let row = rows.find(|row| (row.function, row.index) == (7, 0));
+        let is_kept = row.is_some_and(|row| row.ebx == ebx);
+        let mut state = vm.machine(&host).save().unwrap();
+        // Saved where there was more than here.
+        state.host.cpuid.retain(|leaf| leaf.function != 7);
+        state.host.cpuid.push(coldframe_hv::CpuidLeaf {
+            function: 7,
+            ebx: u32::MAX,
+            ..Default::default()
+        });
+        (host.compare(&state), is_kept)
+    };
+    assert!(masked(0).0.accept(&[]).is_ok());
+    let here = host.identity().cpuid.iter();
+    let here = here.filter(|leaf| (leaf.function, leaf.index) == (7, 0));
+    let here = here.map(|leaf| leaf.ebx).next().unwrap_or(0);
+    let Some(bit) = (0..32).find(|bit| here >> bit & 1 == 0) else {
+        return;
+    };
+    let (report, is_kept) = masked(1 << bit);
+    if !is_kept {
+        let reason = "this kernel shows each guest the hardware's CPUID";
+        coldframe_testkit::require::skipped("cpuid-template", reason);
+        return;
+    }
+    let refused = report.accept(&[]).unwrap_err();
+    let [item] = refused.items.as_slice() else {
+        panic!("{refused:?}");
+    };
+    assert!(item.item.starts_with("cpuid.7.ebx."), "{item:?}");
+}
+
+#[test]
+fn a_host_is_probed_on_what_exists_or_known_from_before() {
+    let Some((vm, _)) = TestVm::new(&COUNTING) else {
+        return;
+    };
+    let host = KvmHost::probe(&vm.kvm).unwrap();
+    let other = KvmHost::probe_on(&vm.kvm, &vm.vm, &vm.vcpus[0]).unwrap();
+    assert_eq!(other.identity(), host.identity());
+    let known = KvmHost::from_identity(host.identity().clone());
+    vm.boot();
+    let state = vm.machine(&known).save().unwrap();
+    let accepted = known.compare(&state).accept(&[]).unwrap();
+    let (target, _) = TestVm::new(&COUNTING).unwrap();
+    let mut machine = target.machine(&known);
+    let _generation = machine.restore(&state, accepted).unwrap().generation();
 }
