@@ -39,6 +39,7 @@ const STEPS: &[Step] = &[
     step("deny", false, Run::Program(steps::deny)),
     step("bare-metal", false, Run::Program(steps::bare_metal)),
     step("other-targets", false, Run::Program(steps::other_targets)),
+    step("musl", false, Run::Program(steps::musl)),
     step("loom", false, Run::Program(steps::loom)),
     step("release", true, Run::Check(release::check_all)),
     step("rust-version", true, Run::Check(toolchain::check)),

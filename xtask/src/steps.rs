@@ -143,11 +143,30 @@ pub fn other_targets(tree: &Tree) -> Result<Verdict> {
     Ok(as_one(&verdict))
 }
 
+/// Tests that touch the C library, linked with musl, which is what VMMs are shipped with.
+pub fn musl(tree: &Tree) -> Result<Verdict> {
+    const TARGET: &str = "x86_64-unknown-linux-musl";
+    const CRATES: [&str; 2] = ["coldframe-hv", "coldframe-kvm"];
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        let reason = "musl: the tests run on x86_64 Linux alone";
+        return Ok(Verdict::missing("musl", reason));
+    }
+    if !exec::works(Command::new("musl-gcc").arg("--version")) {
+        let reason = "musl: no musl-gcc: `apt-get install musl-tools`";
+        return Ok(Verdict::missing("musl", reason));
+    }
+    for_target(tree, "test", TARGET, &CRATES)
+}
+
 fn for_target(tree: &Tree, verb: &str, target: &str, names: &[&str]) -> Result<Verdict> {
     let mut command = exec::cargo(tree, verb);
     command.args(["--locked", "--target", target]);
     for name in names {
         command.args(["--package", name]);
+    }
+    if verb == "test" {
+        let target = target.replace('-', "_");
+        command.env(format!("CC_{target}"), "musl-gcc");
     }
     if verb == "clippy" {
         command.args(["--", "-D", "warnings"]);
