@@ -134,9 +134,12 @@ pub enum StorageError {
     },
     /// The file system does not rename this directory: it comes from a lower layer (overlayfs), or
     /// from another branch of a union.
-    #[error("the file system cannot rename a directory to {}", path.display())]
+    #[error(
+        "the file system does not rename the directory {}: use one that is not a lower layer",
+        path.display()
+    )]
     DirectoryMove {
-        /// The final name.
+        /// Its name, or the one that it was to get.
         path: PathBuf,
         /// The host's reason.
         source: io::Error,

@@ -47,7 +47,7 @@ fn retract_by(path: &Path, seal: Option<&str>) -> Result<(), StorageError> {
     match fs::rename(&path, &gone) {
         Err(source) if is_dir && source.kind() == io::ErrorKind::CrossesDevices => {
             let Some(seal) = seal else {
-                return Err(StorageError::DirectoryMove { path: gone, source });
+                return Err(StorageError::DirectoryMove { path, source });
             };
             remove_in_place(&path, seal)?;
         }

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::child::tied;
 use crate::crash::{SEED, setting};
 use crate::report;
 use crate::rng::Rng;
@@ -69,7 +70,7 @@ pub fn rounds(
 
 fn start(test: &str, place: &OsStr) -> Child {
     let program = std::env::current_exe().expect("this program has a path");
-    Command::new(program)
+    tied(&mut Command::new(program))
         .args(["--exact", "--nocapture", test])
         .env(INNER, place)
         .env_remove(report::REPORT)

@@ -1,5 +1,5 @@
-//! Crash and fault storage, hypervisor models, hostile-byte checks and a server of S3 for
-//! coldframe's own tests.
+//! Crash and fault storage, hypervisor models, hostile-byte checks, poor hosts and a server of S3
+//! for coldframe's own tests.
 //!
 //! For the tests of the other crates; never published. Doubles live here, so that no production
 //! crate has a public type that only tests need.
@@ -21,6 +21,7 @@
 #![deny(missing_docs)]
 
 pub mod alloc;
+pub mod child;
 pub mod crash;
 pub mod fault;
 pub mod golden;
@@ -30,6 +31,8 @@ pub mod hvf;
 pub mod kills;
 pub mod moto;
 pub mod pagecache;
+#[cfg(target_os = "linux")]
+pub mod poor_host;
 pub mod report;
 pub mod require;
 pub mod rng;

@@ -1,20 +1,78 @@
-//! Directories for files that need not outlive a test, in memory where the host has that: a sync
-//! costs nothing there.
+//! Directories for files that need not outlive a test.
+//!
+//! They are all in one directory of this process, in the temporary directory of the user, that is
+//! removed when the process ends, however it ends: a shell waits for the end of a pipe that only
+//! this process has open.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
 /// Linux's file system in memory (shm_overview(7)).
 const MEMORY: &str = "/dev/shm";
 
-/// A new directory, removed when dropped.
+/// Removes what its argument names once standard input ends. Not ended by the signals of a terminal
+/// itself, which go to every process there.
+const JANITOR: &str = "trap '' INT TERM HUP QUIT; cat >/dev/null; rm -rf \"$0\"";
+
+struct Root {
+    path: PathBuf,
+    /// Its standard input ends with this process.
+    _janitor: Child,
+}
+
+impl Root {
+    fn new(dir: &Path) -> std::io::Result<Self> {
+        let made = tempfile::Builder::new()
+            .prefix("coldframe-test-")
+            .tempdir_in(dir)?;
+        let janitor = Command::new("/bin/sh")
+            .args(["-c", JANITOR])
+            .arg(made.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .current_dir("/")
+            .spawn()?;
+        Ok(Self {
+            path: made.keep(),
+            _janitor: janitor,
+        })
+    }
+}
+
+/// The directory of this process in the temporary directory.
+///
+/// # Panics
+/// If none can be made.
+pub fn root() -> &'static Path {
+    static ROOT: OnceLock<Root> = OnceLock::new();
+    let make = || Root::new(&std::env::temp_dir()).expect("a directory can be made");
+    &ROOT.get_or_init(make).path
+}
+
+/// A new directory on the file system of the temporary directory, removed when dropped, and when
+/// the process ends.
+///
+/// # Panics
+/// If none can be made.
+#[must_use]
+pub fn on_disk() -> TempDir {
+    tempfile::tempdir_in(root()).expect("a directory can be made")
+}
+
+/// A new directory in memory where the host has that: a sync costs nothing there.
 ///
 /// # Panics
 /// If none can be made.
 #[must_use]
 pub fn dir() -> TempDir {
-    let in_memory = || tempfile::tempdir_in(MEMORY).ok();
-    let made = Path::new(MEMORY).is_dir().then(in_memory).flatten();
-    made.unwrap_or_else(|| tempfile::tempdir().expect("a directory can be made"))
+    static ROOT: OnceLock<Option<Root>> = OnceLock::new();
+    let in_memory = || Root::new(Path::new(MEMORY)).ok();
+    match ROOT.get_or_init(in_memory) {
+        Some(root) => tempfile::tempdir_in(&root.path).expect("a directory can be made"),
+        None => on_disk(),
+    }
 }

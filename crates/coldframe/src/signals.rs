@@ -26,7 +26,15 @@ pub fn prepare() -> Result<(), Failure> {
 /// Removes what is not published yet when a signal ends the process. Before any other thread
 /// starts: all of them leave these signals to the one that is started here.
 pub fn clean_up() -> Result<(), Failure> {
-    let signals = block(&ENDING)?;
+    let ignored = ignored();
+    let wanted: Vec<Signal> = ENDING
+        .into_iter()
+        .filter(|signal| ignored >> (*signal as u64 - 1) & 1 == 0)
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let signals = block(&wanted)?;
     let wait = move || {
         let Ok(signal) = signals.wait() else { return };
         tracing::info!(%signal, "ending");
@@ -34,14 +42,23 @@ pub fn clean_up() -> Result<(), Failure> {
         // Its default action ends the process, once one thread lets it come.
         let mut one = SigSet::empty();
         one.add(signal);
-        if raise(signal).and_then(|()| one.thread_unblock()).is_err() {
-            std::process::exit(3);
-        }
+        let _ = raise(signal).and_then(|()| one.thread_unblock());
+        // Whoever started this process had it ignore the signal, and there was no /proc to say so.
+        std::process::exit(128 + signal as i32);
     };
     let started = std::thread::Builder::new().spawn(wait);
     started
         .map(drop)
         .map_err(|error| Failure::environment("cannot wait for signals", &error))
+}
+
+/// The signals that this process was started to ignore, as nohup(1) and a shell's background do
+/// (proc_pid_status(5), `SigIgn`): one that is waited for would be taken for all that.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 fn block(signals: &[Signal]) -> Result<SigSet, Failure> {

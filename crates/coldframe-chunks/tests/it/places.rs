@@ -1,7 +1,6 @@
 //! Places of every kind for the tests: a directory, memory, and two real S3 servers on loopback.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -67,7 +66,7 @@ pub fn remotes() -> Vec<Place> {
 }
 
 fn directory() -> Place {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().to_path_buf();
     let open = move || {
         let directory = Directory::new(&path).unwrap();
@@ -150,25 +149,14 @@ pub fn client(endpoint: &str) -> AmazonS3 {
 pub fn s3s_endpoint() -> &'static str {
     static ENDPOINT: OnceLock<String> = OnceLock::new();
     ENDPOINT.get_or_init(|| {
-        let root = std::env::temp_dir().join(format!("coldframe-s3s-{}", std::process::id()));
+        // A static is never dropped: this directory goes with the process all the same.
+        let root = coldframe_testkit::scratch::root().join("s3s");
         std::fs::create_dir_all(root.join(BUCKET)).unwrap();
-        sweep_old_roots();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || serve(&root, listener));
         format!("http://{address}")
     })
-}
-
-/// The data of servers whose process is gone: a static is never dropped.
-fn sweep_old_roots() {
-    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix("coldframe-s3s-");
-        if pid.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 fn serve(root: &std::path::Path, listener: TcpListener) {

@@ -169,7 +169,7 @@ pub struct Home(tempfile::TempDir);
 
 impl Home {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(coldframe_testkit::scratch::on_disk())
     }
 
     pub fn path(&self) -> &Path {

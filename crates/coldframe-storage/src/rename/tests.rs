@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use coldframe_testkit::scratch;
 
 #[test]
 fn a_linked_file_has_only_its_new_name() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     fs::write(&from, b"new").unwrap();
     file_by_link(&from, &to).unwrap();
@@ -15,7 +16,7 @@ fn a_linked_file_has_only_its_new_name() {
 
 #[test]
 fn a_linked_file_takes_no_ones_place() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     fs::write(&from, b"new").unwrap();
     fs::write(&to, b"old").unwrap();
@@ -27,7 +28,7 @@ fn a_linked_file_takes_no_ones_place() {
 
 #[test]
 fn a_file_renamed_under_the_lock_takes_no_ones_place() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     fs::write(&from, b"new").unwrap();
     fs::write(&to, b"old").unwrap();
@@ -43,7 +44,7 @@ fn a_file_renamed_under_the_lock_takes_no_ones_place() {
 
 #[test]
 fn of_many_under_the_lock_one_wins() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     for round in 0..50 {
         let to = dir.path().join(format!("to-{round}"));
         let won = std::thread::scope(|scope| {
@@ -68,7 +69,7 @@ fn of_many_under_the_lock_one_wins() {
 #[test]
 fn a_link_that_was_made_twice_is_a_success() {
     // As NFS may answer a request that it was sent again.
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     fs::write(&from, b"new").unwrap();
     fs::hard_link(&from, &to).unwrap();
@@ -79,7 +80,7 @@ fn a_link_that_was_made_twice_is_a_success() {
 
 #[test]
 fn a_renamed_directory_takes_no_ones_place() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let from = dir.path().join("from");
     fs::create_dir(&from).unwrap();
     fs::write(from.join("memory"), b"new").unwrap();

@@ -7,12 +7,13 @@ use coldframe_storage::{
     Overwrite, PendingDir, PendingFile, StorageError, create_dir_all, retract, retract_sealed,
     sync_directory,
 };
+use coldframe_testkit::scratch;
 
 use crate::{mode, names};
 
 #[test]
 fn missing_directories_are_made_and_those_that_are_there_stay() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("a/b/c");
     create_dir_all(&path).unwrap();
     create_dir_all(&path).unwrap();
@@ -25,7 +26,7 @@ fn missing_directories_are_made_and_those_that_are_there_stay() {
 
 #[test]
 fn what_is_no_directory_is_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
     for path in [file.clone(), file.join("below")] {
@@ -45,7 +46,7 @@ fn what_is_no_directory_is_named() {
 
 #[test]
 fn many_make_the_same_directories_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     for round in 0..20 {
         let path = dir.path().join(format!("{round}/a/b/c"));
         std::thread::scope(|scope| {
@@ -62,7 +63,7 @@ fn many_make_the_same_directories_at_once() {
 
 #[test]
 fn a_directory_that_is_missing_is_told_of_before_the_work() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let missing = dir.path().join("missing");
     let file = PendingFile::create(&missing.join("x"), Overwrite::Refuse).unwrap_err();
     let tree = PendingDir::create(&missing.join("x")).unwrap_err();
@@ -77,7 +78,7 @@ fn a_directory_that_is_missing_is_told_of_before_the_work() {
 
 #[test]
 fn into_a_directory_that_may_not_be_read_one_may_publish() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let drop_box = dir.path().join("box");
     fs::create_dir(&drop_box).unwrap();
     fs::set_permissions(&drop_box, fs::Permissions::from_mode(0o300)).unwrap();
@@ -98,7 +99,7 @@ fn into_a_directory_that_may_not_be_read_one_may_publish() {
 
 #[test]
 fn a_sealed_directory_is_retracted_whole() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let tree = PendingDir::create(&dir.path().join("x")).unwrap();
     for name in ["seal", "memory"] {
         tree.file(name).unwrap();

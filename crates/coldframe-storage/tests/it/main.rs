@@ -12,6 +12,8 @@ mod error;
 mod interrupted;
 mod model;
 mod open;
+#[cfg(target_os = "linux")]
+mod overlay;
 mod publish;
 mod publish_dir;
 mod source;

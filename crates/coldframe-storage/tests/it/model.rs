@@ -1,6 +1,7 @@
 //! Files and memory against a plain vector, over random calls.
 
 use coldframe_storage::{FileStorage, MemStorage, RawPart, Storage};
+use coldframe_testkit::scratch;
 use coldframe_units::{ByteLen, FileOffset};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -84,7 +85,7 @@ proptest! {
 
     #[test]
     fn a_file_equals_a_vector(steps in vec(step(), 0..40)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch::on_disk();
         check(&FileStorage::create(&dir.path().join("x")).unwrap(), &steps)?;
     }
 }

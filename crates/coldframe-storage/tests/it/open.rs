@@ -9,6 +9,7 @@ use coldframe_storage::{
     Access, ByteSource, FileStorage, MapPolicy, MappedFile, PendingDir, PreadSource, Storage,
     StorageError, open_regular, read_small,
 };
+use coldframe_testkit::scratch;
 use coldframe_units::{ByteLen, FileOffset};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -30,7 +31,7 @@ fn odd_things(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn no_way_of_opening_waits_for_a_fifo_or_takes_a_device() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let refused = |result: Result<(), StorageError>, path: &Path| match result {
         Err(StorageError::NotRegular { path: named }) => assert_eq!(named, path),
         other => panic!("{}: {other:?}", path.display()),
@@ -50,7 +51,7 @@ fn no_way_of_opening_waits_for_a_fifo_or_takes_a_device() {
 
 #[test]
 fn a_fifo_in_a_pending_directory_is_refused_and_not_waited_for() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let tree = PendingDir::create(&dir.path().join("x")).unwrap();
     mkfifo(&tree.path().join("memory"), Mode::S_IRWXU).unwrap();
     let error = tree.reopen("memory").unwrap_err();
@@ -61,7 +62,7 @@ fn a_fifo_in_a_pending_directory_is_refused_and_not_waited_for() {
 
 #[test]
 fn a_small_file_is_read_whole_or_refused_before() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     fs::write(&path, b"frozen").unwrap();
     assert_eq!(read_small(&path, ByteLen::new(6)).unwrap(), b"frozen");
@@ -77,7 +78,7 @@ fn a_small_file_is_read_whole_or_refused_before() {
 
 #[test]
 fn a_file_that_has_write_bits_is_read_and_only_its_copy_mapped() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     // Beyond one piece of the copy, and not a multiple of it.
     let mut bytes = vec![0; (3 << 20) + 5];
@@ -110,7 +111,7 @@ fn a_file_that_has_write_bits_is_read_and_only_its_copy_mapped() {
 
 #[test]
 fn an_empty_file_that_has_write_bits_is_copied_too() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     fs::write(&path, b"").unwrap();
     if cfg!(target_os = "linux") {

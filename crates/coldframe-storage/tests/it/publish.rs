@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use coldframe_storage::{Overwrite, PendingFile, Storage, StorageError};
+use coldframe_testkit::child::tied;
+use coldframe_testkit::scratch;
 use coldframe_units::FileOffset;
 
 use crate::{mode, names};
@@ -18,7 +20,7 @@ fn pending(path: &Path, overwrite: Overwrite, bytes: &[u8]) -> PendingFile {
 
 #[test]
 fn nothing_has_the_final_name_before_publish() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x.snap");
     let file = pending(&path, Overwrite::Refuse, b"abc");
     assert!(!path.exists());
@@ -36,14 +38,14 @@ fn nothing_has_the_final_name_before_publish() {
 
 #[test]
 fn dropped_unpublished_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     drop(pending(&dir.path().join("x"), Overwrite::Refuse, b"abc"));
     assert!(names(dir.path()).is_empty());
 }
 
 #[test]
 fn a_taken_name_is_refused_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     fs::write(&path, b"old").unwrap();
     let error = PendingFile::create(&path, Overwrite::Refuse).unwrap_err();
@@ -54,7 +56,7 @@ fn a_taken_name_is_refused_at_once() {
 
 #[test]
 fn the_second_of_two_savers_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     let (first, second) = (
         pending(&path, Overwrite::Refuse, b"first"),
@@ -69,7 +71,7 @@ fn the_second_of_two_savers_is_refused() {
 
 #[test]
 fn of_many_savers_at_once_exactly_one_wins() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     let files: Vec<_> = (0..8_u8)
         .map(|n| pending(&path, Overwrite::Refuse, &[n]))
@@ -88,7 +90,7 @@ fn of_many_savers_at_once_exactly_one_wins() {
 
 #[test]
 fn replacing_is_done_only_when_told_to() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     pending(&path, Overwrite::Refuse, b"old").publish().unwrap();
     let old = fs::File::open(&path).unwrap();
@@ -105,7 +107,7 @@ fn replacing_is_done_only_when_told_to() {
 
 #[test]
 fn a_planted_link_is_not_followed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let (path, victim) = (dir.path().join("x"), dir.path().join("victim"));
     fs::write(&victim, b"precious").unwrap();
     symlink(&victim, &path).unwrap();
@@ -127,7 +129,7 @@ fn a_planted_link_is_not_followed() {
 
 #[test]
 fn a_dangling_link_counts_as_taken() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     symlink(dir.path().join("nowhere"), &path).unwrap();
     assert!(
@@ -139,7 +141,7 @@ fn a_dangling_link_counts_as_taken() {
 
 #[test]
 fn temporary_names_do_not_collide() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     let files: Vec<_> = (0..50)
         .map(|_| pending(&path, Overwrite::Refuse, b"a"))
@@ -151,7 +153,7 @@ fn temporary_names_do_not_collide() {
 
 #[test]
 fn the_longest_name_works() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("n".repeat(255));
     pending(&path, Overwrite::Refuse, b"a").publish().unwrap();
     assert!(path.exists());
@@ -170,14 +172,14 @@ fn paths_that_name_no_file_are_refused() {
 
 #[test]
 fn a_missing_directory_is_an_error() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let error = PendingFile::create(&dir.path().join("no/x"), Overwrite::Refuse).unwrap_err();
     assert!(error.is_not_found(), "{error}");
 }
 
 #[test]
 fn a_directory_under_the_final_name_is_not_replaced() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     fs::create_dir(&path).unwrap();
     let error = pending(&path, Overwrite::Replace, b"a")
@@ -198,8 +200,8 @@ fn a_bare_name_works() {
         file.publish().unwrap();
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let status = Command::new(std::env::current_exe().unwrap())
+    let dir = scratch::on_disk();
+    let status = tied(&mut Command::new(std::env::current_exe().unwrap()))
         .args(["--exact", "publish::a_bare_name_works"])
         .current_dir(dir.path())
         .env(INNER, "1")
@@ -211,7 +213,7 @@ fn a_bare_name_works() {
 
 #[test]
 fn an_error_in_publish_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let inner: PathBuf = dir.path().join("inner");
     fs::create_dir(&inner).unwrap();
     let file = pending(&inner.join("x"), Overwrite::Refuse, b"abc");

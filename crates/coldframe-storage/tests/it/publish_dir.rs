@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use coldframe_storage::{MappedFile, PendingDir, Storage, StorageError};
+use coldframe_testkit::scratch;
 use coldframe_units::FileOffset;
 
 use crate::{mode, names};
 
 #[test]
 fn all_files_appear_at_once_and_read_only() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("snap");
     let pending = PendingDir::create(&path).unwrap();
     assert_eq!(mode(pending.path()), 0o700);
@@ -32,7 +33,7 @@ fn all_files_appear_at_once_and_read_only() {
 
 #[test]
 fn dropped_unpublished_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let pending = PendingDir::create(&dir.path().join("snap")).unwrap();
     let _still_open = pending.file("memory").unwrap();
     drop(pending);
@@ -41,7 +42,7 @@ fn dropped_unpublished_leaves_nothing() {
 
 #[test]
 fn a_taken_name_is_refused_at_once_and_at_the_rename() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     for (name, is_dir) in [("directory", true), ("file", false)] {
         let path = dir.path().join(name);
         let late = PendingDir::create(&path).unwrap();
@@ -61,7 +62,7 @@ fn a_taken_name_is_refused_at_once_and_at_the_rename() {
 
 #[test]
 fn the_second_of_two_savers_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("snap");
     let (first, second) = (
         PendingDir::create(&path).unwrap(),
@@ -77,7 +78,7 @@ fn the_second_of_two_savers_is_refused() {
 
 #[test]
 fn file_names_are_plain_and_unique() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let pending = PendingDir::create(&dir.path().join("snap")).unwrap();
     for bad in ["", ".", "..", "a/b", "../x", "/x", "a/"] {
         let error = pending.file(bad).unwrap_err();
@@ -92,7 +93,7 @@ fn file_names_are_plain_and_unique() {
 
 #[test]
 fn what_is_no_file_is_not_published() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let pending = PendingDir::create(&dir.path().join("snap")).unwrap();
     fs::create_dir(pending.path().join("planted")).unwrap();
     let error = pending.publish().unwrap_err();
@@ -102,7 +103,7 @@ fn what_is_no_file_is_not_published() {
 
 #[test]
 fn what_was_left_is_gone_on_with_and_published() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("snap");
     let (pending, is_resumed) = PendingDir::resume(&path).unwrap();
     assert!(!is_resumed);
@@ -124,7 +125,7 @@ fn what_was_left_is_gone_on_with_and_published() {
 
 #[test]
 fn a_file_that_was_sealed_before_its_owner_died_is_written_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("snap");
     let (pending, _) = PendingDir::resume(&path).unwrap();
     let sealed = pending.reopen("memory").unwrap().path().to_path_buf();
@@ -138,7 +139,7 @@ fn a_file_that_was_sealed_before_its_owner_died_is_written_on() {
 
 #[test]
 fn what_is_held_or_belongs_to_another_name_or_may_be_planted_is_not_gone_on_with() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("snap");
     let (held, _) = PendingDir::resume(&path).unwrap();
     let (second, is_resumed) = PendingDir::resume(&path).unwrap();

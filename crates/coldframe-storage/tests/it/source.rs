@@ -9,6 +9,7 @@ use coldframe_storage::{
     ByteSource, FileStorage, MappedFile, MemStorage, Overwrite, PendingFile, PreadSource, Storage,
     StorageError,
 };
+use coldframe_testkit::scratch;
 use coldframe_units::{ByteLen, FileOffset};
 
 const AT: fn(u64) -> FileOffset = FileOffset::new;
@@ -23,7 +24,7 @@ fn publish(dir: &Path, bytes: &[u8]) -> PathBuf {
 /// Runs `check` on a mapping, a file and memory that all hold `bytes`.
 #[track_caller]
 fn on_all(bytes: &[u8], check: fn(&dyn ByteSource)) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = publish(dir.path(), bytes);
     check(&MappedFile::open_published(&path).unwrap());
     check(&Arc::new(MappedFile::open_published(&path).unwrap()));
@@ -91,7 +92,7 @@ fn ranges_that_wrap_around_are_out_of_bounds() {
 
 #[test]
 fn bytes_outlive_the_mapped_file_and_its_name() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let mapped = MappedFile::open_published(&publish(dir.path(), b"abcdef")).unwrap();
     let (start, word) = (
         mapped.as_slice().as_ptr(),
@@ -106,7 +107,7 @@ fn bytes_outlive_the_mapped_file_and_its_name() {
 
 #[test]
 fn a_writable_file_is_not_mapped() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = publish(dir.path(), b"abc");
     for bad in [0o600, 0o420, 0o402] {
         fs::set_permissions(&path, Permissions::from_mode(bad)).unwrap();
@@ -119,7 +120,7 @@ fn a_writable_file_is_not_mapped() {
 
 #[test]
 fn only_regular_files_are_mapped() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = publish(dir.path(), b"abc");
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
@@ -136,7 +137,7 @@ fn only_regular_files_are_mapped() {
 #[test]
 #[allow(unsafe_code)]
 fn a_writable_file_is_mapped_on_the_callers_word() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     FileStorage::create(&path)
         .unwrap()
@@ -151,7 +152,7 @@ fn a_writable_file_is_mapped_on_the_callers_word() {
 
 #[test]
 fn a_file_cut_short_under_plain_reading_is_an_error() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     let writer = FileStorage::create(&path).unwrap();
     writer.write_at(AT(0), b"abcdef").unwrap();

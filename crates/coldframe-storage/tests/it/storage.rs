@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use coldframe_storage::{FileStorage, MemStorage, RawPart, Storage, StorageError};
 use coldframe_testkit::require::skipped;
+use coldframe_testkit::scratch;
 use coldframe_units::{ByteLen, FileOffset};
 
 const AT: fn(u64) -> FileOffset = FileOffset::new;
@@ -14,7 +15,7 @@ const AT: fn(u64) -> FileOffset = FileOffset::new;
 /// Runs `check` on a file and on memory.
 #[track_caller]
 fn on_both(check: fn(&dyn Storage)) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     check(&FileStorage::create(&dir.path().join("x")).unwrap());
     check(&MemStorage::new());
     check(&Arc::new(MemStorage::new()));
@@ -152,7 +153,7 @@ fn memory_that_cannot_grow_is_an_error() {
 
 #[test]
 fn a_new_file_is_private_and_takes_no_others_place() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     let storage = FileStorage::create(&path).unwrap();
     assert_eq!(crate::mode(&path), 0o600);
@@ -166,7 +167,7 @@ fn a_new_file_is_private_and_takes_no_others_place() {
 
 #[test]
 fn a_read_only_file_refuses_writes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let path = dir.path().join("x");
     FileStorage::create(&path)
         .unwrap()

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use coldframe_storage::{Overwrite, PendingDir, PendingFile, Storage, discard_living, sweep_stale};
+use coldframe_testkit::child::tied;
+use coldframe_testkit::scratch;
 
 use crate::names;
 
@@ -14,7 +16,7 @@ const ORPHAN: &str = ".x.snap.4194304-0123456789abcdef.tmp";
 
 #[test]
 fn orphans_are_removed_and_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let file = dir.path().join(ORPHAN);
     let tree = dir.path().join(".y.1-00000000000000ff.tmp");
     fs::write(&file, b"half").unwrap();
@@ -33,7 +35,7 @@ fn orphans_are_removed_and_named() {
 
 #[test]
 fn the_living_are_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let file = PendingFile::create(&dir.path().join("x"), Overwrite::Refuse).unwrap();
     let tree = PendingDir::create(&dir.path().join("y")).unwrap();
     tree.file("memory").unwrap();
@@ -47,7 +49,7 @@ fn the_living_are_left_alone() {
 
 #[test]
 fn other_names_are_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let others = [
         "x.1-0123456789abcdef.tmp",
         ".x.1-0123456789abcde.tmp",
@@ -71,7 +73,7 @@ fn other_names_are_left_alone() {
 
 #[test]
 fn what_a_sweep_gives_back_is_counted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let tree = dir.path().join(".y.1-00000000000000ff.tmp");
     fs::create_dir(&tree).unwrap();
     for name in ["a", "b"] {
@@ -87,7 +89,7 @@ fn what_a_sweep_gives_back_is_counted() {
 #[test]
 fn a_sealed_orphan_is_removed() {
     // Its owner died between making it read-only and renaming it.
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     let file = dir.path().join(ORPHAN);
     fs::write(&file, b"whole").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
@@ -96,7 +98,7 @@ fn a_sealed_orphan_is_removed() {
 
 #[test]
 fn a_device_or_a_fifo_of_such_a_name_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     nix::unistd::mkfifo(&dir.path().join(ORPHAN), nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(sweep_stale(dir.path()).unwrap().is_empty());
     assert_eq!(names(dir.path()), [ORPHAN]);
@@ -118,8 +120,8 @@ fn a_signal_may_discard_what_is_not_published_yet() {
         assert_eq!(discard_living(), 2);
         std::process::exit(0);
     }
-    let dir = tempfile::tempdir().unwrap();
-    let status = Command::new(std::env::current_exe().unwrap())
+    let dir = scratch::on_disk();
+    let status = tied(&mut Command::new(std::env::current_exe().unwrap()))
         .args([
             "--exact",
             "sweep::a_signal_may_discard_what_is_not_published_yet",
@@ -136,8 +138,8 @@ fn a_signal_may_discard_what_is_not_published_yet() {
 
 #[test]
 fn a_planted_link_is_not_followed() {
-    let dir = tempfile::tempdir().unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
+    let elsewhere = scratch::on_disk();
     fs::write(elsewhere.path().join("precious"), b"").unwrap();
     symlink(elsewhere.path(), dir.path().join(ORPHAN)).unwrap();
     assert!(sweep_stale(dir.path()).unwrap().is_empty());
@@ -146,7 +148,7 @@ fn a_planted_link_is_not_followed() {
 
 #[test]
 fn sweeping_beside_savers_harms_none() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::on_disk();
     std::thread::scope(|scope| {
         let savers: Vec<_> = (0..2)
             .map(|saver| {
@@ -182,8 +184,8 @@ fn what_a_dead_process_left_is_removed() {
         tree.file("memory").unwrap();
         std::process::abort();
     }
-    let dir = tempfile::tempdir().unwrap();
-    let status = Command::new(std::env::current_exe().unwrap())
+    let dir = scratch::on_disk();
+    let status = tied(&mut Command::new(std::env::current_exe().unwrap()))
         .args(["--exact", "sweep::what_a_dead_process_left_is_removed"])
         .env(INNER, dir.path())
         .status()

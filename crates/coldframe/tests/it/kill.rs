@@ -1,10 +1,14 @@
 //! The whole VMM is killed at random moments: what it has published can be trusted.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use coldframe_testkit::child::Running;
 use coldframe_testkit::rng::Rng;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::support::{Home, coldframe, command, names, no_kvm};
@@ -103,5 +107,35 @@ fn what_a_killed_vmm_has_published_thaws_to_the_same_end() {
 fn what_a_killed_vmm_has_published_thaws_to_the_same_end_on_kvm() {
     if !no_kvm() {
         check("kvm", 8, Duration::from_millis(1500));
+    }
+}
+
+/// Ended by a signal in the middle of an import: its exit says so, and nothing is left behind.
+#[test]
+fn a_signal_removes_what_is_not_published() {
+    let home = Home::new();
+    let dump = home.at("dump");
+    std::fs::write(&dump, Rng::new(5).bytes(32 << 20)).unwrap();
+    let dir = home.at("d");
+    std::fs::create_dir(&dir).unwrap();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let mut import = command(&[&"import", &"raw", &dump, &"-o", &dir.join("x")]);
+        let mut import = Running::start(import.stderr(Stdio::piped()));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while names(&dir).is_empty() {
+            assert!(Instant::now() < deadline, "no import has begun");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let pid = Pid::from_raw(i32::try_from(import.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+        let ended = import.wait().unwrap();
+        // Unless it was faster than the signal.
+        if ended.code() != Some(0) {
+            assert_eq!(ended.signal(), Some(signal as i32));
+            assert!(names(&dir).is_empty(), "{signal}: {:?}", names(&dir));
+        } else {
+            assert_eq!(names(&dir), ["x"]);
+            std::fs::remove_dir_all(dir.join("x")).unwrap();
+        }
     }
 }

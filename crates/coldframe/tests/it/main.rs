@@ -21,6 +21,8 @@ mod kill;
 #[path = "../../../coldframe-nbd/tests/it/client.rs"]
 mod nbd_client;
 mod payload;
+#[cfg(target_os = "linux")]
+mod poor;
 mod portability;
 mod raw;
 mod remote;

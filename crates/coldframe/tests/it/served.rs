@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
+use coldframe_testkit::child::Running;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -68,7 +69,7 @@ impl Place {
 }
 
 pub struct Server {
-    child: Child,
+    child: Running,
     pub uri: String,
     pub socket: PathBuf,
     pub said: Value,
@@ -81,7 +82,7 @@ impl Server {
         let mut serve = command(&[&"disk", &"serve", &name, &"--store", &store, &"--json"]);
         serve.args(["--listen", &listen]).args(more);
         serve.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = serve.spawn().unwrap();
+        let mut child = Running::start(&mut serve);
         let mut text = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         while let Some(Ok(line)) = lines.next() {
@@ -91,7 +92,7 @@ impl Server {
             }
         }
         let Ok(said) = serde_json::from_str::<Value>(&text) else {
-            let output = child.wait_with_output().unwrap();
+            let output = child.output();
             panic!("the server did not start: {output:?}");
         };
         Self {
@@ -112,7 +113,7 @@ impl Server {
     pub fn signal(self, signal: Signal) -> Outcome {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
-        self.child.wait_with_output().unwrap().into()
+        self.child.output().into()
     }
 
     /// SIGKILL: it gets to do nothing more.

@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use coldframe_testkit::child::tied;
 use coldframe_testkit::require::skipped;
+use coldframe_testkit::scratch;
 use serde_json::Value;
 
 /// How a run of the command ended.
@@ -86,6 +88,8 @@ pub fn command(args: &[&dyn AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coldframe"));
     command.args(args.iter().map(|arg| arg.as_ref()));
     command.stdin(Stdio::null()).env_remove("COLDFRAME_LOG");
+    // It ends with the test, and so does what it keeps in the temporary directory.
+    tied(&mut command).env("TMPDIR", scratch::root());
     command
 }
 
@@ -99,7 +103,7 @@ pub struct Home(tempfile::TempDir);
 
 impl Home {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(scratch::on_disk())
     }
 
     pub fn path(&self) -> &Path {

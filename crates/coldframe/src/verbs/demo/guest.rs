@@ -2,6 +2,7 @@
 
 use coldframe_minivmm::{Backing, Tracking};
 use coldframe_minivmm::{Config, Entry, MiniVmError, Program, Shape, Workload};
+use coldframe_storage::read_small;
 use coldframe_units::{ByteLen, GuestAddr};
 
 use crate::cli::{Backend, Demo, EntryMode, WorkloadName};
@@ -43,6 +44,9 @@ pub fn choose(backend: Backend) -> Result<Choice, Failure> {
     }
 }
 
+/// The longest payload: what a guest below 4 GiB can be given.
+const PAYLOAD_MAX: ByteLen = ByteLen::new(4 << 30);
+
 /// The guest's machine and program.
 pub fn configure(args: &Demo) -> Result<Config, Failure> {
     let guest = &args.guest;
@@ -55,7 +59,7 @@ pub fn configure(args: &Demo) -> Result<Config, Failure> {
             ..config
         });
     };
-    let bytes = std::fs::read(path)
+    let bytes = read_small(path, PAYLOAD_MAX)
         .map_err(|error| Failure::environment(format!("cannot read {}", path.display()), &error))?;
     let is_elf = bytes.starts_with(b"\x7fELF");
     let program = match (guest.load_at, guest.entry) {

@@ -1,13 +1,12 @@
 //! `coldframe store import-shuru DIR`: a disk out of a shuru-store directory.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use coldframe_chunkfile::{IndexBuilder, IndexOrigin, Tag, TagKind};
 use coldframe_chunks::{Backend, Block, Chunk, Push, StoreError, is_zero};
-use coldframe_storage::{ByteSource, FileStorage, PreadSource};
+use coldframe_storage::{Access, ByteSource, FileStorage, PreadSource, StorageError, open_regular};
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, FileOffset};
 use serde::Serialize;
 
@@ -252,12 +251,13 @@ enum Loss {
 /// A chunk by its hash, checked.
 fn read_chunk(dir: &Path, id: ChunkId) -> Result<Vec<u8>, Loss> {
     let path = dir.join("chunks").join(id.to_string());
-    let file = match File::open(&path) {
+    let file = match open_regular(&path, Access::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Err(error) if error.is_not_found() => {
             return Err(Loss::Lost("its file is missing".to_owned()));
         }
-        Err(error) => return Err(Loss::Host(path, error)),
+        Err(StorageError::Open { source, .. }) => return Err(Loss::Host(path, source)),
+        Err(error) => return Err(Loss::Lost(error.to_string())),
     };
     let mut bytes = Vec::new();
     if let Err(error) = file.take(BLOCK_BYTES + 1).read_to_end(&mut bytes) {

@@ -1,0 +1,204 @@
+//! A host that lacks one feature, or that cannot read one thing: a library of ours that is loaded
+//! before the C library and answers in its place (ld.so(8), `LD_PRELOAD`).
+//!
+//! It is compiled with `cc` when it is first asked for, and kept in memory: nothing of it is left
+//! behind.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::require::skipped;
+
+/// What is compiled.
+const SOURCE: &str = include_str!("poor_host/shim.c");
+
+/// What `COLDFRAME_REQUIRE` calls it.
+const NEED: &str = "cc";
+
+/// What a host may lack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Lack {
+    /// flock(2) wants a file that was opened for writing, as NFS does.
+    FlockOfReaders,
+    /// No flock(2): `EOPNOTSUPP`.
+    Flock,
+    /// The server of the file system has no locks left: `ENOLCK`.
+    LocksLeft,
+    /// A directory cannot be synced: `EINVAL`.
+    DirectorySync,
+    /// No hard links.
+    Links,
+    /// No `RENAME_NOREPLACE`.
+    RenameFlags,
+    /// Neither of the two before.
+    LinksAndRenameFlags,
+    /// No directory can be renamed: `EXDEV`.
+    DirectoryRename,
+    /// No `O_TMPFILE`.
+    Tmpfile,
+    /// lseek(2) finds no holes.
+    Holes,
+    /// No /proc.
+    Proc,
+    /// Modes are taken and not kept: every file has write bits.
+    Modes,
+    /// Modes are refused: `EPERM`.
+    Chmod,
+    /// No fallocate(2).
+    Fallocate,
+    /// `PAGEMAP_SCAN` is refused: `EPERM`.
+    PagemapScan,
+    /// userfaultfd(2) is refused: `EPERM`.
+    Userfaultfd,
+    /// Every other read, write and lock of a thread is interrupted: `EINTR`.
+    Quiet,
+    /// No read or write does all that it was asked to.
+    LongCalls,
+    /// The sync of a directory fails: `EIO`. No feature, but the proof that a test can fail.
+    SoundDirectorySync,
+}
+
+impl Lack {
+    /// All but the last, which no sound program can do without.
+    pub const ALL: [Self; 18] = [
+        Self::FlockOfReaders,
+        Self::Flock,
+        Self::LocksLeft,
+        Self::DirectorySync,
+        Self::Links,
+        Self::RenameFlags,
+        Self::LinksAndRenameFlags,
+        Self::DirectoryRename,
+        Self::Tmpfile,
+        Self::Holes,
+        Self::Proc,
+        Self::Modes,
+        Self::Chmod,
+        Self::Fallocate,
+        Self::PagemapScan,
+        Self::Userfaultfd,
+        Self::Quiet,
+        Self::LongCalls,
+    ];
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::FlockOfReaders => "flock-needs-write",
+            Self::Flock => "no-flock",
+            Self::LocksLeft => "no-locks-left",
+            Self::DirectorySync => "no-directory-sync",
+            Self::Links => "no-links",
+            Self::RenameFlags => "no-rename-flags",
+            Self::LinksAndRenameFlags => "no-links,no-rename-flags",
+            Self::DirectoryRename => "no-directory-rename",
+            Self::Tmpfile => "no-tmpfile",
+            Self::Holes => "no-holes",
+            Self::Proc => "no-proc",
+            Self::Modes => "no-modes",
+            Self::Chmod => "no-chmod",
+            Self::Fallocate => "no-fallocate",
+            Self::PagemapScan => "no-pagemap-scan",
+            Self::Userfaultfd => "no-userfaultfd",
+            Self::Quiet => "interrupts",
+            Self::LongCalls => "short-calls",
+            Self::SoundDirectorySync => "broken-directory-sync",
+        }
+    }
+}
+
+/// How one thing cannot be looked at, for as long as the program runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// open(2) fails with this errno.
+    Open(i32),
+    /// Reads of it fail with this errno.
+    Read(i32),
+    /// stat(2) of it fails with this errno.
+    Stat(i32),
+    /// Its directory does not list it.
+    LeftOut,
+}
+
+/// The library, ready to be loaded.
+#[derive(Debug)]
+pub struct PoorHost {
+    // Open for as long as this process lives: it is loaded by that name.
+    _library: File,
+    path: String,
+}
+
+impl PoorHost {
+    /// The library; `None`, said to be skipped, if it cannot be compiled or loaded here.
+    ///
+    /// # Panics
+    /// If `COLDFRAME_REQUIRE` lists `cc` and there is none.
+    #[must_use]
+    pub fn get() -> Option<&'static Self> {
+        static HOST: OnceLock<Result<PoorHost, String>> = OnceLock::new();
+        match HOST.get_or_init(|| build().map_err(|error| error.to_string())) {
+            Ok(host) => Some(host),
+            Err(reason) => {
+                skipped(NEED, reason);
+                None
+            }
+        }
+    }
+
+    /// Lets `command` run without a feature.
+    pub fn without(&self, lack: Lack, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", &self.path)
+            .env("COLDFRAME_POOR", lack.words());
+    }
+
+    /// Lets `command` run where nothing whose path contains `piece` can be looked at.
+    pub fn troubled(&self, trouble: Trouble, piece: &str, command: &mut Command) {
+        let (call, errno) = match trouble {
+            Trouble::Open(errno) => ("open", errno),
+            Trouble::Read(errno) => ("read", errno),
+            Trouble::Stat(errno) => ("stat", errno),
+            Trouble::LeftOut => ("list", 0),
+        };
+        command
+            .env("LD_PRELOAD", &self.path)
+            .env("COLDFRAME_POOR_PATH", piece)
+            .env("COLDFRAME_POOR_CALLS", call)
+            .env("COLDFRAME_POOR_ERRNO", errno.to_string());
+    }
+}
+
+fn build() -> io::Result<PoorHost> {
+    let dir = tempfile::tempdir()?;
+    let (source, built) = (dir.path().join("shim.c"), dir.path().join("shim.so"));
+    fs::write(&source, SOURCE)?;
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"])
+        .arg("-o")
+        .args([&built, &source])
+        .arg("-ldl")
+        .output()?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(io::Error::other(format!("cc: {text}")));
+    }
+    let mut library = File::from(memfd_create(c"poor-host", MFdFlags::MFD_CLOEXEC)?);
+    library.write_all(&fs::read(&built)?)?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), library.as_raw_fd());
+    // Where another process may not open it, a program would start without it, and say so only on
+    // standard error.
+    let tried = Command::new("true").env("LD_PRELOAD", &path).output()?;
+    if !tried.stderr.is_empty() {
+        let text = String::from_utf8_lossy(&tried.stderr).into_owned();
+        return Err(io::Error::other(text));
+    }
+    Ok(PoorHost {
+        _library: library,
+        path,
+    })
+}
