@@ -3,9 +3,18 @@
 //! Invariant: the directories are the truth about which snapshots there are and what they are
 //! called; the journal adds what a directory cannot say (pins, leases) and keeps the history. A
 //! catalog that is lost, or lags behind a crash, is brought in line when it is opened.
+//!
+//! A failure to look is not an absence: while an entry of the directory cannot be read, nothing is
+//! deleted and no deletion is noted, for it may be any snapshot, and built on any other.
+//!
+//! Pins and leases belong to the id, and so hold for every copy of a snapshot; a deletion is of one
+//! name. A child in another directory leaves a lease without end on its parent, which counts as
+//! long as that directory has a child of it, or cannot be read.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,10 +25,13 @@ use coldframe_wal::journal::{
     Entry, EntryError, EntryRef, JournalError, JournalOptions, JournalReader, JournalWriter, Next,
 };
 
-use crate::{Snapshot, snapshots_in};
+use crate::files::{self, MANIFEST};
+use crate::{Damaged, Link, Listing, Snapshot, snapshots_in};
 
+mod elsewhere;
 mod error;
 
+pub(crate) use elsewhere::note_child;
 pub use error::CatalogError;
 
 /// The journal's name in the directory.
@@ -28,10 +40,12 @@ pub const CATALOG: &str = "catalog";
 /// A snapshot and what the catalog knows of it.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// The snapshot, with its manifest.
+    /// The snapshot, with its manifest; of several copies the first by name.
     pub snapshot: Snapshot,
     /// Its directory's name.
     pub name: String,
+    /// The other directories with a snapshot of this id.
+    pub copies: Vec<Snapshot>,
     /// Whether it must stay.
     pub pinned: bool,
     /// Until when someone uses it, by holder, in nanoseconds since 1970 (UTC).
@@ -46,20 +60,47 @@ struct Noted {
     leases: BTreeMap<String, u64>,
 }
 
+/// What is in a directory of snapshots.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The snapshots, by id.
+    pub items: BTreeMap<SnapshotId, Item>,
+    /// Symbolic links.
+    pub links: Vec<Link>,
+    /// What may be a snapshot and cannot be read.
+    pub damaged: Vec<Damaged>,
+    /// What killed processes left, or living ones are making.
+    pub leftovers: Vec<PathBuf>,
+    /// Why pins and leases are not known, if they are not.
+    pub journal: Option<CatalogError>,
+}
+
 /// A directory of snapshots, to be changed: there is one at a time.
 pub struct Catalog {
     dir: PathBuf,
     journal: JournalWriter<CoreEntries>,
-    items: BTreeMap<SnapshotId, Item>,
+    contents: Contents,
 }
 
-/// The snapshots of a directory with what its catalog says of them; writes nothing.
+/// What is in a directory, with what its catalog says of it; writes nothing. A catalog that cannot
+/// be read is told in [`Contents::journal`].
 ///
 /// # Errors
-/// [`CatalogError::Journal`], [`CatalogError::Damaged`].
-pub fn read(dir: &Path) -> Result<BTreeMap<SnapshotId, Item>, CatalogError> {
-    let noted = noted(&dir.join(CATALOG))?;
-    Ok(items(dir, noted))
+/// [`CatalogError::List`].
+pub fn read(dir: &Path) -> Result<Contents, CatalogError> {
+    let listing = list(dir)?;
+    let (noted, journal) = match noted(&dir.join(CATALOG)) {
+        Ok(noted) => (noted, None),
+        Err(error) => (BTreeMap::new(), Some(error)),
+    };
+    let journal = journal.map(|error| {
+        tracing::warn!(dir = %dir.display(), %error, "pins and leases are not known");
+        error
+    });
+    Ok(Contents {
+        journal,
+        ..contents(listing, noted)
+    })
 }
 
 impl Catalog {
@@ -67,7 +108,8 @@ impl Catalog {
     /// directories.
     ///
     /// # Errors
-    /// [`CatalogError::Journal`], also if another process has it; [`CatalogError::Damaged`].
+    /// [`CatalogError::Journal`], also if another process has it; [`CatalogError::Damaged`];
+    /// [`CatalogError::List`].
     pub fn open(dir: &Path) -> Result<Self, CatalogError> {
         let path = dir.join(CATALOG);
         let failed = |source| CatalogError::Journal {
@@ -75,7 +117,8 @@ impl Catalog {
             source,
         };
         let options = JournalOptions::new().map_err(failed)?;
-        let journal = if path.exists() {
+        let journal = if is_there(&path)? {
+            check_journal(&path)?;
             match JournalWriter::open(&path, options) {
                 Ok((journal, _)) => journal,
                 Err(JournalError::Refused { end }) => {
@@ -90,7 +133,7 @@ impl Catalog {
         let mut catalog = Self {
             dir: dir.to_path_buf(),
             journal,
-            items: BTreeMap::new(),
+            contents: Contents::default(),
         };
         catalog.reconcile(noted)?;
         Ok(catalog)
@@ -104,9 +147,9 @@ impl Catalog {
     /// [`Catalog::open`].
     pub fn rebuild(dir: &Path) -> Result<Self, CatalogError> {
         let path = dir.join(CATALOG);
-        if path.exists() {
+        if is_there(&path)? {
             let aside = dir.join("catalog.damaged");
-            if aside.exists() {
+            if is_there(&aside)? {
                 return Err(CatalogError::Storage(StorageError::Exists { path: aside }));
             }
             fs::rename(&path, &aside)
@@ -119,7 +162,13 @@ impl Catalog {
     /// Every snapshot, by id.
     #[must_use]
     pub const fn items(&self) -> &BTreeMap<SnapshotId, Item> {
-        &self.items
+        &self.contents.items
+    }
+
+    /// All that is in the directory.
+    #[must_use]
+    pub const fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     /// Says that a snapshot must stay, or need no longer.
@@ -132,7 +181,7 @@ impl Catalog {
             snapshot: *id.as_bytes(),
             pinned,
         })?;
-        if let Some(item) = self.items.get_mut(&id) {
+        if let Some(item) = self.contents.items.get_mut(&id) {
             item.pinned = pinned;
         }
         Ok(())
@@ -156,7 +205,7 @@ impl Catalog {
             holder,
         };
         self.append(&leased)?;
-        if let Some(item) = self.items.get_mut(&id) {
+        if let Some(item) = self.contents.items.get_mut(&id) {
             note_lease(&mut item.leases, leased.holder, until_unix_ns);
         }
         Ok(())
@@ -165,45 +214,121 @@ impl Catalog {
     /// The snapshots that are built right on this one.
     #[must_use]
     pub fn children(&self, id: SnapshotId) -> Vec<&Item> {
-        children(&self.items, id)
+        children(&self.contents.items, id)
     }
 
-    /// Deletes a snapshot: its name is gone at once, and only if nothing needs it.
+    /// Deletes a snapshot that has one name, as [`Catalog::delete_named`].
     ///
     /// # Errors
-    /// [`CatalogError::Unknown`], [`CatalogError::HasChildren`], [`CatalogError::Pinned`],
-    /// [`CatalogError::Leased`] before anything has changed; [`CatalogError::Storage`],
-    /// [`CatalogError::Journal`].
+    /// [`CatalogError::Unknown`]; [`CatalogError::Ambiguous`] if several directories have it; else
+    /// as [`Catalog::delete_named`].
     pub fn delete(&mut self, id: SnapshotId) -> Result<(), CatalogError> {
         let item = self.item(id)?;
-        let path = item.snapshot.path().to_path_buf();
-        let names: Vec<_> = self
-            .children(id)
-            .iter()
-            .map(|child| child.name.clone())
-            .collect();
-        if !names.is_empty() {
-            return Err(CatalogError::HasChildren {
-                path,
-                children: names.join(", "),
-            });
+        let name = item.snapshot.path().file_name().unwrap_or_default();
+        if !item.copies.is_empty() {
+            let names = item.paths().map(|path| path.display().to_string());
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(CatalogError::Ambiguous { id, names });
         }
+        let name = name.to_owned();
+        self.delete_named(&name)
+    }
+
+    /// Deletes the snapshot of this name, and no other: the name is gone at once, and only if
+    /// nothing needs it. A symbolic link is not followed.
+    ///
+    /// # Errors
+    /// Before anything has changed: [`CatalogError::NoSnapshot`], [`CatalogError::IsLink`];
+    /// [`CatalogError::Unreadable`] if an entry that may be built on it cannot be read;
+    /// [`CatalogError::InUse`] if a capture holds it as its parent; [`CatalogError::HasChildren`],
+    /// unless there is another sound copy; [`CatalogError::Pinned`], [`CatalogError::Leased`].
+    /// Else [`CatalogError::Storage`], [`CatalogError::Journal`].
+    pub fn delete_named(&mut self, name: &OsStr) -> Result<(), CatalogError> {
+        let path = self.dir.join(name);
+        // From here on nobody begins to build on it; whoever did is in what is listed next.
+        let held = hold(&path);
+        self.refresh()?;
+        let id = self.named(name)?;
+        let held = held?;
+        self.check_free(id, &path)?;
+        coldframe_storage::retract_sealed(&path, MANIFEST).map_err(CatalogError::Storage)?;
+        drop(held);
+        self.refresh()?;
+        if self.contents.items.contains_key(&id) {
+            return Ok(());
+        }
+        self.append(&Deleted {
+            snapshot: *id.as_bytes(),
+        })
+    }
+
+    /// The id of the snapshot of this name.
+    fn named(&self, name: &OsStr) -> Result<SnapshotId, CatalogError> {
+        let path = self.dir.join(name);
+        let Contents {
+            items,
+            links,
+            damaged,
+            ..
+        } = &self.contents;
+        if let Some(link) = links.iter().find(|link| link.path == path) {
+            let target = link.target.clone();
+            return Err(CatalogError::IsLink { path, target });
+        }
+        if let Some(entry) = damaged.iter().find(|entry| entry.path == path) {
+            return Err(unreadable(entry));
+        }
+        let found = items
+            .iter()
+            .find(|(_, item)| item.paths().any(|found| found == path));
+        found
+            .map(|(id, _)| *id)
+            .ok_or(CatalogError::NoSnapshot { path })
+    }
+
+    /// Whether nothing needs the copy of a snapshot at `path`.
+    fn check_free(&self, id: SnapshotId, path: &Path) -> Result<(), CatalogError> {
+        if let Some(entry) = self.contents.damaged.first() {
+            return Err(unreadable(entry));
+        }
+        let item = self.item(id)?;
+        let path = path.to_path_buf();
         if item.pinned {
             return Err(CatalogError::Pinned { path });
         }
         let now = now_ns();
-        if let Some((holder, _)) = item.leases.iter().find(|(_, until)| **until > now) {
-            return Err(CatalogError::Leased {
-                path,
-                holder: holder.clone(),
-            });
+        let leases = item.leases.iter().filter(|(_, until)| **until > now);
+        let (elsewhere, leases): (Vec<_>, Vec<_>) =
+            leases.partition(|(holder, _)| elsewhere::directory_of(holder).is_some());
+        if let Some((holder, _)) = leases.first() {
+            let holder = (*holder).clone();
+            return Err(CatalogError::Leased { path, holder });
         }
-        coldframe_storage::retract_sealed(&path, crate::files::MANIFEST)
-            .map_err(CatalogError::Storage)?;
-        self.items.remove(&id);
-        self.append(&Deleted {
-            snapshot: *id.as_bytes(),
-        })
+        if item.has_sound_copy_beside(&path) {
+            return Ok(());
+        }
+        let linked = self.contents.links.iter();
+        let linked = linked.filter_map(|link| Some((&link.path, link.snapshot.as_ref()?)));
+        let linked = linked.filter(|(_, snapshot)| is_child(snapshot, id));
+        let mut names: Vec<_> = self.children(id).iter().map(|c| c.name.clone()).collect();
+        names.extend(linked.map(|(path, _)| path.display().to_string()));
+        for (holder, _) in elsewhere {
+            if let Some(dir) = elsewhere::directory_of(holder) {
+                names.extend(elsewhere::children_in(&dir, id)?);
+            }
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let children = names.join(", ");
+        Err(CatalogError::HasChildren { path, children })
+    }
+
+    /// Looks at the directory again.
+    fn refresh(&mut self) -> Result<(), CatalogError> {
+        let noted = noted(&self.dir.join(CATALOG))?;
+        self.contents = contents(list(&self.dir)?, noted);
+        Ok(())
     }
 
     fn item(&self, id: SnapshotId) -> Result<&Item, CatalogError> {
@@ -211,7 +336,7 @@ impl Catalog {
             dir: self.dir.clone(),
             id,
         };
-        self.items.get(&id).ok_or_else(unknown)
+        self.contents.items.get(&id).ok_or_else(unknown)
     }
 
     /// Writes down what the directories say and the journal does not.
@@ -220,12 +345,12 @@ impl Catalog {
             .iter()
             .map(|(id, noted)| (*id, noted.name.clone()))
             .collect();
-        self.items = items(&self.dir, noted);
-        let found: Vec<Item> = self.items.values().cloned().collect();
+        self.contents = contents(list(&self.dir)?, noted);
+        let found: Vec<Item> = self.contents.items.values().cloned().collect();
         for item in found {
             let snapshot = *item.snapshot.id().as_bytes();
             match before.get(&item.snapshot.id()) {
-                Some(name) if *name == item.name => {}
+                Some(name) if item.paths().any(|path| name_of(path) == *name) => {}
                 Some(_) => self.append(&Renamed {
                     snapshot,
                     name: item.name,
@@ -233,27 +358,37 @@ impl Catalog {
                 None => {
                     let manifest = item.snapshot.manifest();
                     let created = manifest.created;
+                    let seconds = created.seconds.saturating_mul(1_000_000_000);
                     let parent = manifest.parent().map(|parent| *parent.id.as_bytes());
                     self.append(&Published {
                         snapshot,
                         parent,
                         root: *item.snapshot.root().as_bytes(),
-                        unix_ns: created.seconds * 1_000_000_000 + u64::from(created.nanos),
+                        unix_ns: seconds.saturating_add(u64::from(created.nanos)),
                         name: item.name,
                     })?;
                 }
             }
         }
-        let gone = before
-            .keys()
-            .filter(|id| !self.items.contains_key(id))
-            .copied();
-        for id in gone.collect::<Vec<_>>() {
-            self.append(&Deleted {
-                snapshot: *id.as_bytes(),
-            })?;
+        // What cannot be read may be any of them, under another name.
+        if !self.contents.damaged.is_empty() {
+            return Ok(());
+        }
+        for (id, name) in before {
+            if !self.contents.items.contains_key(&id) && self.is_gone(&name)? {
+                self.append(&Deleted {
+                    snapshot: *id.as_bytes(),
+                })?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether nothing has this name, or another snapshot.
+    fn is_gone(&self, name: &str) -> Result<bool, CatalogError> {
+        let mut paths = self.contents.items.values().flat_map(Item::paths);
+        let is_other = paths.any(|path| name_of(path) == name);
+        Ok(is_other || !is_there(&self.dir.join(name))?)
     }
 
     /// Appends an event; it is durable when this returns.
@@ -269,37 +404,140 @@ impl Catalog {
     }
 }
 
+impl Item {
+    /// The directories that have it, in order of name.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.snapshot)
+            .chain(&self.copies)
+            .map(Snapshot::path)
+    }
+
+    /// Whether children of the copy at `path` can do with another one: the same, and its files are
+    /// there and are those that its manifest names.
+    fn has_sound_copy_beside(&self, path: &Path) -> bool {
+        let copies = || std::iter::once(&self.snapshot).chain(&self.copies);
+        let root = copies()
+            .find(|copy| copy.path() == path)
+            .map(Snapshot::root);
+        copies().any(|copy| {
+            copy.path() != path
+                && Some(copy.root()) == root
+                && copy.memory_file().is_ok()
+                && (copy.manifest().state.is_none() || copy.state().is_ok())
+        })
+    }
+}
+
 /// The snapshots of a list that are built right on this one.
 #[must_use]
 pub fn children(items: &BTreeMap<SnapshotId, Item>, id: SnapshotId) -> Vec<&Item> {
-    let parent = |item: &&Item| item.snapshot.manifest().parent().map(|parent| parent.id);
-    items
-        .values()
-        .filter(|item| parent(item) == Some(id))
-        .collect()
+    let items = items.values();
+    items.filter(|item| is_child(&item.snapshot, id)).collect()
+}
+
+fn is_child(snapshot: &Snapshot, id: SnapshotId) -> bool {
+    let parent = snapshot.manifest().parent();
+    parent.is_some_and(|parent| parent.id == id)
+}
+
+fn list(dir: &Path) -> Result<Listing, CatalogError> {
+    snapshots_in(dir).map_err(|source| CatalogError::List {
+        dir: dir.to_path_buf(),
+        source: Box::new(source),
+    })
 }
 
 /// What is in the directory, with what the journal says of it.
-fn items(dir: &Path, mut noted: BTreeMap<SnapshotId, Noted>) -> BTreeMap<SnapshotId, Item> {
-    let item = |snapshot: Snapshot| {
-        let name = snapshot
-            .path()
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let Noted { pinned, leases, .. } = noted.remove(&snapshot.id()).unwrap_or_default();
-        (
-            snapshot.id(),
-            Item {
-                snapshot,
-                name,
-                pinned,
-                leases,
-            },
-        )
-    };
-    snapshots_in(dir).into_iter().map(item).collect()
+fn contents(listing: Listing, mut noted: BTreeMap<SnapshotId, Noted>) -> Contents {
+    let Listing {
+        snapshots,
+        links,
+        damaged,
+        leftovers,
+    } = listing;
+    let mut items: BTreeMap<SnapshotId, Item> = BTreeMap::new();
+    for snapshot in snapshots {
+        let id = snapshot.id();
+        if let Some(item) = items.get_mut(&id) {
+            item.copies.push(snapshot);
+            continue;
+        }
+        let name = name_of(snapshot.path());
+        let Noted { pinned, leases, .. } = noted.remove(&id).unwrap_or_default();
+        let item = Item {
+            snapshot,
+            name,
+            copies: Vec::new(),
+            pinned,
+            leases,
+        };
+        items.insert(id, item);
+    }
+    Contents {
+        items,
+        links,
+        damaged,
+        leftovers,
+        journal: None,
+    }
+}
+
+/// The name of a directory, as the journal has it.
+fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// Whether there is something of this name; a link counts by itself.
+fn is_there(path: &Path) -> Result<bool, CatalogError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error)
+            .at(Operation::Open, path)
+            .map_err(CatalogError::Storage),
+    }
+}
+
+/// Whether the catalog is a file: what else there is may keep an open waiting for ever.
+fn check_journal(path: &Path) -> Result<(), CatalogError> {
+    files::check_regular(path).map_err(|source| CatalogError::List {
+        dir: path.to_path_buf(),
+        source: Box::new(source),
+    })
+}
+
+fn unreadable(entry: &Damaged) -> CatalogError {
+    CatalogError::Unreadable {
+        path: entry.path.clone(),
+        // Looked at again: it may say more, and an error cannot be cloned.
+        source: Snapshot::open(&entry.path).err().map(Box::new),
+    }
+}
+
+/// Holds a snapshot against all that would build on it; `None` if it has no manifest to hold, which
+/// is told by what is listed.
+fn hold(path: &Path) -> Result<Option<File>, CatalogError> {
+    let manifest = path.join(MANIFEST);
+    let is_plain = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| !found.is_symlink());
+    let is_file = fs::metadata(&manifest).is_ok_and(|found| found.is_file());
+    if !is_plain(path) || !is_file {
+        return Ok(None);
+    }
+    // NFS gives an exclusive lock only to those who may write.
+    let opened = File::options().read(true).write(true).open(&manifest);
+    let opened = opened.or_else(|_| File::open(&manifest));
+    let Ok(file) = opened else { return Ok(None) };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(CatalogError::InUse {
+            path: path.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(path = %path.display(), %error, "snapshot not locked");
+            Ok(None)
+        }
+    }
 }
 
 /// What the journal says, up to a torn tail; nothing if there is no journal.
@@ -309,9 +547,10 @@ fn noted(path: &Path) -> Result<BTreeMap<SnapshotId, Noted>, CatalogError> {
         source,
     };
     let mut all = BTreeMap::new();
-    if !fs::exists(path).unwrap_or(true) {
+    if !is_there(path)? {
         return Ok(all);
     }
+    check_journal(path)?;
     let mut journal = JournalReader::<CoreEntries>::open(path).map_err(failed)?;
     let end = loop {
         match journal.read().map_err(failed)? {

@@ -1,16 +1,17 @@
 //! A snapshot with all that it is built on, each parent found by id and checked by root.
 //!
 //! Parents are looked for beside the child, then in the search paths, in that order. A directory
-//! that is no sound snapshot is passed over: it cannot be the parent, whose root is known.
+//! that is no sound snapshot is passed over: others may have the parent. If none has, and something
+//! could not be read, then that is the error: it may be the parent.
 
 use std::collections::HashMap;
-use std::fs;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use coldframe_manifest::Parent;
 use coldframe_mem::FilePool;
 
-use crate::{Snapshot, SnapshotError, files};
+use crate::{Listing, Snapshot, SnapshotError, files, snapshots_in};
 
 /// The most snapshots in one chain.
 pub const CHAIN_LEN_MAX: usize = 4096;
@@ -26,6 +27,8 @@ impl Chain {
     ///
     /// # Errors
     /// [`SnapshotError::MissingParent`], [`SnapshotError::ParentRoot`],
+    /// [`SnapshotError::ParentUnreadable`] if what could not be read may be the parent;
+    /// [`SnapshotError::Storage`] if a directory cannot be listed;
     /// [`SnapshotError::ChainTooLong`].
     pub fn of(snapshot: Snapshot, search: &[PathBuf]) -> Result<Self, SnapshotError> {
         let mut finder = Finder {
@@ -80,25 +83,47 @@ impl Chain {
 /// Looks parents up; each directory is listed once.
 struct Finder<'a> {
     search: &'a [PathBuf],
-    shelves: HashMap<PathBuf, Vec<Snapshot>>,
+    shelves: HashMap<PathBuf, Listing>,
 }
 
 impl Finder<'_> {
     /// The snapshot of this id and root, beside `child` or in a search path.
     fn find(&mut self, child: &Path, parent: Parent) -> Result<Snapshot, SnapshotError> {
         let mut impostor = None;
+        let mut unreadable = None;
+        let mut unlisted = None;
         let beside = files::beside(child);
         for directory in std::iter::once(&beside).chain(self.search) {
-            let shelf = self
-                .shelves
-                .entry(directory.clone())
-                .or_insert_with(|| snapshots_in(directory));
-            for candidate in shelf.iter().filter(|candidate| candidate.id() == parent.id) {
+            let shelf = match self.shelf(directory) {
+                Ok(shelf) => shelf,
+                // The next directory may have it.
+                Err(error) => {
+                    unlisted.get_or_insert(error);
+                    continue;
+                }
+            };
+            let mut candidates = shelf.readable();
+            while let Some(candidate) = candidates.find(|found| found.id() == parent.id) {
                 if candidate.root() == parent.root {
                     return Ok(candidate.clone());
                 }
                 impostor.get_or_insert_with(|| candidate.clone());
             }
+            if let Some(damaged) = shelf.damaged.first() {
+                unreadable.get_or_insert_with(|| damaged.path.clone());
+            }
+        }
+        if let Some(error) = unlisted {
+            return Err(error);
+        }
+        if let Some(path) = unreadable {
+            let error = Snapshot::open(&path).err();
+            return Err(SnapshotError::ParentUnreadable {
+                child: child.to_path_buf(),
+                id: parent.id,
+                path,
+                source: error.map(Box::new),
+            });
         }
         Err(match impostor {
             Some(impostor) => SnapshotError::ParentRoot {
@@ -112,17 +137,18 @@ impl Finder<'_> {
             },
         })
     }
-}
 
-/// Every sound snapshot right under `directory`, in order of name; none if it cannot be listed.
-/// What has no final name yet is none, whatever is in it already.
-pub fn snapshots_in(directory: &Path) -> Vec<Snapshot> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let entries = entries.filter(|entry| !coldframe_storage::is_temporary(&entry.file_name()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
-        .into_iter()
-        .filter_map(|path| Snapshot::open(path).ok())
-        .collect()
+    /// What is in a directory; nothing if there is no such directory.
+    fn shelf(&mut self, directory: &Path) -> Result<&Listing, SnapshotError> {
+        match self.shelves.entry(directory.to_path_buf()) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => match snapshots_in(directory) {
+                Ok(listing) => Ok(entry.insert(listing)),
+                Err(SnapshotError::Storage(error)) if error.is_not_found() => {
+                    Ok(entry.insert(Listing::default()))
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
 }

@@ -11,7 +11,6 @@ use coldframe_storage::FileStorage;
 use coldframe_units::{PageSize, SnapshotId};
 
 use crate::files::MEMORY;
-use crate::lease::Lease;
 use crate::publication::{self, Description, StateBytes};
 use crate::{Chain, Snapshot, SnapshotError};
 
@@ -86,7 +85,8 @@ fn publish(
     write: impl FnOnce(&Rewrite, &FileStorage) -> Result<MemRoot, MemError>,
 ) -> Result<Snapshot, SnapshotError> {
     let manifest = like.manifest();
-    let lease = parent.map(Lease::take).transpose()?;
+    let lease = parent.map(|parent| publication::hold(parent, dest));
+    let lease = lease.transpose()?;
     let pending = publication::pending(dest)?;
     let memory = pending.file(MEMORY).map_err(SnapshotError::Storage)?;
     let rewrite = Rewrite {

@@ -67,6 +67,20 @@ pub enum SnapshotError {
         /// The parent's id.
         id: SnapshotId,
     },
+    /// A snapshot's parent was not found, and something could not be read that it may be.
+    #[error("parent {id} of {} was not found, and {} cannot be read: it may be the parent",
+        child.display(), path.display())]
+    ParentUnreadable {
+        /// The snapshot whose parent is missing.
+        child: PathBuf,
+        /// The parent's id.
+        id: SnapshotId,
+        /// What could not be read.
+        path: PathBuf,
+        /// Why; `None` if it can be read by now.
+        #[source]
+        source: Option<Box<SnapshotError>>,
+    },
     /// A snapshot of the right id is not the one that the child was made against.
     #[error("{} has root {found}, its child was made against {expected}", path.display())]
     ParentRoot {
@@ -168,6 +182,15 @@ pub enum SnapshotError {
         /// Its id.
         id: SnapshotId,
     },
+    /// The parent is in another directory, whose catalog could not be told of the child.
+    #[error("the catalog of {} could not be told of a child elsewhere", dir.display())]
+    NoteChild {
+        /// The parent's directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<crate::catalog::CatalogError>,
+    },
     /// The parent of a snapshot that is to be made is being deleted.
     #[error("the parent {} is being deleted by another process", path.display())]
     ParentBusy {
@@ -208,6 +231,9 @@ impl SnapshotError {
         match self {
             Self::Decode { source, .. } => !source.is_unsupported_version(),
             Self::Memory(memory) => memory.is_corrupt() || memory.is_wrong_parent(),
+            Self::ParentUnreadable { source, .. } => {
+                source.as_ref().is_some_and(|source| source.is_corrupt())
+            }
             Self::ParentRoot { .. }
             | Self::FileRoot { .. }
             | Self::FileLength { .. }
@@ -224,6 +250,9 @@ impl SnapshotError {
         match self {
             Self::Decode { source, .. } => source.is_unsupported_version(),
             Self::Memory(memory) => memory.is_unsupported_version(),
+            Self::ParentUnreadable { source, .. } => source
+                .as_ref()
+                .is_some_and(|source| source.is_unsupported_version()),
             _ => false,
         }
     }

@@ -1,10 +1,13 @@
 //! The files of a snapshot directory: their names, and how the small ones are read.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use coldframe_envelope::Limits;
 use coldframe_mem::{FilePool, MemError, MemoryFile};
-use coldframe_storage::{ByteSource, FileStorage, MappedFile, PreadSource};
+use coldframe_storage::{
+    ByteSource, FileStorage, IoContext, MappedFile, Operation, PreadSource, StorageError,
+};
 use coldframe_units::{ByteLen, FileOffset};
 
 use crate::SnapshotError;
@@ -18,6 +21,7 @@ pub const MEMORY: &str = "memory";
 
 /// A whole small file (manifest, state), refused beyond the limit before it is read.
 pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>, SnapshotError> {
+    check_regular(path)?;
     let source = PreadSource::<FileStorage>::open(path).map_err(SnapshotError::Storage)?;
     let len = source.len();
     let limit = Limits::SMALL_FILE.file_bytes_max;
@@ -34,8 +38,19 @@ pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>, SnapshotError> {
     Ok(bytes.to_vec())
 }
 
+/// Refuses what is no regular file before it is opened: an open of a FIFO waits for a writer.
+pub(crate) fn check_regular(path: &Path) -> Result<(), SnapshotError> {
+    let metadata = fs::metadata(path).at(Operation::Open, path);
+    if metadata.map_err(SnapshotError::Storage)?.is_file() {
+        return Ok(());
+    }
+    let path = path.to_path_buf();
+    Err(SnapshotError::Storage(StorageError::NotRegular { path }))
+}
+
 /// A published file, mapped.
 pub(crate) fn map(path: &Path) -> Result<MappedFile, SnapshotError> {
+    check_regular(path)?;
     MappedFile::open_published(path).map_err(SnapshotError::Storage)
 }
 

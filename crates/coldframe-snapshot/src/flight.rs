@@ -133,9 +133,10 @@ impl Ledger {
         let mut books = self.books();
         books.bitmap.forget(pages);
         let pages = books.fit(pages);
-        let joined = union(&books.discarded, &pages);
+        // The RAM may have another length than when the others were discarded.
+        let joined = union(&pages, &books.discarded);
         books.discarded = Arc::new(joined);
-        books.owed = union(&books.owed, &pages);
+        books.owed = union(&pages, &books.owed);
     }
 
     /// Whether a Diff on `parent` that is copied now has all that changed since.

@@ -140,7 +140,7 @@ impl Freezer {
             Kind::Diff { parent } => Some(parent.link()),
         };
         let lease = match &parent {
-            Some(ParentLink::Published(parent)) => Some(Lease::take(parent)?),
+            Some(ParentLink::Published(parent)) => Some(publication::hold(parent, &self.dest)?),
             _ => None,
         };
         let pending = publication::pending(&self.dest)?;
@@ -344,7 +344,8 @@ impl Frozen {
             pending,
             memory,
         } = self.capture;
-        let parent = parent.map(|parent| named(parent, lease)).transpose()?;
+        let parent = parent.map(|parent| named(parent, lease, &freezer.dest));
+        let parent = parent.transpose()?;
         self.flight.begin_publishing()?;
         let captured = match &parent {
             Some(parent) => self.captured.with_parent(parent.memory),
@@ -384,7 +385,7 @@ impl Frozen {
 }
 
 /// A parent by its roots, held.
-fn named(parent: ParentLink, lease: Option<Lease>) -> Result<Named, SnapshotError> {
+fn named(parent: ParentLink, lease: Option<Lease>, dest: &Path) -> Result<Named, SnapshotError> {
     match parent {
         ParentLink::Published(parent) => Ok(Named {
             parent: publication::name_of(&parent),
@@ -396,6 +397,7 @@ fn named(parent: ParentLink, lease: Option<Lease>) -> Result<Named, SnapshotErro
             if named.lease.is_none() {
                 named.lease = Some(Arc::new(Lease::of(parent.dest(), named.parent)?));
             }
+            publication::note_elsewhere(parent.dest(), parent.id(), dest)?;
             Ok(named)
         }
     }

@@ -10,7 +10,6 @@ use coldframe_statefile::StateBuilder;
 use coldframe_units::{Arch, PageSize, RamLayout};
 
 use crate::files::{MEMORY, STATE};
-use crate::lease::Lease;
 use crate::parent::ParentLink;
 use crate::publication::{self, Description, StateBytes};
 use crate::{Snapshot, SnapshotError};
@@ -70,7 +69,8 @@ pub fn import(
     if let Some(parent) = parent {
         ParentLink::Published(Box::new(parent.clone())).check_ram(&ram)?;
     }
-    let lease = parent.map(Lease::take).transpose()?;
+    let lease = parent.map(|parent| publication::hold(parent, dest));
+    let lease = lease.transpose()?;
     let pending = publication::pending(dest)?;
     let memory = pending.file(MEMORY).map_err(SnapshotError::Storage)?;
     let spec = CaptureSpec {

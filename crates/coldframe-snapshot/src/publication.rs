@@ -14,7 +14,7 @@ use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RootHash, 
 
 use crate::files::{MANIFEST, STATE};
 use crate::lease::Lease;
-use crate::{Snapshot, SnapshotError};
+use crate::{Snapshot, SnapshotError, catalog, files};
 
 /// A state file's bytes, with the root and the host summary that go into the manifest.
 pub(crate) struct StateBytes {
@@ -54,6 +54,35 @@ pub(crate) fn name_of(snapshot: &Snapshot) -> Parent {
         id: snapshot.id(),
         root: snapshot.root(),
     }
+}
+
+/// Holds a parent for as long as a child at `dest` is being made. One in another directory is told
+/// of the child's there.
+pub(crate) fn hold(parent: &Snapshot, dest: &Path) -> Result<Lease, SnapshotError> {
+    let lease = Lease::take(parent)?;
+    note_elsewhere(parent.path(), parent.id(), dest)?;
+    Ok(lease)
+}
+
+/// Notes a child at `dest` in the catalog of its parent's directory, if that is another.
+pub(crate) fn note_elsewhere(
+    parent: &Path,
+    id: SnapshotId,
+    dest: &Path,
+) -> Result<(), SnapshotError> {
+    let dest = std::path::absolute(dest).unwrap_or_else(|_| dest.to_path_buf());
+    let child_dir = dest.parent().unwrap_or(&dest);
+    let child_dir = child_dir
+        .canonicalize()
+        .unwrap_or_else(|_| child_dir.to_path_buf());
+    let parent_dir = files::beside(parent);
+    if parent_dir == child_dir {
+        return Ok(());
+    }
+    catalog::note_child(&parent_dir, id, &child_dir).map_err(|source| SnapshotError::NoteChild {
+        dir: parent_dir,
+        source: Box::new(source),
+    })
 }
 
 /// Writes state and manifest beside the memory file that is in `pending` already, and publishes.

@@ -8,9 +8,9 @@ use coldframe_envelope::{
     Container, DecodeError, DecodeErrorKind as Kind, HEADER_LEN, Header, Limits,
 };
 use coldframe_manifest::Manifest;
-use coldframe_mem::{DamageKind, FilePool};
+use coldframe_mem::{DamageKind, FilePool, MemoryFile};
 use coldframe_statefile::StateFile;
-use coldframe_storage::{ByteSource, FileStorage, PreadSource};
+use coldframe_storage::{ByteSource, FileStorage, IoContext, Operation, PreadSource, StorageError};
 use coldframe_units::{ByteLen, FileOffset};
 
 use crate::files::{self, MANIFEST, MEMORY, STATE};
@@ -47,6 +47,8 @@ pub struct Verified {
     pub files: u64,
     /// Bytes read and checked.
     pub bytes: u64,
+    /// Bytes of guest memory that were not read: whether they are sound is not known.
+    pub unread: u64,
     /// All that is wrong; empty if everything is sound.
     pub damages: Vec<Damage>,
 }
@@ -76,14 +78,19 @@ impl Verifier {
     /// each file when it has been checked.
     ///
     /// # Errors
-    /// [`SnapshotError`] if something cannot be looked at; what is wrong with it is a damage.
+    /// [`SnapshotError`] if there is nothing at `path`; what cannot be read, or is wrong, is a
+    /// damage.
     pub fn check(
         &mut self,
         path: &Path,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), SnapshotError> {
-        if !path.is_dir() {
-            return self.check_file(path, progress);
+        let metadata = std::fs::metadata(path).at(Operation::Open, path);
+        match metadata {
+            Err(error) if error.is_not_found() => return Err(SnapshotError::Storage(error)),
+            Err(error) => return self.damage_or_fail(path, SnapshotError::Storage(error)),
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return self.check_file(path, progress),
         }
         let snapshot = match Snapshot::open(path) {
             Ok(snapshot) => snapshot,
@@ -138,8 +145,8 @@ impl Verifier {
         if let Err(error) = snapshot.memory_source(&FilePool::default()) {
             self.damage_or_fail(&file, error)?;
         }
-        self.check_memory(&file)?;
-        self.count(&file, progress);
+        let unread = self.check_memory(&file)?;
+        self.count_but(&file, unread, progress);
         Ok(())
     }
 
@@ -151,8 +158,10 @@ impl Verifier {
     ) -> Result<(), SnapshotError> {
         for name in [STATE, MEMORY] {
             let file = path.join(name);
-            if file.exists() {
-                self.check_file(&file, progress)?;
+            match std::fs::symlink_metadata(&file).at(Operation::Open, &file) {
+                Err(error) if error.is_not_found() => {}
+                Err(error) => self.damage_or_fail(&file, SnapshotError::Storage(error))?,
+                Ok(_) => self.check_file(&file, progress)?,
             }
         }
         Ok(())
@@ -164,13 +173,10 @@ impl Verifier {
         path: &Path,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), SnapshotError> {
-        let source = PreadSource::<FileStorage>::open(path).map_err(SnapshotError::Storage)?;
-        let len = HEADER_LEN.min(source.len().get());
-        let header = source.bytes(FileOffset::ZERO, ByteLen::new(len));
-        let header = Header::peek(&header.map_err(SnapshotError::Storage)?);
-        let result = match header {
+        let mut unread = 0;
+        let result = match peek(path) {
             Ok(header) if header.format == coldframe_memfile::FORMAT.id() => {
-                self.check_memory(path)?;
+                unread = self.check_memory(path)?;
                 Ok(())
             }
             Ok(_) => files::read_small(path).and_then(|bytes| {
@@ -179,47 +185,43 @@ impl Verifier {
                     source,
                 })
             }),
-            Err(source) => Err(SnapshotError::Decode {
-                path: path.to_path_buf(),
-                source,
-            }),
+            Err(error) => Err(error),
         };
         if let Err(error) = result {
             self.damage_or_fail(path, error)?;
         }
-        self.count(path, progress);
+        self.count_but(path, unread, progress);
         Ok(())
     }
 
-    fn check_memory(&mut self, path: &Path) -> Result<(), SnapshotError> {
+    /// Checks a memory file, and says how many bytes of it were not read.
+    fn check_memory(&mut self, path: &Path) -> Result<u64, SnapshotError> {
         let file = match files::open_memory(path, &FilePool::default()) {
             Ok(file) => file,
-            Err(error) => return self.damage_or_fail(path, error),
+            Err(error) => return self.damage_or_fail(path, error).map(|()| 0),
         };
         if self.depth == Depth::Tables {
+            // Between header and tables.
+            let tail = file.view().map(|view| view.tail_offset().get());
+            let unread = tail.map_or(0, |tail| tail.saturating_sub(HEADER_LEN));
             let checked = file.verify_tables().map_err(files::of_memory);
-            return checked.or_else(|error| self.damage_or_fail(path, error));
+            checked.or_else(|error| self.damage_or_fail(path, error))?;
+            return Ok(unread);
         }
-        for damage in coldframe_mem::verify_deep(&file) {
-            self.add(Damage {
-                file: path.to_path_buf(),
-                offset: Some(damage.offset.get()),
-                kind: match &damage.kind {
-                    DamageKind::Table(kind) => kind_name(&DecodeError::new(*kind, 0)),
-                    DamageKind::Block { .. } => "hash",
-                    DamageKind::NotZero => "padding",
-                    _ => "unreadable",
-                },
-                detail: damage.to_string(),
-            });
-        }
-        Ok(())
+        deep(&file).into_iter().for_each(|damage| self.add(damage));
+        Ok(0)
     }
 
     fn count(&mut self, path: &Path, progress: &mut dyn FnMut(u64)) {
+        self.count_but(path, 0, progress);
+    }
+
+    /// A file was looked at, but for so many bytes of it.
+    fn count_but(&mut self, path: &Path, unread: u64, progress: &mut dyn FnMut(u64)) {
         let len = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         self.verified.files += 1;
-        self.verified.bytes += len;
+        self.verified.bytes += len.saturating_sub(unread);
+        self.verified.unread += unread;
         progress(len);
     }
 
@@ -237,7 +239,12 @@ impl Verifier {
             SnapshotError::MissingParent { .. } => (None, "missing parent"),
             SnapshotError::Storage(storage) if storage.is_not_found() => (None, "missing file"),
             SnapshotError::Storage(storage) if storage.is_unexpected_end() => (None, "truncated"),
+            SnapshotError::Storage(StorageError::NotRegular { .. }) => (None, "not a file"),
+            SnapshotError::Storage(_) => (None, "unreadable"),
+            SnapshotError::TooLong { .. } => (None, "too long"),
             error if error.is_corrupt() => (None, "mismatch"),
+            SnapshotError::ParentUnreadable { .. } => (None, "unreadable"),
+            error if error.is_unsupported_version() => (None, "unsupported"),
             _ => return Err(error),
         };
         let (file, detail) = (path.to_path_buf(), sentence(&error));
@@ -249,6 +256,36 @@ impl Verifier {
         });
         Ok(())
     }
+}
+
+/// Every byte of a memory file.
+fn deep(file: &MemoryFile) -> Vec<Damage> {
+    let damages = coldframe_mem::verify_deep(file).into_iter();
+    let damage = |damage: coldframe_mem::Damage| Damage {
+        file: file.path().to_path_buf(),
+        offset: Some(damage.offset.get()),
+        kind: match &damage.kind {
+            DamageKind::Table(kind) => kind_name(&DecodeError::new(*kind, 0)),
+            DamageKind::Block { .. } => "hash",
+            DamageKind::NotZero => "padding",
+            _ => "unreadable",
+        },
+        detail: damage.to_string(),
+    };
+    damages.map(damage).collect()
+}
+
+/// The header of a file.
+fn peek(path: &Path) -> Result<Header, SnapshotError> {
+    files::check_regular(path)?;
+    let source = PreadSource::<FileStorage>::open(path).map_err(SnapshotError::Storage)?;
+    let len = HEADER_LEN.min(source.len().get());
+    let header = source.bytes(FileOffset::ZERO, ByteLen::new(len));
+    let header = header.map_err(SnapshotError::Storage)?;
+    Header::peek(&header).map_err(|source| SnapshotError::Decode {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 /// All bodies of a state file.

@@ -230,6 +230,9 @@ pub struct Diff {
     pub a: PathBuf,
     /// The snapshot whose memory and state the diff leads to.
     pub b: PathBuf,
+    /// Look for parents here too.
+    #[arg(long, value_name = "DIR")]
+    pub search: Vec<PathBuf>,
     /// The snapshot directory to make.
     #[arg(short, long, value_name = "DIR", value_parser = directory())]
     pub output: PathBuf,
@@ -247,6 +250,9 @@ pub struct Merge {
     /// Fold only down to this ancestor, which stays the parent.
     #[arg(long, value_name = "ANCESTOR")]
     pub down_to: Option<PathBuf>,
+    /// Look for parents here too.
+    #[arg(long, value_name = "DIR")]
+    pub search: Vec<PathBuf>,
     /// The snapshot directory to make.
     #[arg(short, long, value_name = "DIR", value_parser = directory())]
     pub output: PathBuf,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use coldframe_snapshot::{Chain, Snapshot, SnapshotError};
+use coldframe_storage::StorageError;
 
 use crate::exit::Failure;
 
@@ -27,13 +28,21 @@ pub fn open_chain(path: &Path, search: &[PathBuf]) -> Result<Chain, Failure> {
 
 /// What is wrong with the files themselves is exit 1, everything else exit 3.
 pub fn failure(what: impl std::fmt::Display, error: &SnapshotError) -> Failure {
-    let is_wanting = error.is_corrupt()
-        || error.is_unsupported_version()
-        || error.is_misfit()
-        || matches!(error, SnapshotError::MissingParent { .. });
-    if is_wanting {
+    if is_wanting(error) {
         Failure::wanting(what, error)
     } else {
         Failure::environment(what, error)
     }
+}
+
+/// Whether something is wrong with the files themselves.
+pub fn is_wanting(error: &SnapshotError) -> bool {
+    error.is_corrupt()
+        || error.is_unsupported_version()
+        || error.is_misfit()
+        || matches!(
+            error,
+            SnapshotError::MissingParent { .. }
+                | SnapshotError::Storage(StorageError::NotRegular { .. })
+        )
 }

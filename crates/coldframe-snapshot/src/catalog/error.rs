@@ -6,6 +6,8 @@ use coldframe_storage::StorageError;
 use coldframe_units::SnapshotId;
 use coldframe_wal::journal::{End, EntryError, JournalError};
 
+use crate::SnapshotError;
+
 /// Why a catalog cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +42,54 @@ pub enum CatalogError {
     /// A directory could not be renamed or removed.
     #[error("storage failed")]
     Storage(#[source] StorageError),
+    /// A directory of snapshots could not be listed, or the catalog is no file.
+    #[error("{} cannot be read", dir.display())]
+    List {
+        /// The directory, or the catalog.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<SnapshotError>,
+    },
+    /// Nothing is deleted: an entry that may be built on it cannot be read.
+    #[error("{} cannot be read, and may need it: restore it or move it away first",
+        path.display())]
+    Unreadable {
+        /// The entry.
+        path: PathBuf,
+        /// Why; `None` if it can be read by now.
+        #[source]
+        source: Option<Box<SnapshotError>>,
+    },
+    /// The name is a symbolic link, which is not followed to delete something.
+    #[error("{} is a symbolic link to {}: name that, or remove the link by hand",
+        path.display(), target.display())]
+    IsLink {
+        /// The link.
+        path: PathBuf,
+        /// What it holds.
+        target: PathBuf,
+    },
+    /// There is no snapshot of this name.
+    #[error("{} is no snapshot", path.display())]
+    NoSnapshot {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Several directories have the snapshot.
+    #[error("several directories have snapshot {id} ({names}): delete it by name")]
+    Ambiguous {
+        /// The id.
+        id: SnapshotId,
+        /// Their paths.
+        names: String,
+    },
+    /// A snapshot cannot be deleted: someone is building another on it now.
+    #[error("{} is in use: a snapshot is being built on it", path.display())]
+    InUse {
+        /// The snapshot.
+        path: PathBuf,
+    },
     /// No snapshot of this id is in the directory.
     #[error("no snapshot {id} in {}", dir.display())]
     Unknown {

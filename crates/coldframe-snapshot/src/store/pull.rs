@@ -79,7 +79,8 @@ pub fn pull<B: Backend>(
     }
     let links = Link::chain(store, root)?;
     create_dir_all(dir).map_err(storage)?;
-    let present = snapshots_in(dir);
+    // What cannot be read here is fetched again: nothing takes the place of anything.
+    let present = snapshots_in(dir).unwrap_or_default();
     let mut puller = Puller {
         store,
         dir,
@@ -90,7 +91,7 @@ pub fn pull<B: Backend>(
     };
     let mut pulled = Vec::new();
     for link in &links {
-        pulled.push(match present.iter().find(|s| s.root() == link.root) {
+        pulled.push(match present.readable().find(|s| s.root() == link.root) {
             Some(snapshot) => there(snapshot)?,
             None => puller.fetch(link)?,
         });
@@ -281,8 +282,8 @@ impl<B: Backend> Puller<'_, B> {
         self.nearby.get_or_insert_with(|| {
             let mut nearby = Nearby::default();
             let dirs = std::iter::once(dir).chain(search.iter().map(PathBuf::as_path));
-            for snapshot in dirs.flat_map(snapshots_in) {
-                nearby.add(&snapshot);
+            for listing in dirs.filter_map(|dir| snapshots_in(dir).ok()) {
+                listing.readable().for_each(|found| nearby.add(found));
             }
             nearby
         })

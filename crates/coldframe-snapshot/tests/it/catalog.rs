@@ -37,8 +37,12 @@ fn history(dir: &Path) -> Vec<String> {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let items = read(dir).unwrap();
-    let mut names: Vec<_> = items.values().map(|item| item.name.clone()).collect();
+    let contents = read(dir).unwrap();
+    let mut names: Vec<_> = contents
+        .items
+        .values()
+        .map(|item| item.name.clone())
+        .collect();
     names.sort();
     names
 }
@@ -93,7 +97,7 @@ fn pins_and_leases_outlive_the_process_and_keep_a_snapshot() {
     catalog.pin(id, true).unwrap();
     catalog.lease(id, "restore 7", u64::MAX).unwrap();
     drop(catalog);
-    assert!(read(home.path()).unwrap()[&id].pinned);
+    assert!(read(home.path()).unwrap().items[&id].pinned);
     let mut catalog = Catalog::open(home.path()).unwrap();
     assert!(matches!(
         refused(catalog.delete(id)),
@@ -133,7 +137,7 @@ fn a_tail_cut_at_every_byte_of_the_last_event_costs_that_event_alone() {
     for cut in before as usize..whole.len() {
         fs::write(home.at(CATALOG), &whole[..cut]).unwrap();
         for items in [
-            read(home.path()).unwrap(),
+            read(home.path()).unwrap().items,
             Catalog::open(home.path()).unwrap().items().clone(),
         ] {
             assert!(
@@ -158,7 +162,7 @@ fn a_damaged_catalog_is_refused_with_its_place_and_rebuilt_beside_the_old_one() 
         .unwrap();
     file.write_all_at(&[0xff], 112 + 40).unwrap();
     for error in [
-        read(home.path()).unwrap_err(),
+        read(home.path()).unwrap().journal.unwrap(),
         Catalog::open(home.path()).map(|_| ()).unwrap_err(),
     ] {
         assert!(matches!(error, CatalogError::Damaged { .. }), "{error}");

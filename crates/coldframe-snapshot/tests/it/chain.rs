@@ -198,7 +198,7 @@ fn what_is_no_snapshot_beside_the_child_is_passed_over() {
     fs::create_dir(home.at("a-directory")).unwrap();
     fs::create_dir(home.at("another")).unwrap();
     fs::write(home.at("another").join(MANIFEST), [0xff; 300]).unwrap();
-    assert_eq!(snapshots_in(home.path()).len(), 2);
+    assert_eq!(snapshots_in(home.path()).unwrap().snapshots.len(), 2);
     assert_eq!(open_chain(diff.path()).unwrap().links().len(), 2);
 }
 

@@ -13,6 +13,8 @@ use coldframe_units::{RootHash, SnapshotId};
 
 use crate::support::{Vm, assert_sound};
 
+mod overlap;
+
 const PAGES: u64 = 8;
 
 /// An operation.
@@ -217,7 +219,7 @@ impl Run {
 
 fn check(dir: &Path, allowed: &[All], roots: &BTreeMap<String, RootHash>, with_catalog: bool) {
     sweep_stale(dir).unwrap();
-    let snapshots = snapshots_in(dir);
+    let snapshots = snapshots_in(dir).unwrap().snapshots;
     let mut names = Vec::new();
     for snapshot in &snapshots {
         let name = snapshot.path().file_name().unwrap();
@@ -242,7 +244,7 @@ fn check(dir: &Path, allowed: &[All], roots: &BTreeMap<String, RootHash>, with_c
         });
         known.collect()
     };
-    let read = known(&catalog::read(dir).unwrap());
+    let read = known(&catalog::read(dir).unwrap().items);
     assert!(allowed.contains(&read), "{read:?}: {allowed:?}");
     for _ in 0..2 {
         let catalog = Catalog::open(dir).unwrap();

@@ -18,4 +18,5 @@ mod state;
 mod store;
 mod support;
 mod text;
+mod unreadable;
 mod verify;

@@ -82,13 +82,13 @@ impl Vm {
         Self::over(DirtyBitmap::new(ram, PageSize::SIZE_4K).unwrap())
     }
 
-    /// Other memory of this length, all zero: what was plugged in or out is the VMM's to tell.
+    /// Memory of another length: what is new is zero, and the marks are as they were.
     pub fn grow(&mut self, pages: u64) {
         let before = self.read();
         self.ram = pages * PAGE;
         self.memory = memory(self.ram, &self.bitmap);
         let dirty = self.bitmap.peek();
-        let kept = before.len().min(16 * PAGE as usize);
+        let kept = before.len().min(usize::try_from(self.ram).unwrap());
         self.memory
             .write_slice(&before[..kept], GuestAddress(0))
             .unwrap();

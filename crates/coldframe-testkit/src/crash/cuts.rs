@@ -128,6 +128,11 @@ impl Cuts {
         }
     }
 
+    /// Counts a state that was checked without a power cut; false if there were enough.
+    pub fn state(&mut self) -> bool {
+        self.take()
+    }
+
     /// One state more, unless there were enough.
     fn take(&mut self) -> bool {
         if self.left == 0 {

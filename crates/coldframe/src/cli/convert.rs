@@ -100,6 +100,9 @@ pub struct ExportRaw {
     /// Leave zero pages as holes.
     #[arg(long)]
     pub sparse: bool,
+    /// Look for parents here too.
+    #[arg(long, value_name = "DIR")]
+    pub search: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -114,6 +117,9 @@ pub struct ExportFirecracker {
     /// The directory to make.
     #[arg(short, long, value_name = "DIR", value_parser = directory())]
     pub output: PathBuf,
+    /// Look for parents here too.
+    #[arg(long, value_name = "DIR")]
+    pub search: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

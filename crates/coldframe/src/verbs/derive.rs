@@ -7,19 +7,21 @@ use crate::exit::Failure;
 use crate::output::producer;
 use crate::search::{failure, open, open_chain};
 use crate::verbs::made;
+use crate::verbs::rm::sweep_beside;
 
 /// Makes the diff that leads from A to B.
 pub fn diff(args: &Diff) -> Result<(), Failure> {
-    let a = open_chain(&args.a, &[])?;
-    let b = open_chain(&args.b, &[])?;
+    let a = open_chain(&args.a, &args.search)?;
+    let b = open_chain(&args.b, &args.search)?;
     let snapshot = derive::diff(&a, &b, &args.output, producer())
         .map_err(|error| failure(format!("cannot make {}", args.output.display()), &error))?;
+    sweep_beside(&args.output);
     made::print(&snapshot, args.json)
 }
 
 /// Folds a chain.
 pub fn merge(args: &Merge) -> Result<(), Failure> {
-    let chain = open_chain(&args.snapshot, &[])?;
+    let chain = open_chain(&args.snapshot, &args.search)?;
     let down_to = args.down_to.as_deref().map(open).transpose()?;
     if let Some(ancestor) = &down_to {
         let ids: Vec<_> = chain.links().iter().map(|link| link.id()).collect();
@@ -33,5 +35,6 @@ pub fn merge(args: &Merge) -> Result<(), Failure> {
     let ancestor = down_to.as_ref().map(|ancestor| ancestor.id());
     let snapshot = derive::merge(&chain, ancestor, &args.output, producer())
         .map_err(|error| failure(format!("cannot make {}", args.output.display()), &error))?;
+    sweep_beside(&args.output);
     made::print(&snapshot, args.json)
 }

@@ -13,6 +13,7 @@ use crate::exit::Failure;
 use crate::human::size;
 use crate::search::{failure, open_chain};
 use crate::verbs::import::FIRECRACKER_STATE;
+use crate::verbs::rm::sweep_beside;
 use crate::{output, progress};
 
 #[derive(Serialize)]
@@ -23,7 +24,7 @@ struct Exported {
 
 /// The flattened memory as raw bytes.
 pub fn raw(args: &ExportRaw) -> Result<(), Failure> {
-    let chain = open_chain(&args.snapshot, &[])?;
+    let chain = open_chain(&args.snapshot, &args.search)?;
     let holes = if args.sparse {
         Holes::ForZeros
     } else {
@@ -38,7 +39,7 @@ pub fn raw(args: &ExportRaw) -> Result<(), Failure> {
 
 /// A pair that Firecracker loads.
 pub fn firecracker(args: &ExportFirecracker) -> Result<(), Failure> {
-    let chain = open_chain(&args.snapshot, &[])?;
+    let chain = open_chain(&args.snapshot, &args.search)?;
     let what = format!("cannot export {}", args.snapshot.display());
     let youngest = chain.youngest();
     let none = || {
@@ -82,6 +83,7 @@ fn cannot_write(output: &Path) -> impl Fn(StorageError) -> Failure {
 }
 
 fn said(output: &Path, ram_bytes: u64, json: bool) -> Result<(), Failure> {
+    sweep_beside(output);
     let path = output.display().to_string();
     if json {
         return output::json(&Exported { path, ram_bytes });

@@ -14,6 +14,7 @@ use crate::firecracker::{STATE_BYTES_MAX, State, StateError};
 use crate::output::producer;
 use crate::search::{failure, open};
 use crate::verbs::made;
+use crate::verbs::rm::sweep_beside;
 use crate::{foreign, progress};
 
 /// The section in which a Firecracker state is kept whole.
@@ -149,5 +150,6 @@ fn import(
     })
     .map_err(cannot)?;
     bar.finish_and_clear();
+    sweep_beside(&target.output);
     made::print(&snapshot, target.json)
 }

@@ -1,23 +1,46 @@
 //! `coldframe ls DIR`: the snapshots of a directory as a tree, with sizes and shared parts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use coldframe_snapshot::FilePool;
 use coldframe_snapshot::catalog::{self, Item, children};
+use coldframe_snapshot::{Damaged, Link};
 use coldframe_units::{BLOCK_BYTES, ChunkId, SnapshotId};
 use serde::Serialize;
 
 use crate::cli::Ls;
-use crate::exit::Failure;
+use crate::exit::{Failure, line};
 use crate::human::size;
 use crate::output;
-use crate::search::failure;
 use crate::verbs::rm::catalog_failure;
 
 #[derive(Serialize)]
 struct Listing {
     dir: String,
     snapshots: Vec<Line>,
+    /// Symbolic links: they are no snapshots of this directory.
+    links: Vec<LinkLine>,
+    /// What may be a snapshot and cannot be read, or not to its end.
+    damaged: Vec<DamagedLine>,
+    /// What killed runs left, or living ones are making.
+    leftovers: Vec<String>,
+    /// Why pins and leases are not known, if they are not.
+    catalog: Option<String>,
+}
+
+#[derive(Serialize)]
+struct LinkLine {
+    name: String,
+    target: String,
+    /// The id of the snapshot at its end, if there is one.
+    id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DamagedLine {
+    name: String,
+    detail: String,
 }
 
 #[derive(Serialize)]
@@ -38,6 +61,7 @@ struct Line {
 }
 
 /// The blocks of one snapshot that have an id.
+#[derive(Default)]
 struct Blocks {
     own_bytes: u64,
     ids: Vec<ChunkId>,
@@ -52,11 +76,19 @@ pub fn run(args: &Ls) -> Result<(), Failure> {
             args.dir.display()
         )));
     }
-    let items = catalog::read(&args.dir).map_err(|error| catalog_failure(&cannot, &error))?;
+    let contents = catalog::read(&args.dir).map_err(|error| catalog_failure(&cannot, &error))?;
+    let items = &contents.items;
+    let mut damaged: Vec<DamagedLine> = contents.damaged.iter().map(damaged_line).collect();
     let mut blocks = HashMap::new();
     let mut seen: HashMap<ChunkId, u32> = HashMap::new();
-    for (id, item) in &items {
-        let found = blocks_of(item).map_err(|error| failure(&cannot, &error))?;
+    for (id, item) in items {
+        let found = blocks_of(item).unwrap_or_else(|error| {
+            damaged.push(DamagedLine {
+                name: item.name.clone(),
+                detail: line("its memory cannot be counted", &error),
+            });
+            Blocks::default()
+        });
         for chunk in &found.ids {
             *seen.entry(*chunk).or_default() += 1;
         }
@@ -68,17 +100,54 @@ pub fn run(args: &Ls) -> Result<(), Failure> {
         parent.is_none_or(|parent| !items.contains_key(&parent.id))
     });
     for (id, _) in roots {
-        lines(&items, *id, 0, &blocks, &seen, &mut snapshots);
+        lines(items, *id, 0, &blocks, &seen, &mut snapshots);
     }
     let listing = Listing {
         dir: args.dir.display().to_string(),
         snapshots,
+        links: contents.links.iter().map(link_line).collect(),
+        damaged,
+        leftovers: contents.leftovers.iter().map(|path| name(path)).collect(),
+        catalog: contents
+            .journal
+            .as_ref()
+            .map(|error| line("pins and leases are not known", error)),
     };
     if args.json {
-        return output::json(&listing);
+        output::json(&listing)?;
+    } else {
+        print(&listing);
     }
-    print(&listing);
-    Ok(())
+    if let Some(error) = &contents.journal {
+        return Err(catalog_failure(&cannot, error));
+    }
+    if listing.damaged.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Reported)
+    }
+}
+
+/// The last part of a path, as it can be printed.
+fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn damaged_line(entry: &Damaged) -> DamagedLine {
+    let cause = line("cannot be read", &entry.error);
+    DamagedLine {
+        name: name(&entry.path),
+        detail: cause,
+    }
+}
+
+fn link_line(link: &Link) -> LinkLine {
+    LinkLine {
+        name: name(&link.path),
+        target: link.target.display().to_string(),
+        id: link.snapshot.as_ref().map(|found| found.id().to_string()),
+    }
 }
 
 fn blocks_of(item: &Item) -> Result<Blocks, coldframe_snapshot::SnapshotError> {
@@ -125,23 +194,25 @@ fn lines(
         .ids
         .iter()
         .filter(|chunk| seen.get(chunk).is_some_and(|count| *count > 1));
-    out.push(Line {
-        name: item.name.clone(),
-        id: id.to_string(),
-        kind: if manifest.parent().is_some() {
-            "diff"
-        } else {
-            "full"
-        },
-        parent: manifest.parent().map(|parent| parent.id.to_string()),
-        depth,
-        created_unix_seconds: manifest.created.seconds,
-        ram_bytes: manifest.ram.total().get(),
-        own_bytes: own.own_bytes,
-        shared_bytes: (shared.count() as u64 * BLOCK_BYTES).min(own.own_bytes),
-        pinned: item.pinned,
-        leased_by: item.leases.keys().cloned().collect(),
-    });
+    let shared_bytes = (shared.count() as u64 * BLOCK_BYTES).min(own.own_bytes);
+    for path in item.paths() {
+        out.push(Line {
+            name: name(path),
+            id: id.to_string(),
+            kind: match manifest.parent() {
+                Some(_) => "diff",
+                None => "full",
+            },
+            parent: manifest.parent().map(|parent| parent.id.to_string()),
+            depth,
+            created_unix_seconds: manifest.created.seconds,
+            ram_bytes: manifest.ram.total().get(),
+            own_bytes: own.own_bytes,
+            shared_bytes,
+            pinned: item.pinned,
+            leased_by: item.leases.keys().cloned().collect(),
+        });
+    }
     for child in children(items, id) {
         lines(items, child.snapshot.id(), depth + 1, blocks, seen, out);
     }
@@ -171,4 +242,21 @@ fn print(listing: &Listing) {
         ]);
     }
     output::table(&rows);
+    for link in &listing.links {
+        let (name, target) = (&link.name, &link.target);
+        let none = if link.id.is_some() {
+            ""
+        } else {
+            ", no snapshot"
+        };
+        output::say(format_args!("{name} -> {target} (symbolic link{none})"));
+    }
+    for name in &listing.leftovers {
+        output::say(format_args!(
+            "{name} (leftover of a killed run, or still being written)"
+        ));
+    }
+    for entry in &listing.damaged {
+        output::say(format_args!("{}: damaged: {}", entry.name, entry.detail));
+    }
 }

@@ -18,6 +18,9 @@ struct Report {
     snapshots: u64,
     files: u64,
     bytes_checked: u64,
+    /// Guest memory that was not read: all of it without --deep.
+    bytes_not_read: u64,
+    depth: &'static str,
     damages: Vec<DamageReport>,
 }
 
@@ -62,6 +65,8 @@ pub fn run(args: &Verify) -> Result<(), Failure> {
         snapshots: verified.snapshots,
         files: verified.files + logs.files,
         bytes_checked: verified.bytes + logs.bytes,
+        bytes_not_read: verified.unread,
+        depth: if args.deep { "deep" } else { "tables" },
         damages,
     };
     if args.json {
@@ -142,7 +147,14 @@ fn print(report: &Report) {
     }
     let (verdict, snapshots, files) = (report.verdict, report.snapshots, report.files);
     let checked = size(report.bytes_checked);
+    let unread = match report.bytes_not_read {
+        0 => String::new(),
+        bytes => format!(
+            "; {} of guest memory not read (--deep reads it)",
+            size(bytes)
+        ),
+    };
     output::say(format_args!(
-        "{verdict}: {snapshots} snapshots, {files} files, {checked} checked"
+        "{verdict}: {snapshots} snapshots, {files} files, {checked} checked{unread}"
     ));
 }

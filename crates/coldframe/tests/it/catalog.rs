@@ -1,6 +1,8 @@
 //! `ls` and `rm`: a directory of snapshots as a tree, of which nothing is deleted that is needed.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use crate::support::{Home, assert_sound, coldframe, keys, names, simulated};
 
@@ -95,8 +97,107 @@ fn a_damaged_catalog_is_told_with_its_place() {
     let mut bytes = fs::read(&catalog).unwrap();
     bytes[112 + 40] ^= 1;
     fs::write(&catalog, bytes).unwrap();
-    coldframe(&[&"ls", &dir]).fails(1, &["catalog", "damaged at 0x70"]);
+    // Reading goes on, deleting does not.
+    let listed = coldframe(&[&"ls", &dir]);
+    assert_eq!(listed.code, 1);
+    assert!(listed.stderr.contains("damaged at 0x70"), "{listed:#?}");
+    assert!(listed.stdout.contains("\n  diff-1 "), "{listed:#?}");
     let refused = coldframe(&[&"rm", &dir.join("diff-1")]);
     refused.fails(1, &["damaged at 0x70"]);
     assert!(dir.join("diff-1").exists());
+}
+
+#[test]
+fn verify_without_deep_says_what_it_did_not_read() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let full = dir.join("full");
+    let shallow = coldframe(&[&"verify", &full]).done();
+    assert!(
+        shallow
+            .stdout
+            .contains("of guest memory not read (--deep reads it)")
+    );
+    let shallow = coldframe(&[&"verify", &full, &"--json"]).done().json();
+    let deep = coldframe(&[&"verify", &full, &"--deep", &"--json"])
+        .done()
+        .json();
+    let number = |report: &serde_json::Value, key: &str| report[key].as_u64().unwrap();
+    assert!(number(&shallow, "bytes_not_read") >= 8 << 20);
+    assert_eq!(number(&deep, "bytes_not_read"), 0);
+    assert_eq!(
+        number(&shallow, "bytes_not_read") + number(&shallow, "bytes_checked"),
+        number(&deep, "bytes_checked")
+    );
+}
+
+#[test]
+fn rm_removes_what_it_names_or_refuses() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    symlink("diff-2", dir.join("latest")).unwrap();
+    let refused = coldframe(&[&"rm", &dir.join("latest")]);
+    refused.fails(1, &["symbolic link", "diff-2"]);
+    let text = coldframe(&[&"ls", &dir]).done().stdout;
+    assert!(text.contains("latest -> diff-2"), "{text}");
+    coldframe(&[&"rm", &dir.join("diff-2")]).done();
+    assert!(!dir.join("diff-2").exists());
+    assert!(dir.join("latest").symlink_metadata().is_ok());
+    // What cannot be read may be built on any other.
+    let odd = dir.join("odd");
+    fs::create_dir(&odd).unwrap();
+    fs::write(odd.join("manifest"), b"no manifest").unwrap();
+    let refused = coldframe(&[&"rm", &dir.join("diff-1")]);
+    refused.fails(1, &["odd", "cannot be read"]);
+    let listed = coldframe(&[&"ls", &dir]);
+    assert_eq!(listed.code, 1);
+    assert!(listed.stdout.contains("odd: damaged"), "{listed:#?}");
+    assert!(listed.stdout.contains("\n  diff-1 "), "{listed:#?}");
+    fs::remove_dir_all(odd).unwrap();
+    coldframe(&[&"rm", &dir.join("diff-1")]).done();
+}
+
+#[test]
+fn parents_in_another_directory_are_found_by_search_and_kept() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let here = home.at("here");
+    fs::create_dir(&here).unwrap();
+    let at = |name: &str| dir.join(name);
+    let child = here.join("child");
+    coldframe(&[&"diff", &at("full"), &at("diff-2"), &"-o", &child]).done();
+    let search = |args: &[&dyn AsRef<OsStr>]| {
+        let found = [args, &[&"--search" as &dyn AsRef<OsStr>, &dir]].concat();
+        let missing = coldframe(args);
+        assert_eq!(missing.code, 1);
+        let text = format!("{}{}", missing.stdout, missing.stderr);
+        assert!(text.contains("parent"), "{missing:#?}");
+        coldframe(&found).done();
+    };
+    search(&[&"merge", &child, &"-o", &here.join("flat")]);
+    search(&[&"export", &"raw", &child, &"-o", &here.join("raw")]);
+    search(&[&"diff", &at("diff-1"), &child, &"-o", &here.join("delta")]);
+    search(&[&"verify", &child]);
+    for name in ["diff-2", "diff-1"] {
+        fs::remove_dir_all(at(name)).unwrap();
+    }
+    coldframe(&[&"rm", &at("full")]).fails(1, &["child", "merge them first"]);
+}
+
+#[test]
+fn leftovers_of_killed_runs_are_shown_and_swept_by_the_next_that_writes() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let name = ".gone.1-0123456789abcdef.tmp";
+    fs::create_dir(dir.join(name)).unwrap();
+    fs::write(dir.join(name).join("memory"), b"half").unwrap();
+    let text = coldframe(&[&"ls", &dir]).done().stdout;
+    assert!(text.contains(name), "{text}");
+    let gone = coldframe(&[&"rm", &dir.join("diff-2")]).done();
+    assert!(gone.stdout.contains("1 leftovers"), "{gone:#?}");
+    assert!(!dir.join(name).exists());
 }

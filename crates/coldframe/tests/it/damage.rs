@@ -58,7 +58,15 @@ fn the_report_names_every_damage() {
     let dir = home.at("kept");
     simulated(&dir);
     let sound = verify(&dir, &["--deep", "--json"]).done().json();
-    let all = ["bytes_checked", "damages", "files", "snapshots", "verdict"];
+    let all = [
+        "bytes_checked",
+        "bytes_not_read",
+        "damages",
+        "depth",
+        "files",
+        "snapshots",
+        "verdict",
+    ];
     assert_eq!(keys(&sound), all);
     assert_eq!(sound["verdict"], "sound");
 

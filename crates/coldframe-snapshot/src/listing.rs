@@ -1,0 +1,209 @@
+//! What is in a directory of snapshots, without trusting it.
+//!
+//! Invariant: an entry is left out only if it is certain that it is no snapshot: a file, or a
+//! directory that has none of a snapshot's files. What cannot be looked at, or is damaged, is an
+//! entry of its own: it may be a snapshot, and be built on any other.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coldframe_storage::{IoContext, Operation};
+
+use crate::files::{MANIFEST, MEMORY, STATE};
+use crate::{Snapshot, SnapshotError};
+
+/// What fsck(8) keeps at the root of a file system; only the superuser may look into it.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// `ELOOP`: a symbolic link that leads round. See errno(3).
+const LOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };
+
+/// The entries of a directory that have to do with snapshots, each in order of name.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Directories with a sound manifest.
+    pub snapshots: Vec<Snapshot>,
+    /// Symbolic links, wherever they lead.
+    pub links: Vec<Link>,
+    /// What may be a snapshot and cannot be read, or is none any more.
+    pub damaged: Vec<Damaged>,
+    /// What killed processes left, or living ones are making.
+    pub leftovers: Vec<PathBuf>,
+}
+
+/// A symbolic link.
+#[derive(Debug)]
+pub struct Link {
+    /// The link itself.
+    pub path: PathBuf,
+    /// What it holds, as it is written there.
+    pub target: PathBuf,
+    /// The snapshot at its end; `None` if there is nothing, or nothing of ours.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// An entry that cannot be read.
+#[derive(Debug)]
+pub struct Damaged {
+    /// The entry.
+    pub path: PathBuf,
+    /// Why.
+    pub error: SnapshotError,
+}
+
+/// Lists what is right under `directory`.
+///
+/// # Errors
+/// [`SnapshotError::Storage`] if the directory cannot be listed to its end; what is wrong with an
+/// entry is told in [`Listing::damaged`].
+pub fn snapshots_in(directory: &Path) -> Result<Listing, SnapshotError> {
+    let mut listing = Listing::default();
+    let mut names = names_in(directory)?;
+    names.sort();
+    for name in names {
+        listing.add(directory, &name);
+    }
+    Ok(listing)
+}
+
+fn names_in(directory: &Path) -> Result<Vec<OsString>, SnapshotError> {
+    let list = || {
+        fs::read_dir(directory)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect()
+    };
+    let names: io::Result<Vec<OsString>> = list();
+    names
+        .at(Operation::Open, directory)
+        .map_err(SnapshotError::Storage)
+}
+
+impl Listing {
+    /// The snapshots, and those at the end of links.
+    pub fn readable(&self) -> impl Iterator<Item = &Snapshot> {
+        let linked = self.links.iter();
+        let linked = linked.filter_map(|link| link.snapshot.as_ref());
+        self.snapshots.iter().chain(linked)
+    }
+
+    fn add(&mut self, directory: &Path, name: &OsStr) {
+        let path = directory.join(name);
+        if coldframe_storage::is_temporary(name) {
+            self.leftovers.push(path);
+            return;
+        }
+        let looked = match look(&path) {
+            // It went away since it was listed, unless it is listed again.
+            Ok(Entry::Gone) => match is_listed(directory, name) {
+                Ok(false) => return,
+                Ok(true) => Err(not_found(&path)),
+                Err(error) => Err(error),
+            },
+            looked => looked,
+        };
+        match looked {
+            Ok(Entry::Snapshot(snapshot)) => self.snapshots.push(*snapshot),
+            Ok(Entry::Link(link)) => self.links.push(*link),
+            Ok(Entry::Other | Entry::Gone) => {}
+            Err(_) if name == LOST_AND_FOUND => {}
+            Err(error) => self.damaged.push(Damaged { path, error }),
+        }
+    }
+}
+
+enum Entry {
+    Snapshot(Box<Snapshot>),
+    Link(Box<Link>),
+    Other,
+    Gone,
+}
+
+fn look(path: &Path) -> Result<Entry, SnapshotError> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entry::Gone),
+        metadata => metadata
+            .at(Operation::Open, path)
+            .map_err(SnapshotError::Storage)?,
+    };
+    if metadata.is_symlink() {
+        return follow(path);
+    }
+    if !metadata.is_dir() {
+        return Ok(Entry::Other);
+    }
+    open_dir(path)
+}
+
+/// A directory.
+fn open_dir(path: &Path) -> Result<Entry, SnapshotError> {
+    let error = match Snapshot::open(path) {
+        Ok(snapshot) => return Ok(Entry::Snapshot(Box::new(snapshot))),
+        Err(error) => error,
+    };
+    if !matches!(&error, SnapshotError::Storage(storage) if storage.is_not_found()) {
+        return Err(error);
+    }
+    // Without a manifest it is no snapshot, unless it has lost it.
+    match fs::read_dir(path) {
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(Entry::Gone),
+        Err(failed) => Err(failed)
+            .at(Operation::Open, path)
+            .map_err(SnapshotError::Storage),
+        Ok(entries) => {
+            for entry in entries {
+                let entry = entry
+                    .at(Operation::Open, path)
+                    .map_err(SnapshotError::Storage)?;
+                if [MANIFEST, MEMORY, STATE]
+                    .iter()
+                    .any(|name| entry.file_name() == *name)
+                {
+                    return Err(error);
+                }
+            }
+            Ok(Entry::Other)
+        }
+    }
+}
+
+/// A symbolic link: what cannot be followed for another reason than that it leads nowhere may lead
+/// to a snapshot.
+fn follow(path: &Path) -> Result<Entry, SnapshotError> {
+    let target = fs::read_link(path)
+        .at(Operation::Open, path)
+        .map_err(SnapshotError::Storage)?;
+    let leads_nowhere = |error: &io::Error| {
+        let is_absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        is_absent.contains(&error.kind()) || error.raw_os_error() == Some(LOOP)
+    };
+    let snapshot = match fs::metadata(path) {
+        Err(error) if leads_nowhere(&error) => None,
+        metadata => {
+            let metadata = metadata
+                .at(Operation::Open, path)
+                .map_err(SnapshotError::Storage)?;
+            match metadata.is_dir().then(|| open_dir(path)).transpose()? {
+                Some(Entry::Snapshot(snapshot)) => Some(*snapshot),
+                _ => None,
+            }
+        }
+    };
+    let path = path.to_path_buf();
+    Ok(Entry::Link(Box::new(Link {
+        path,
+        target,
+        snapshot,
+    })))
+}
+
+fn is_listed(directory: &Path, name: &OsStr) -> Result<bool, SnapshotError> {
+    Ok(names_in(directory)?.iter().any(|listed| listed == name))
+}
+
+fn not_found(path: &Path) -> SnapshotError {
+    let error = io::Error::from(io::ErrorKind::NotFound);
+    let failed = Err::<(), _>(error).at(Operation::Open, path);
+    SnapshotError::Storage(failed.expect_err("it is an error"))
+}

@@ -1,0 +1,361 @@
+//! One thing that cannot be read, and all verbs: nothing that is needed is deleted, what does not
+//! need it goes on, and it is named.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use coldframe_snapshot::catalog::{CATALOG, Catalog, CatalogError, read};
+use coldframe_snapshot::verify::{Depth, Verifier};
+use coldframe_snapshot::{Freezer, Kind, MANIFEST, MEMORY, STATE, Snapshot, SnapshotError};
+use coldframe_testkit::require::skipped;
+
+use crate::support::{Home, Vm, assert_sound, copy_dir, open_chain, producer, thawed_memory};
+
+const NAMES: [&str; 3] = ["diff-1", "diff-2", "full"];
+
+/// A full snapshot, a diff, a diff on that.
+fn family(home: &Home) -> Vec<Snapshot> {
+    let mut vm = Vm::new(16);
+    vm.fill(1, 1);
+    let full = vm.full(&home.at("full"));
+    vm.fill(2, 2);
+    let one = vm.diff(&home.at("diff-1"), &full);
+    vm.fill(3, 3);
+    let two = vm.diff(&home.at("diff-2"), &one);
+    drop(Catalog::open(home.path()).unwrap());
+    vec![full, one, two]
+}
+
+/// Ways in which a file cannot be read; false if this host has none such.
+type Spoil = fn(&Path) -> bool;
+
+fn forbidden(path: &Path) -> bool {
+    fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
+    if fs::File::open(path).is_ok() {
+        skipped("mode 000", "this user reads files of any mode");
+        return false;
+    }
+    true
+}
+
+fn gone(path: &Path) -> bool {
+    fs::remove_file(path).unwrap();
+    true
+}
+
+fn cut(path: &Path) -> bool {
+    fs::remove_file(path).unwrap();
+    fs::write(path, b"short").unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o400)).unwrap();
+    true
+}
+
+fn garbage(path: &Path) -> bool {
+    fs::write(path, [0x5a; 4096]).unwrap();
+    true
+}
+
+fn fifo(path: &Path) -> bool {
+    fs::remove_file(path).unwrap();
+    let made = Command::new("mkfifo").arg(path).status();
+    if !made.is_ok_and(|status| status.success()) {
+        skipped("mkfifo", "cannot be run");
+        return false;
+    }
+    true
+}
+
+fn directory(path: &Path) -> bool {
+    fs::remove_file(path).unwrap();
+    fs::create_dir(path).unwrap();
+    true
+}
+
+fn broken_link(path: &Path) -> bool {
+    fs::remove_file(path).unwrap();
+    symlink("nowhere", path).unwrap();
+    true
+}
+
+fn link_loop(path: &Path) -> bool {
+    fs::remove_file(path).unwrap();
+    symlink(path, path).unwrap();
+    true
+}
+
+const SPOILS: [Spoil; 7] = [
+    forbidden,
+    gone,
+    cut,
+    fifo,
+    directory,
+    broken_link,
+    link_loop,
+];
+
+/// Deletes a name, and says whether it is gone.
+fn delete(home: &Home, name: &str) -> Result<(), CatalogError> {
+    let done = Catalog::open(home.path())?.delete_named(name.as_ref());
+    assert_eq!(done.is_ok(), !home.at(name).exists());
+    done
+}
+
+fn check_manifest(home: &Home, spoiled: &str) {
+    let contents = read(home.path()).unwrap();
+    let damaged: Vec<_> = contents.damaged.iter().map(|entry| &entry.path).collect();
+    assert_eq!(damaged, [&home.at(spoiled)]);
+    let found = contents.items.values().map(|item| item.name.as_str());
+    let mut found: Vec<_> = found.collect();
+    found.sort_unstable();
+    let others: Vec<_> = NAMES.into_iter().filter(|name| *name != spoiled).collect();
+    assert_eq!(found, others);
+    for name in NAMES {
+        let error = delete(home, name).unwrap_err();
+        assert!(error.to_string().contains(spoiled), "{name}: {error}");
+    }
+    // What does not need it goes on.
+    if spoiled != "full" {
+        thawed_memory(&home.at("full"));
+    }
+    if spoiled == "diff-2" {
+        thawed_memory(&home.at("diff-1"));
+    } else {
+        let error = open_chain(&home.at("diff-2")).unwrap_err();
+        let SnapshotError::ParentUnreadable { path, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(*path, home.at(spoiled));
+    }
+}
+
+fn check_file(home: &Home, spoiled: &str) {
+    let contents = read(home.path()).unwrap();
+    assert_eq!((contents.items.len(), contents.damaged.len()), (3, 0));
+    for name in ["full", "diff-1"] {
+        let error = delete(home, name).unwrap_err();
+        assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    }
+    if spoiled != "full" {
+        thawed_memory(&home.at("full"));
+    }
+}
+
+#[test]
+fn whatever_cannot_be_read_stops_deletions_and_nothing_else() {
+    for spoil in SPOILS {
+        for name in NAMES {
+            for file in [MANIFEST, MEMORY, STATE] {
+                let home = Home::new();
+                family(&home);
+                let path = home.at(name).join(file);
+                if !spoil(&path) {
+                    continue;
+                }
+                let mut verifier = Verifier::new(Depth::Deep, Vec::new());
+                for name in NAMES {
+                    verifier.check(&home.at(name), &mut |_| ()).unwrap();
+                }
+                let damages = verifier.finish().damages;
+                let told = damages.iter().any(|damage| damage.file == path);
+                assert!(told, "{}: {damages:#?}", path.display());
+                match file {
+                    MANIFEST => check_manifest(&home, name),
+                    _ => check_file(&home, name),
+                }
+                let _ = fs::set_permissions(&path, Permissions::from_mode(0o600));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unreadable_snapshot_keeps_its_pin() {
+    let home = Home::new();
+    let family = family(&home);
+    let id = family[2].id();
+    Catalog::open(home.path()).unwrap().pin(id, true).unwrap();
+    let manifest = home.at("diff-2").join(MANIFEST);
+    let aside = home.at("aside");
+    fs::rename(&manifest, &aside).unwrap();
+    // Opened, and so brought in line, while it cannot be read.
+    drop(Catalog::open(home.path()).unwrap());
+    fs::rename(&aside, &manifest).unwrap();
+    assert!(read(home.path()).unwrap().items[&id].pinned);
+    let error = delete(&home, "diff-2").unwrap_err();
+    assert!(matches!(error, CatalogError::Pinned { .. }), "{error}");
+}
+
+#[test]
+fn a_link_is_shown_as_one_and_never_followed_to_delete() {
+    let (home, other) = (Home::new(), Home::new());
+    family(&home);
+    let elsewhere = Vm::new(16).full(&other.at("full"));
+    symlink("diff-2", home.at("latest")).unwrap();
+    symlink("diff-1", home.at("a-link")).unwrap();
+    symlink(elsewhere.path(), home.at("far")).unwrap();
+    symlink("nothing", home.at("broken")).unwrap();
+    symlink("loop", home.at("loop")).unwrap();
+    let contents = read(home.path()).unwrap();
+    assert_eq!((contents.items.len(), contents.links.len()), (3, 5));
+    assert!(contents.damaged.is_empty(), "{:?}", contents.damaged);
+    for (link, target) in [("latest", "diff-2"), ("far", "full"), ("broken", "nothing")] {
+        let error = Catalog::open(home.path())
+            .unwrap()
+            .delete_named(link.as_ref())
+            .unwrap_err();
+        assert!(matches!(error, CatalogError::IsLink { .. }), "{error}");
+        assert!(error.to_string().contains(target), "{error}");
+    }
+    delete(&home, "diff-2").unwrap();
+    assert!(home.at("latest").symlink_metadata().is_ok());
+    assert_sound(&other.at("full"));
+}
+
+#[test]
+fn of_two_copies_the_one_that_was_named_goes() {
+    let home = Home::new();
+    let family = family(&home);
+    copy_dir(&home.at("diff-1"), &home.at("zz"));
+    copy_dir(&home.at("diff-2"), &home.at("aa"));
+    let id = family[1].id();
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    assert_eq!(catalog.items()[&id].copies.len(), 1);
+    let error = catalog.delete(id).unwrap_err();
+    assert!(matches!(error, CatalogError::Ambiguous { .. }), "{error}");
+    catalog.pin(id, true).unwrap();
+    drop(catalog);
+    for name in ["diff-1", "zz"] {
+        let error = delete(&home, name).unwrap_err();
+        assert!(matches!(error, CatalogError::Pinned { .. }), "{error}");
+    }
+    Catalog::open(home.path()).unwrap().pin(id, false).unwrap();
+    // It has children, but the other copy serves them; the last one stays.
+    delete(&home, "diff-1").unwrap();
+    assert!(home.at("zz").exists());
+    let error = delete(&home, "zz").unwrap_err();
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    thawed_memory(&home.at("diff-2"));
+    delete(&home, "diff-2").unwrap();
+    thawed_memory(&home.at("aa"));
+}
+
+#[test]
+fn a_copy_that_is_damaged_serves_no_children() {
+    let home = Home::new();
+    family(&home);
+    copy_dir(&home.at("diff-1"), &home.at("zz"));
+    fs::remove_file(home.at("zz").join(MEMORY)).unwrap();
+    let error = delete(&home, "diff-1").unwrap_err();
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+}
+
+#[test]
+fn a_parent_is_held_from_begin_to_publish() {
+    let home = Home::new();
+    let mut vm = Vm::new(16);
+    let full = vm.full(&home.at("full"));
+    vm.fill(1, 1);
+    let begin = |name: &str, parent| {
+        Freezer::new(home.at(name), producer())
+            .begin(Kind::Diff { parent })
+            .unwrap()
+    };
+    let in_use = |name: &str| {
+        let error = delete(&home, name).unwrap_err();
+        assert!(matches!(error, CatalogError::InUse { .. }), "{error}");
+    };
+    let capture = begin("one", &full);
+    in_use("full");
+    let one = capture
+        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
+        .unwrap();
+    in_use("full");
+    let two = begin("two", &one);
+    let two = two
+        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
+        .unwrap();
+    one.publish().unwrap();
+    in_use("one");
+    two.publish().unwrap();
+    open_chain(&home.at("two")).unwrap();
+    // From here on it is its children that keep it.
+    let error = delete(&home, "full").unwrap_err();
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    for name in ["two", "one", "full"] {
+        delete(&home, name).unwrap();
+    }
+}
+
+#[test]
+fn a_parent_that_was_removed_by_hand_fails_the_capture_and_not_the_child() {
+    let home = Home::new();
+    let mut vm = Vm::new(16);
+    let full = vm.full(&home.at("full"));
+    vm.fill(1, 1);
+    let kind = Kind::Diff { parent: &full };
+    let capture = Freezer::new(home.at("diff"), producer())
+        .begin(kind)
+        .unwrap();
+    let frozen = capture
+        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
+        .unwrap();
+    fs::remove_dir_all(home.at("full")).unwrap();
+    let error = frozen.publish().unwrap_err();
+    assert!(matches!(error, SnapshotError::ParentGone { .. }), "{error}");
+    assert_eq!(vm.bitmap.count(), 1);
+    assert!(home.names().is_empty());
+    let error = Freezer::new(home.at("diff"), producer()).begin(kind);
+    assert!(matches!(error, Err(SnapshotError::ParentGone { .. })));
+}
+
+#[test]
+fn a_child_in_another_directory_keeps_its_parent_as_long_as_it_is_there() {
+    let (bases, here) = (Home::new(), Home::new());
+    let dir = here.at("odd %41 name");
+    fs::create_dir(&dir).unwrap();
+    let mut vm = Vm::new(16);
+    let base = vm.full(&bases.at("base"));
+    vm.fill(1, 1);
+    let child = vm.diff(&dir.join("child"), &base);
+    let error = delete(&bases, "base").unwrap_err();
+    let CatalogError::HasChildren { children, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(children.contains("odd %41 name/child"), "{children}");
+    // Renamed it is still one; unreadable it may be one.
+    fs::rename(child.path(), dir.join("other")).unwrap();
+    let error = delete(&bases, "base").unwrap_err();
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    cut(&dir.join("other").join(MANIFEST));
+    let error = delete(&bases, "base").unwrap_err();
+    assert!(matches!(error, CatalogError::Unreadable { .. }), "{error}");
+    assert!(error.to_string().contains("other"), "{error}");
+    fs::remove_dir_all(dir.join("other")).unwrap();
+    delete(&bases, "base").unwrap();
+}
+
+#[test]
+fn an_unreadable_catalog_stops_deletions_and_no_reading() {
+    let home = Home::new();
+    family(&home);
+    let spoils: [Spoil; 4] = [forbidden, garbage, fifo, directory];
+    for spoil in spoils {
+        let catalog = home.at(CATALOG);
+        let aside = fs::read(&catalog).unwrap();
+        if spoil(&catalog) {
+            let contents = read(home.path()).unwrap();
+            assert_eq!(contents.items.len(), 3);
+            assert!(contents.journal.is_some());
+            assert!(delete(&home, "diff-2").is_err());
+        }
+        let remove: fn(&PathBuf) -> std::io::Result<()> = match catalog.is_dir() {
+            true => |path| fs::remove_dir(path),
+            false => |path| fs::remove_file(path),
+        };
+        remove(&catalog).unwrap();
+        fs::write(&catalog, aside).unwrap();
+    }
+    delete(&home, "diff-2").unwrap();
+}
