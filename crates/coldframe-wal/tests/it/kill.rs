@@ -76,7 +76,7 @@ fn a_ring_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
     if let Some(path) = kills::work_place() {
         write_ring(&path);
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("log");
     // Made here, so that a kill hits the log at work and not its creation each time.
     open_ring(&path).close().unwrap();
@@ -156,7 +156,7 @@ fn a_journal_keeps_what_it_acknowledged_whenever_its_writer_is_killed() {
     if let Some(path) = kills::work_place() {
         write_journal(&path);
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     drop(open_journal(&path));
     let (mut done, mut most) = (0, 0);

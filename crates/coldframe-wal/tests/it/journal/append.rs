@@ -217,7 +217,7 @@ fn failed_sync_closes_the_journal_to_writers() {
 // Spec: JRNL-12
 #[test]
 fn two_writers_are_refused_and_a_reader_is_not() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let mut writer = Writer::create(&path, options()).unwrap();
     writer.append(&note(0)).unwrap();
@@ -283,7 +283,7 @@ fn too_long_an_entry_is_refused_with_both_lengths() {
 // Spec: JRNL-1
 #[test]
 fn what_is_no_regular_file_is_refused_and_not_waited_for() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let fifo = dir.path().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     if !made.is_ok_and(|status| status.success()) {

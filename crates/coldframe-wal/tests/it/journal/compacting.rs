@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use coldframe_storage::MemStorage;
+use coldframe_testkit::child::tied;
 use coldframe_testkit::rng::Rng;
 use coldframe_units::ByteLen;
 use coldframe_wal::journal::kinds::CoreEntries;
@@ -45,7 +46,7 @@ fn state_stays_and_the_file_stays_short_by_each_trigger() {
             ..none
         },
     ] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = coldframe_testkit::scratch::on_disk();
         let path = dir.path().join("journal");
         let writer = JournalWriter::<CoreEntries>::create(&path, options()).unwrap();
         let mut journal = Compacting::new(writer, when, core_scope);
@@ -79,7 +80,7 @@ fn state_stays_and_the_file_stays_short_by_each_trigger() {
 // Spec: JRNL-17
 #[test]
 fn appends_go_on_while_a_compaction_runs() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let writer = Writer::create(&path, options()).unwrap();
     let (go, wait) = mpsc::channel::<()>();
@@ -113,7 +114,7 @@ fn appends_go_on_while_a_compaction_runs() {
 // Spec: JRNL-17
 #[test]
 fn closing_compacts_if_told_to() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let writer = JournalWriter::<CoreEntries>::create(&path, options()).unwrap();
     let when = CompactWhen {
@@ -134,7 +135,7 @@ fn closing_compacts_if_told_to() {
 // Spec: JRNL-17
 #[test]
 fn a_compaction_that_fails_costs_no_entry_and_is_not_tried_at_once_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let (here, moved) = (dir.path().join("here"), dir.path().join("moved"));
     std::fs::create_dir(&here).unwrap();
     let path = here.join("journal");
@@ -183,7 +184,7 @@ fn what_was_flushed_is_there_whenever_a_compacting_process_is_killed() {
     if let Some(path) = std::env::var_os(INNER) {
         append_for_ever(Path::new(&path));
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     drop(Writer::create(&path, options()).unwrap());
     let mut rng = Rng::new(11);
@@ -191,7 +192,7 @@ fn what_was_flushed_is_there_whenever_a_compacting_process_is_killed() {
     for round in 0..12 {
         let name = "journal::compacting::\
                     what_was_flushed_is_there_whenever_a_compacting_process_is_killed";
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = tied(&mut Command::new(std::env::current_exe().unwrap()))
             .args(["--exact", "--nocapture", name])
             .env(INNER, &path)
             .stdout(Stdio::piped())

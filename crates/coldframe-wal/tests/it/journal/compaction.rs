@@ -64,7 +64,7 @@ fn compact_now(writer: &mut Core) -> (u64, u64) {
 fn random_regions_rebuild_the_same_image_after_compaction() {
     let mut rng = Rng::new(7);
     for _ in 0..30 {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = coldframe_testkit::scratch::on_disk();
         let path = dir.path().join("journal");
         let mut writer = Core::create(&path, options()).unwrap();
         for round in 0..60 {
@@ -88,7 +88,7 @@ fn random_regions_rebuild_the_same_image_after_compaction() {
 // Spec: JRNL-18
 #[test]
 fn identical_ranges_keep_the_last_and_others_stay() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let mut writer = Core::create(&path, options()).unwrap();
     for (start, len) in [(0, 16), (16, 16), (8, 16), (100, 8), (0, 16), (96, 16)] {
@@ -102,7 +102,7 @@ fn identical_ranges_keep_the_last_and_others_stay() {
 // Spec: JRNL-17
 #[test]
 fn what_is_appended_during_a_compaction_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let mut writer = Core::create(&path, options()).unwrap();
     for _ in 0..100 {
@@ -129,7 +129,7 @@ fn what_is_appended_during_a_compaction_is_kept() {
 // Spec: JRNL-17
 #[test]
 fn abandoned_compaction_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let mut writer = Core::create(&path, options()).unwrap();
     writer.append(&region(0, 64, 1)).unwrap();
@@ -142,7 +142,7 @@ fn abandoned_compaction_leaves_nothing() {
 // Spec: JRNL-17
 #[test]
 fn triggers_go_by_entries_growth_factor_and_close() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let mut writer = Core::create(&path, options()).unwrap();
     let none = CompactWhen::default();

@@ -116,7 +116,7 @@ fn d44_read_only_open_writes_nothing_even_to_an_empty_file() {
         assert_eq!((counts.writes, counts.syncs), (0, 0));
         assert_eq!(storage.inner().to_vec(), content);
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("empty");
     std::fs::write(&path, []).unwrap();
     let mut reader = JournalReader::<All>::open(&path).unwrap();
@@ -173,7 +173,7 @@ fn d45_compacting_twice_is_compacting_once() {
 // Spec: JRNL-17
 #[test]
 fn d46_reader_of_a_replaced_file_is_told_and_misses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let mut writer = Writer::create(&path, options()).unwrap();
     writer.append(&note(0)).unwrap();
@@ -199,7 +199,7 @@ fn d46_reader_of_a_replaced_file_is_told_and_misses_nothing() {
 // Spec: JRNL-17
 #[test]
 fn d47_factor_is_not_due_on_a_new_journal_nor_again_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let mut writer = JournalWriter::<CoreEntries>::create(&path, options()).unwrap();
     let factor = Some(2);

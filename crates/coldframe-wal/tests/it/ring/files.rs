@@ -12,7 +12,7 @@ const OPTIONS: RingOptions = RingOptions::SYNC_EACH;
 // Spec: RING-70, RING-71
 #[test]
 fn a_second_writer_is_refused_and_told_who_has_the_log() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("log");
     let log = RingWal::create(FileStorage::create(&path).unwrap(), region(4096), OPTIONS).unwrap();
     let error = RingWal::open(FileStorage::open(&path).unwrap(), region(4096), OPTIONS);
@@ -37,7 +37,7 @@ fn a_second_writer_is_refused_and_told_who_has_the_log() {
 // Spec: RING-70
 #[test]
 fn readers_share_and_keep_writers_out() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("log");
     RingWal::create(FileStorage::create(&path).unwrap(), region(4096), OPTIONS)
         .unwrap()
@@ -55,7 +55,7 @@ fn readers_share_and_keep_writers_out() {
 // Spec: RING-71
 #[test]
 fn the_log_of_a_dead_owner_is_taken_over_and_the_owner_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("log");
     let storage = FileStorage::create(&path).unwrap();
     let log = RingWal::create(storage, region(4096), OPTIONS).unwrap();
@@ -77,7 +77,7 @@ fn the_log_of_a_dead_owner_is_taken_over_and_the_owner_named() {
 // Spec: RING-21
 #[test]
 fn opening_read_only_changes_no_byte_and_needs_no_write_permission() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("log");
     let log = RingWal::create(FileStorage::create(&path).unwrap(), region(4096), OPTIONS).unwrap();
     log.append(b"x").unwrap();
@@ -95,7 +95,7 @@ fn opening_read_only_changes_no_byte_and_needs_no_write_permission() {
 // Spec: RING-1
 #[test]
 fn a_log_keeps_to_its_region_of_a_file() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("image");
     std::fs::write(&path, vec![0xcc; 64 * 1024]).unwrap();
     let region = Region::new(FileOffset::new(8192), ByteLen::new(16384)).unwrap();

@@ -43,7 +43,7 @@ fn threads_get_distinct_sequences_and_all_records_are_there() {
 // Spec: RING-37
 #[test]
 fn one_sync_serves_many() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let storage = FileStorage::create(&dir.path().join("log")).unwrap();
     let log = RingWal::create(storage, region(1 << 20), RingOptions::SYNC_EACH).unwrap();
     std::thread::scope(|scope| {

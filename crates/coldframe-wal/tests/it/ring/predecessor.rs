@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use coldframe_storage::{FileStorage, MemStorage, Storage};
+use coldframe_testkit::child::tied;
 use coldframe_testkit::crash::CrashStorage;
 use coldframe_wal::ring::{RingError, RingWal};
 use coldframe_wal::{RingOptions, Sequence};
@@ -162,7 +163,7 @@ fn records_counted<S: Storage>(log: &RingWal<S>) -> usize {
 // Spec: RING-70
 #[test]
 fn d62_the_lock_stays_with_the_log_when_another_file_takes_its_name() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let (path, aside) = (dir.path().join("log"), dir.path().join("aside"));
     let make = |path: &Path| {
         let storage = FileStorage::create(path).unwrap();
@@ -234,7 +235,7 @@ fn d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known() {
     if let Some(path) = std::env::var_os(INNER) {
         hold(Path::new(&path));
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("log");
     let storage = FileStorage::create(&path).unwrap();
     let options = RingOptions::SYNC_EACH;
@@ -244,7 +245,7 @@ fn d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known() {
         .unwrap();
     let name = "ring::predecessor::\
                 d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known";
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut child = tied(&mut Command::new(std::env::current_exe().unwrap()))
         .args(["--exact", "--nocapture", name])
         .env(INNER, &path)
         .stdout(Stdio::piped())
