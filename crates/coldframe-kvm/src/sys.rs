@@ -291,9 +291,10 @@ pub(crate) fn kernel_release() -> io::Result<String> {
     }
     // SAFETY: zeros are a valid utsname, and the kernel has overwritten them with text.
     let names = unsafe { names.assume_init() };
-    let text = names.release.iter().take_while(|c| **c != 0);
-    let bytes: Vec<u8> = text.map(|c| *c as u8).collect();
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    // SAFETY: the kernel ends each text with a zero, and the structure outlives this borrow. Not
+    // byte by byte: c_char is i8 on x86_64 and u8 on aarch64, so that a cast is idle on one.
+    let release = unsafe { std::ffi::CStr::from_ptr(names.release.as_ptr()) };
+    Ok(release.to_string_lossy().into_owned())
 }
 
 /// Bytes of a page of this host.
