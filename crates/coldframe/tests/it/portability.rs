@@ -40,7 +40,7 @@ const fn planted(
 /// What any machine of ours can be planted with.
 const ANYWHERE: [Planted; 8] = [
     planted("cpu.vendor", WAIVE, |state| {
-        state.host.cpu.vendor = "CentaurHauls".to_owned();
+        state.host.cpu.vendor = "NoSuchVendor".to_owned();
     }),
     planted("cpu.model", WAIVE, |state| state.host.cpu.model += 100),
     planted("cpuid.7.2.ebx.bit31", WAIVE, |state| {
