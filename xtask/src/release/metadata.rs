@@ -56,18 +56,27 @@ pub fn describe(one: &Crate) -> Vec<String> {
         lacks.push("has features: docs.rs needs `all-features = true`".to_owned());
     }
     // A crate that is checked for other systems is for them: its documentation is built there.
-    if !one.pure {
-        let targets = one.check_targets.iter();
-        let elsewhere = targets.filter(|target| target.as_str() != DOCS_DEFAULT);
+    if !one.pure && one.docs.default_target.is_none() {
+        let elsewhere = one.check_targets.iter().filter(|target| {
+            let shown = one.docs.targets.iter().map(String::as_str);
+            !shown
+                .chain([DOCS_DEFAULT])
+                .any(|shown| system(shown) == system(target))
+        });
         for target in elsewhere {
-            let is_ours = one.docs.targets.contains(target);
-            let has_better = one.docs.default_target.is_some();
-            if !is_ours && !has_better {
-                lacks.push(format!("is for {target}: docs.rs needs it among `targets`"));
-            }
+            lacks.push(format!("is for {target}: docs.rs needs it among `targets`"));
         }
     }
     lacks
+}
+
+/// A target without its C library, which the documentation does not depend on.
+fn system(target: &str) -> &str {
+    let libraries = ["-gnu", "-musl"];
+    let mut bare = libraries
+        .iter()
+        .filter_map(|library| target.strip_suffix(library));
+    bare.next().unwrap_or(target)
 }
 
 /// Whether the changelog's section of what is to be released names the crate: the one headed

@@ -90,6 +90,18 @@ fn a_manifest_that_the_registry_or_its_docs_would_not_like_is_named() {
 }
 
 #[test]
+fn another_c_library_needs_no_documentation_of_its_own() {
+    let mut one = sound("a", 0, &[]);
+    one.check_targets = vec!["x86_64-unknown-linux-musl".to_owned()];
+    assert_eq!(describe(&one), [""; 0]);
+    one.check_targets
+        .push("aarch64-unknown-linux-musl".to_owned());
+    assert_eq!(describe(&one).len(), 1);
+    one.docs.targets = vec!["aarch64-unknown-linux-gnu".to_owned()];
+    assert_eq!(describe(&one), [""; 0]);
+}
+
+#[test]
 fn only_the_section_to_be_released_counts() {
     let text = "# Changes\n## Unreleased\n- `b`: new\n## 0.1.0\n- `a`: new\n";
     assert!(names_crate(text, "b", &[]));
