@@ -49,11 +49,12 @@ const ANYWHERE: [Planted; 8] = [
     planted("msr.0x0000dead", WAIVE, |state| {
         state.host.msr_indexes.insert(0xdead);
     }),
+    // More than any CPU has, and less than the state file's limit for all of a vCPU.
     planted("xsave.bytes", NEVER, |state| {
-        state.host.xsave_bytes = 1 << 20;
+        state.host.xsave_bytes = 1 << 16;
         for vcpu in &mut state.vcpus {
             if let Some(area) = vcpu.items.get_mut(&ItemKind::XSAVE) {
-                area.resize(1 << 20, 0xff);
+                area.resize(1 << 16, 0xff);
             }
         }
     }),
