@@ -30,7 +30,9 @@ pub(super) fn install() {
 
 /// Makes `thread` leave the guest, if it is in it.
 pub(super) fn kick<T>(thread: &JoinHandle<T>) {
+    // A number to the standard library; a pointer to musl, as its C headers have it.
+    let id = thread.as_pthread_t() as libc::pthread_t;
     // SAFETY: the handle has not been joined, so the thread's id is still valid.
-    let rc = unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGRTMIN()) };
+    let rc = unsafe { libc::pthread_kill(id, libc::SIGRTMIN()) };
     debug_assert!(rc == 0 || rc == libc::ESRCH);
 }
