@@ -181,10 +181,12 @@ fn for_target(tree: &Tree, verb: &str, target: &str, names: &[&str]) -> Result<V
 }
 
 /// Nothing is linked in a check, so C code inside dependencies need not be compiled for the target:
-/// a compiler and an archiver that do nothing will do.
+/// a compiler and an archiver that do nothing will do. A compiler is named with a wrapper, `env`:
+/// one without is run by the cache that RUSTC_WRAPPER may name, which refuses what is no compiler.
 pub fn without_c(command: &mut Command, target: &str) {
     let target = target.replace('-', "_");
-    command.env(format!("CC_{target}"), "true");
+    command.env("CC_KNOWN_WRAPPER_CUSTOM", "env");
+    command.env(format!("CC_{target}"), "env true");
     command.env(format!("AR_{target}"), "true");
 }
 
