@@ -108,7 +108,10 @@ impl Run {
             .any(|page| self.lost.get(page as usize) == Some(&true));
         match error {
             BlockError::PastEnd { .. } => assert!(at + len > self.bytes.len() as u64),
-            BlockError::Read { .. } if !is_whole => assert!(lost, "{pages:?} can be read"),
+            // A call to the store that fails may be the one that reads the rest of the page.
+            BlockError::Read { .. } if !is_whole => {
+                assert!(lost || self.is_troubled, "{pages:?} can be read");
+            }
             error => assert!(self.is_troubled, "{error:?}"),
         }
         false
