@@ -461,7 +461,7 @@ impl Backend for Directory {
         let path = self.path.join("collector");
         let file = self.lock_file(&path)?;
         match try_lock(&file) {
-            Ok(()) => Ok(Some(Box::new(FileExclusive { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(FileExclusive { file }))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error).at(Operation::Lock, &path),
         }
@@ -550,7 +550,14 @@ impl Drop for FileLease {
 
 #[derive(Debug)]
 struct FileExclusive {
-    _file: File,
+    file: File,
 }
 
 impl Exclusive for FileExclusive {}
+
+impl Drop for FileExclusive {
+    fn drop(&mut self) {
+        // A child process that another thread is about to start shares the open file for a moment.
+        let _ = self.file.unlock();
+    }
+}

@@ -515,9 +515,19 @@ fn unreadable(entry: &Damaged) -> CatalogError {
     }
 }
 
+/// The lock of a snapshot that is to be deleted.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A child process that another thread is about to start shares the open file for a moment.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Holds a snapshot against all that would build on it; `None` if it has no manifest to hold, which
 /// is told by what is listed.
-fn hold(path: &Path) -> Result<Option<File>, CatalogError> {
+fn hold(path: &Path) -> Result<Option<Held>, CatalogError> {
     let manifest = path.join(MANIFEST);
     let is_plain = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| !found.is_symlink());
     let is_file = fs::metadata(&manifest).is_ok_and(|found| found.is_file());
@@ -529,7 +539,7 @@ fn hold(path: &Path) -> Result<Option<File>, CatalogError> {
     let opened = opened.or_else(|_| File::open(&manifest));
     let Ok(file) = opened else { return Ok(None) };
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Held(file))),
         Err(TryLockError::WouldBlock) => Err(CatalogError::InUse {
             path: path.to_path_buf(),
         }),

@@ -117,6 +117,13 @@ impl Lease {
     }
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A child process that another thread is about to start shares the open file for a moment.
+        let _ = self.file.unlock();
+    }
+}
+
 /// Opens a regular file; nothing else can block an open for reading.
 fn open(path: &Path) -> Result<File, StorageError> {
     if !fs::metadata(path).at(Operation::Open, path)?.is_file() {

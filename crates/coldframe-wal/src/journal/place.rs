@@ -18,16 +18,37 @@ pub(crate) fn refuse_special(path: &Path) -> Result<(), StorageError> {
     Err(StorageError::NotRegular { path })
 }
 
-/// Makes this process the one writer of `file`, until the file is closed.
-pub(crate) fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
-    let path = || path.display().to_string();
-    try_lock(file).map_err(|error| match error {
-        TryLockError::WouldBlock => JournalError::Locked { path: path() },
-        TryLockError::Error(source) => JournalError::Lock {
+/// The lock of a journal's file, held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct FileLock(File);
+
+impl FileLock {
+    /// Takes the exclusive lock of `file` if nobody has it.
+    pub fn take(file: &File, path: &Path) -> Result<Self, JournalError> {
+        let path = || path.display().to_string();
+        // The copy shares the open file, and with it the lock.
+        let copy = file.try_clone();
+        let copy = copy.map_err(|source| JournalError::Lock {
             path: path(),
             source,
-        },
-    })
+        })?;
+        match try_lock(&copy) {
+            Ok(()) => Ok(Self(copy)),
+            Err(TryLockError::WouldBlock) => Err(JournalError::Locked { path: path() }),
+            Err(TryLockError::Error(source)) => Err(JournalError::Lock {
+                path: path(),
+                source,
+            }),
+        }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child process that another thread is about to start has the
+        // same open file until it executes its program (flock(2)).
+        let _ = self.0.unlock();
+    }
 }
 
 /// Whether `path` still names `file`.

@@ -18,6 +18,7 @@ use coldframe_walframe::journal::{
 
 use super::compact::is_before_rename;
 use super::entry::{Buffer, Member, serialize};
+use super::place::FileLock;
 use super::{
     Batch, Compacted, Compaction, Durability, Entry, EntrySet, JournalError, JournalOptions,
     Rewritten, Span,
@@ -39,6 +40,8 @@ pub struct Recovered {
 /// Appends the entries `E` to a journal.
 pub struct JournalWriter<E> {
     storage: Arc<dyn Storage>,
+    // Held, and dropped with the writer.
+    lock: Option<FileLock>,
     options: JournalOptions,
     part: PartHeader,
     key: PartKey,

@@ -13,7 +13,7 @@ use coldframe_walframe::journal::{PART_HEADER_LEN, PART_VERSION, PartHeader, Par
 use super::rewrite::rewrite;
 use super::{JournalWriter, Recovered};
 use crate::journal::entry::{Buffer, SetOf};
-use crate::journal::place::{is_at, lock, refuse_special, sync_directory_of};
+use crate::journal::place::{FileLock, is_at, refuse_special, sync_directory_of};
 use crate::journal::{
     AnyEntries, End, EntrySet, JournalError, JournalOptions, JournalReader, Unsupported,
 };
@@ -31,9 +31,10 @@ impl<E: EntrySet> JournalWriter<E> {
             .mode(0o600)
             .open(path)
             .at(Operation::Create, path)?;
-        lock(&file, path)?;
+        let lock = FileLock::take(&file, path)?;
         let storage = Arc::new(FileStorage::from_file(file, path));
-        let writer = Self::create_in(storage, options)?;
+        let mut writer = Self::create_in(storage, options)?;
+        writer.lock = Some(lock);
         sync_directory_of(path)?;
         Ok(writer)
     }
@@ -50,13 +51,15 @@ impl<E: EntrySet> JournalWriter<E> {
         refuse_special(path)?;
         loop {
             let file = open_regular(path, Access::ReadWrite)?;
-            lock(&file, path)?;
+            let lock = FileLock::take(&file, path)?;
             // A compaction may have put another file there before the lock was ours.
             if is_at(&file, path)? {
                 // Who put it there may have ended, or failed, before its name was durable.
                 sync_directory_of(path)?;
                 let storage = Arc::new(FileStorage::from_file(file, path));
-                return Self::open_in(storage, options);
+                let (mut writer, recovered) = Self::open_in(storage, options)?;
+                writer.lock = Some(lock);
+                return Ok((writer, recovered));
             }
         }
     }
@@ -167,6 +170,7 @@ impl<E: EntrySet> JournalWriter<E> {
     ) -> Self {
         Self {
             storage,
+            lock: None,
             options,
             part,
             key: PartKey::new(part.id),
