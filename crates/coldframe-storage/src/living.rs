@@ -2,7 +2,9 @@
 //!
 //! A drop removes them, but a process that ends by a signal drops nothing. Who handles signals
 //! calls [`discard_living`] before it lets the process end. A signal concerns the process as a
-//! whole, so this is the one thing of the crate that does too.
+//! whole, so this is the one thing of the crate that does too. A directory that could not be
+//! removed when it was dropped, as for want of a descriptor, stays entered: it is removed then, if
+//! a process that fails calls it as well.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -380,8 +380,9 @@ impl PendingDir {
 
 impl Drop for PendingDir {
     fn drop(&mut self) {
-        if self.is_temporary {
-            discard(&self.path, true);
+        if self.is_temporary && !discard(&self.path, true) {
+            // It needs descriptors that may all be in use: left to who calls `discard_living`.
+            std::mem::forget(self.live.take());
         }
     }
 }
@@ -391,11 +392,16 @@ fn create_directory(path: &Path) -> Result<File, StorageError> {
         .mode(0o700)
         .create(path)
         .at(Operation::Create, path)?;
-    OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_DIRECTORY)
         .open(path)
-        .at(Operation::Open, path)
+        .at(Operation::Open, path);
+    if opened.is_err() {
+        // Nobody else will; if another process has swept it, there is nothing to remove.
+        let _ = fs::remove_dir(path);
+    }
+    opened
 }
 
 /// A file of a pending directory; a link there was planted.
@@ -471,13 +477,15 @@ fn seal_entry(path: &Path) -> Result<u64, StorageError> {
     Ok(len)
 }
 
-/// Removes what a dropped, unpublished thing leaves; an error there has nowhere to go.
-fn discard(path: &Path, is_dir: bool) {
+/// Removes what a dropped, unpublished thing leaves: whether it is gone. An error there has nowhere
+/// to go.
+fn discard(path: &Path, is_dir: bool) -> bool {
     match temporary::remove(path, is_dir) {
         Err(error) if !error.is_not_found() => {
             tracing::warn!(path = %path.display(), %error, "temporary left behind");
+            false
         }
-        _ => {}
+        _ => true,
     }
 }
 

@@ -321,7 +321,8 @@ fn bytes_of(path: &Path) -> u64 {
 /// Removes a file, or a directory with all that is in it.
 pub(crate) fn remove(path: &Path, is_dir: bool) -> Result<(), StorageError> {
     let removed = if is_dir {
-        fs::remove_dir_all(path)
+        // An empty one needs no descriptor, of which there may be none left.
+        fs::remove_dir(path).or_else(|_| fs::remove_dir_all(path))
     } else {
         fs::remove_file(path)
     };
