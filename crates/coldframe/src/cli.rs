@@ -21,10 +21,16 @@ pub use journal::{Journal, JournalFile};
 pub use portability::{AgainstHost, Waivers};
 pub use wal::{Wal, WalCheck, WalFile};
 
-/// Reads the name of a directory to make: a slash at its end, as a shell completes it, is no part
-/// of the name.
-fn directory() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().map(|path| path.components().collect())
+/// Reads the name of a file or directory to make: a slash at its end, as a shell completes it, is
+/// no part of the name, and `.`, `..` and `/` name what is there already.
+fn new_name() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        let path: PathBuf = path.components().collect();
+        match path.file_name() {
+            Some(_) => Ok(path),
+            None => Err("it names no new file or directory: add a name, as in DIR/NAME"),
+        }
+    })
 }
 
 /// Freeze, thaw, inspect, verify and convert microVM snapshots.
@@ -234,7 +240,7 @@ pub struct Diff {
     #[arg(long, value_name = "DIR")]
     pub search: Vec<PathBuf>,
     /// The snapshot directory to make.
-    #[arg(short, long, value_name = "DIR", value_parser = directory())]
+    #[arg(short, long, value_name = "DIR", value_parser = new_name())]
     pub output: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -254,7 +260,7 @@ pub struct Merge {
     #[arg(long, value_name = "DIR")]
     pub search: Vec<PathBuf>,
     /// The snapshot directory to make.
-    #[arg(short, long, value_name = "DIR", value_parser = directory())]
+    #[arg(short, long, value_name = "DIR", value_parser = new_name())]
     pub output: PathBuf,
     /// Print JSON.
     #[arg(long)]

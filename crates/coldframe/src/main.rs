@@ -17,10 +17,12 @@ mod signals;
 mod store;
 mod verbs;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use coldframe_storage::discard_living;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Cli;
@@ -38,12 +40,20 @@ fn main() -> ExitCode {
     match signals::prepare().and_then(|()| verbs::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            // What could not be removed when it was dropped, as for want of descriptors.
+            discard_living();
             if !matches!(failure, Failure::Reported) {
-                eprintln!("coldframe: {failure}");
+                complain(&failure.to_string());
             }
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Says what is wrong in one line.
+fn complain(text: &str) {
+    // Standard error may be closed or full: the exit code says it too.
+    let _ = writeln!(std::io::stderr(), "coldframe: {}", output::printable(text));
 }
 
 /// Help and version as clap prints them; wrong usage as one line.
@@ -62,10 +72,10 @@ fn refused(error: &clap::Error) -> ExitCode {
             .next()
             .unwrap_or(said);
         let words: Vec<&str> = said.split_whitespace().skip(1).collect();
-        eprintln!("coldframe: {}; see --help", words.join(" "));
-    } else {
-        // Nobody is left to be told of an error.
-        let _ = error.print();
+        complain(&format!("{}; see --help", words.join(" ")));
+    } else if let Err(unprinted) = error.print().and_then(|()| std::io::stdout().flush()) {
+        output::unprinted(&unprinted);
+        return ExitCode::from(3);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

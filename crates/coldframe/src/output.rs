@@ -1,38 +1,68 @@
 //! Plain tables for people, JSON for programs; both go to standard output.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use coldframe_envelope::Producer;
+use coldframe_storage::discard_living;
 use serde::{Serialize, Serializer};
 
 use crate::exit::Failure;
 
-/// Prints a line.
+/// Prints one line, whatever the names in it: control characters are escaped.
 ///
 /// Nobody may be reading any more, or the disk behind standard output be full: then the process
 /// ends with exit code 3, for there is nothing more to say.
 pub fn say(line: fmt::Arguments<'_>) {
-    text(format_args!("{line}\n"));
+    text(format_args!("{}\n", printable(&line.to_string())));
 }
 
 /// Prints text as it is, likewise.
 pub fn text(text: fmt::Arguments<'_>) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_fmt(text).and_then(|()| stdout.flush()) {
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            eprintln!("coldframe: cannot write to standard output: {error}");
-        }
-        std::process::exit(3);
+        unprinted(&error);
+        // Nothing is dropped by this way to end.
+        discard_living();
+        std::process::exit(EXIT_UNPRINTED);
     }
+}
+
+/// The exit code if standard output takes nothing more.
+pub const EXIT_UNPRINTED: i32 = 3;
+
+/// Says that standard output takes nothing more, unless its reader has gone away on purpose.
+pub fn unprinted(error: &io::Error) {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        // Standard error may be closed or full just as well.
+        let _ = writeln!(
+            io::stderr(),
+            "coldframe: cannot write to standard output: {error}"
+        );
+    }
+}
+
+/// Text that stays on its line and does nothing to a terminal: names of files and tags may have
+/// line breaks and escape sequences in them.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 /// Prints a value as one JSON document.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::environment("cannot write JSON", &error))?;
-    say(format_args!("{text}"));
+    // Line breaks in strings are escaped by JSON itself.
+    self::text(format_args!("{text}\n"));
     Ok(())
 }
 
@@ -83,7 +113,7 @@ impl JsonList {
             .map_err(|error| Failure::environment("cannot write JSON", &error))?;
         let close = if self.is_empty { "" } else { "\n  " };
         let fields = fields.trim_start_matches('{');
-        say(format_args!("{close}],{fields}"));
+        text(format_args!("{close}],{fields}\n"));
         Ok(())
     }
 }
@@ -91,6 +121,11 @@ impl JsonList {
 /// Prints rows in columns; the first row is the heading. Columns whose cells are numbers in
 /// every row are set flush right.
 pub fn table(rows: &[Vec<String>]) {
+    let escaped = |cell: &String| printable(cell).into_owned();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(escaped).collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -110,7 +145,7 @@ pub fn table(rows: &[Vec<String>]) {
                 })
         })
         .collect();
-    for row in rows {
+    for row in &rows {
         let cells = row
             .iter()
             .zip(&widths)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use coldframe_units::GuestRegion;
 
-use super::directory;
+use super::new_name;
 use crate::human::{parse_region, parse_size};
 
 /// Where a snapshot comes from.
@@ -74,7 +74,7 @@ pub struct ImportTarget {
     #[arg(long, requires = "parent")]
     pub assume_dense: bool,
     /// The snapshot directory to make.
-    #[arg(short, long, value_name = "DIR", value_parser = directory())]
+    #[arg(short, long, value_name = "DIR", value_parser = new_name())]
     pub output: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -95,7 +95,7 @@ pub struct ExportRaw {
     /// The snapshot.
     pub snapshot: PathBuf,
     /// The file to make.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = new_name())]
     pub output: PathBuf,
     /// Leave zero pages as holes.
     #[arg(long)]
@@ -115,7 +115,7 @@ pub struct ExportFirecracker {
     /// The snapshot.
     pub snapshot: PathBuf,
     /// The directory to make.
-    #[arg(short, long, value_name = "DIR", value_parser = directory())]
+    #[arg(short, long, value_name = "DIR", value_parser = new_name())]
     pub output: PathBuf,
     /// Look for parents here too.
     #[arg(long, value_name = "DIR")]

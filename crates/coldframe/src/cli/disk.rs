@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use coldframe_chunks::TagName;
 use coldframe_nbd::ListenAddr;
 
+use super::new_name;
 use crate::human::parse_size;
 
 /// Disk images as chunk indexes.
@@ -60,7 +61,7 @@ pub struct Export {
     #[command(flatten)]
     pub which: Which,
     /// The file to make.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = new_name())]
     pub output: PathBuf,
     /// Print JSON.
     #[arg(long)]

@@ -17,6 +17,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use coldframe_storage::{Overwrite, PendingFile, Storage as _};
+use coldframe_units::FileOffset;
+
 use crate::cli::Demo;
 use crate::exit::Failure;
 use crate::progress;
@@ -51,10 +54,7 @@ pub fn run(args: &Demo) -> Result<(), Failure> {
                 .into(),
         ));
     }
-    let console = home.path().join("console.txt");
-    std::fs::write(&console, &whole.console).map_err(|error| {
-        Failure::environment(format!("cannot write {}", console.display()), &error)
-    })?;
+    write_console(&home.path().join("console.txt"), &whole.console)?;
     bar.inc(1);
 
     let mut rows = Vec::new();
@@ -76,6 +76,19 @@ pub fn run(args: &Demo) -> Result<(), Failure> {
     } else {
         Err(Failure::Reported)
     }
+}
+
+/// Writes what the guest printed to a new file: others may have a directory that was asked for in
+/// their hands, and a link or a file of theirs under this name is neither followed nor replaced.
+fn write_console(path: &Path, text: &[u8]) -> Result<(), Failure> {
+    let written = PendingFile::create(path, Overwrite::Refuse).and_then(|file| {
+        file.write_at(FileOffset::ZERO, text)?;
+        file.publish()
+    });
+    let cannot = || format!("cannot write {}", path.display());
+    written
+        .map(drop)
+        .map_err(|error| Failure::environment(cannot(), &error))
 }
 
 /// What the guest came to in a process of its own; one that ends otherwise than it was recorded

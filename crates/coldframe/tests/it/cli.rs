@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Home, Outcome, coldframe, command, names, simulated};
 
-const VERBS: [&[&str]; 40] = [
+pub const VERBS: [&[&str]; 40] = [
     &["demo"],
     &["inspect"],
     &["verify"],

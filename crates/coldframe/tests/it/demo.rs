@@ -1,7 +1,9 @@
 //! The main job, on each machine there is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use coldframe_testkit::require::skipped;
 use serde_json::Value;
@@ -286,4 +288,60 @@ fn the_command_may_be_replaced_while_it_runs() {
     fs::remove_file(&program).unwrap();
     let demo = Outcome::from(demo.unwrap().wait_with_output().unwrap());
     check_report(&demo.done().json(), "simulated", "hash", 1);
+}
+
+/// Others may be able to write where the snapshots were asked for: what they put there under the
+/// name of the console's file is neither followed nor replaced.
+#[test]
+fn a_link_under_the_name_of_the_console_is_not_followed() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    let victim = home.at("victim");
+    fs::create_dir(&dir).unwrap();
+    fs::write(&victim, "mine").unwrap();
+    let demo = ["demo", "--backend", "simulated", "--ram", "8MiB"];
+    let mut demo = command(&[])
+        .args(demo)
+        .arg("--dir")
+        .arg(&dir)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Not before it begins, or the directory would not be empty.
+    while names(&dir).is_empty() {
+        assert!(
+            demo.try_wait().unwrap().is_none(),
+            "it ended without a snapshot"
+        );
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    std::os::unix::fs::symlink(&victim, dir.join("console.txt")).unwrap();
+    let outcome = Outcome::from(demo.wait_with_output().unwrap());
+    outcome.fails(3, &["console.txt", "exists"]);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+}
+
+/// A directory that nobody asked for is this process's alone, and gone afterwards.
+#[test]
+fn its_own_directory_is_private_and_new() {
+    let home = Home::new();
+    let mut demo = command(&[&"demo", &"--backend", &"simulated", &"--ram", &"8MiB"]);
+    let mut demo = demo
+        .env("TMPDIR", home.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while names(home.path()).is_empty() {
+        assert!(
+            demo.try_wait().unwrap().is_none(),
+            "it ended without a directory"
+        );
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    let made = names(home.path());
+    let metadata = fs::symlink_metadata(home.at(&made[0])).unwrap();
+    assert!(metadata.is_dir(), "{made:?}");
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
+    assert!(demo.wait().unwrap().success());
+    assert!(names(home.path()).is_empty(), "{:?}", names(home.path()));
 }

@@ -1,6 +1,7 @@
 //! The command as its users have it: real processes, exit codes, lines, JSON.
 #![allow(clippy::unwrap_used)]
 
+mod bad_files;
 mod catalog;
 mod cli;
 mod corpus;
@@ -14,6 +15,8 @@ mod firecracker;
 mod inspect;
 mod journal;
 mod kill;
+mod kinds;
+mod limits;
 #[allow(
     dead_code,
     reason = "the client of the server's own tests says more than these need"

@@ -1,0 +1,252 @@
+//! Standard streams that are full, closed or left by their reader, limits on what a process may
+//! use, and signals that end it: an exit code and one line, and nothing half done.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coldframe_storage::is_temporary;
+use coldframe_testkit::child::Running;
+use coldframe_testkit::require::skipped;
+use coldframe_testkit::rng::Rng;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Home, Outcome, coldframe, command, names, simulated};
+
+/// Verbs that make something called `x`, or print; they run where [`Scene`] is.
+const VERBS: [&str; 16] = [
+    "import raw image -o x",
+    "export raw s/diff-2 -o x",
+    "merge s/diff-2 -o x",
+    "diff s/full s/diff-2 -o s/x",
+    "pull one --store store -o x",
+    "push s/diff-2 --store store --name two",
+    "disk import image --store store --name e",
+    "disk export d --store store -o x",
+    "demo --backend simulated --ram 8MiB --diffs 1 --workload input --record --dir x",
+    "demo --backend simulated --ram 8MiB --diffs 0",
+    "inspect s/full",
+    "verify --deep s/diff-2 --json",
+    "ls s",
+    "store verify --deep --store store",
+    "store stat --store store --json",
+    "store gc --store store",
+];
+
+struct Scene(Home);
+
+impl Scene {
+    fn new() -> Self {
+        let home = Home::new();
+        simulated(&home.at("s"));
+        let (image, store) = (home.at("image"), home.at("store"));
+        fs::write(&image, vec![7; 3 << 20]).unwrap();
+        fs::create_dir(home.at("tmp")).unwrap();
+        coldframe(&[&"store", &"init", &"--store", &store]).done();
+        let one = home.at("s/diff-1");
+        coldframe(&[&"push", &one, &"--store", &store, &"--name", &"one"]).done();
+        coldframe(&[
+            &"disk", &"import", &image, &"--store", &store, &"--name", &"d",
+        ])
+        .done();
+        Self(home)
+    }
+
+    /// The verb, to be run by a shell after `first`.
+    fn after(&self, first: &str, verb: &str) -> Command {
+        let mut shell = command(&[]);
+        let program = shell.get_program().to_owned();
+        let exec = format!("{first} exec \"$0\" \"$@\"");
+        shell = Command::new("sh");
+        shell.arg("-c").arg(exec).arg(program).args(verb.split(' '));
+        shell
+            .current_dir(self.0.path())
+            .env("TMPDIR", self.0.at("tmp"));
+        shell.stdin(Stdio::null()).env_remove("COLDFRAME_LOG");
+        shell
+    }
+
+    fn run(&self, first: &str, verb: &str) -> Outcome {
+        self.after(first, verb).output().unwrap().into()
+    }
+
+    /// No temporary file or directory is left, and what a verb may have made is removed for the
+    /// next one.
+    #[track_caller]
+    fn is_clean(&self, case: &str) {
+        for dir in ["", "s", "tmp", "x", "store", "store/packs", "store/wal"] {
+            // What a pull has fetched waits there for the next one.
+            let is_resumed = case.starts_with("pull") && dir == "x";
+            let dir = self.0.at(dir);
+            if is_resumed || !dir.is_dir() {
+                continue;
+            }
+            let is_left = |name: &String| is_temporary(name.as_ref());
+            let left: Vec<_> = names(&dir).into_iter().filter(is_left).collect();
+            assert!(left.is_empty(), "{case}: {left:?} in {}", dir.display());
+        }
+        assert!(names(&self.0.at("tmp")).is_empty(), "{case}");
+        for made in ["x", "s/x"] {
+            let _absent = fs::remove_dir_all(self.0.at(made));
+            let _absent = fs::remove_file(self.0.at(made));
+        }
+    }
+}
+
+/// Done, or refused in one line with exit code 3.
+#[track_caller]
+fn is_orderly(outcome: &Outcome, case: &str) {
+    let lines = outcome.stderr.lines().count();
+    let is_done = outcome.code == 0 && lines == 0;
+    let is_refused = outcome.code == 3 && lines == 1 && outcome.stderr.starts_with("coldframe: ");
+    assert!(is_done || is_refused, "{case}: {outcome:#?}");
+}
+
+/// setrlimit(2), `RLIMIT_FSIZE`: without a handler SIGXFSZ would end the process.
+#[test]
+fn a_limit_on_the_length_of_files_is_an_error() {
+    let scene = Scene::new();
+    for verb in VERBS {
+        let outcome = scene.run("ulimit -f 64;", verb);
+        is_orderly(&outcome, verb);
+        // All but the last of these make a file that is longer.
+        if verb.ends_with(" x") {
+            outcome.fails(3, &["File too large"]);
+        }
+        scene.is_clean(verb);
+    }
+}
+
+#[test]
+fn a_limit_on_descriptors_is_an_error() {
+    let scene = Scene::new();
+    let mut refused = 0;
+    for count in [5, 6, 7, 8, 9, 10, 12, 16, 64] {
+        for verb in VERBS {
+            let case = format!("{verb} with {count} descriptors");
+            let outcome = scene.run(&format!("ulimit -n {count};"), verb);
+            // A few are needed before the command has begun.
+            if outcome.code == 127 {
+                continue;
+            }
+            refused += u32::from(outcome.code == 3);
+            // What a demonstration says comes from the process in which it thaws, too.
+            let is_handed_on = verb.starts_with("demo") && outcome.code == 1;
+            // A disk that was made with fewer is there already.
+            if !is_handed_on && !verb.ends_with("--name e") {
+                is_orderly(&outcome, &case);
+            }
+            scene.is_clean(&case);
+        }
+    }
+    assert!(refused > 0, "no limit was too low");
+}
+
+#[test]
+fn a_full_standard_output_is_exit_3_and_a_closed_one_nothing() {
+    let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
+        return skipped("full", "there is no /dev/full");
+    };
+    let scene = Scene::new();
+    let others = [
+        "--help",
+        "--version",
+        "help merge",
+        "store gc --help",
+        "completions bash",
+    ];
+    for verb in VERBS.into_iter().chain(others) {
+        let mut printing = scene.after("", verb);
+        let printing = printing.stdout(full.try_clone().unwrap());
+        let outcome = Outcome::from(printing.output().unwrap());
+        outcome.fails(3, &["cannot write to standard output"]);
+        scene.is_clean(verb);
+
+        if !verb.starts_with("push") && !verb.starts_with("disk import") {
+            scene.run("exec >&- <&-;", verb).done();
+            scene.is_clean(verb);
+        }
+    }
+}
+
+/// There is nobody to be told, but for the exit code.
+#[test]
+fn a_full_or_closed_standard_error_changes_no_exit_code() {
+    let scene = Scene::new();
+    for end in ["exec 2>&-;", "exec 2>/dev/full;"] {
+        if end.contains("full") && File::open("/dev/full").is_err() {
+            skipped("full", "there is no /dev/full");
+            continue;
+        }
+        for (verb, code) in [
+            ("inspect none", 3),
+            ("none", 2),
+            ("verify none", 3),
+            ("ls s", 0),
+        ] {
+            let outcome = scene.run(end, verb);
+            assert_eq!(outcome.code, code, "{end} {verb}: {outcome:#?}");
+        }
+    }
+}
+
+/// `coldframe ls | head -1`: no error, no panic, and nothing left of what was being made.
+#[test]
+fn a_reader_that_goes_away_is_no_error_to_speak_of() {
+    let scene = Scene::new();
+    for verb in VERBS {
+        let mut child = scene.after("", verb);
+        let mut child = child
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let outcome = Outcome::from(child.wait_with_output().unwrap());
+        assert_eq!(
+            (outcome.code, &outcome.stderr[..]),
+            (3, ""),
+            "{verb}: {outcome:#?}"
+        );
+        scene.is_clean(verb);
+    }
+}
+
+/// Whenever it comes, a signal either ends a verb that leaves nothing, or comes too late.
+#[test]
+fn a_signal_leaves_nothing_half_done() {
+    let scene = Scene::new();
+    let mut rng = Rng::new(15);
+    for verb in VERBS {
+        // A tag is made once: each run makes another.
+        let (words, tag) = verb.split_once("--name ").unwrap_or((verb, ""));
+        let named = |round: &str| match tag {
+            "" => verb.to_owned(),
+            tag => format!("{words}--name {tag}-{round}"),
+        };
+        let begin = Instant::now();
+        scene.run("", &named("whole")).done();
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap();
+        scene.is_clean(verb);
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let mut child = scene.after("", &named(signal.as_str()));
+            let child = child.stdout(Stdio::null()).stderr(Stdio::piped());
+            let child = Running::start(child);
+            std::thread::sleep(Duration::from_micros(rng.below(micros)));
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+            kill(pid, signal).unwrap();
+            let output = child.output();
+            let is_ended = output.status.signal() == Some(signal as i32);
+            let is_done = output.status.success();
+            assert!(is_ended || is_done, "{verb}: {output:?}");
+            assert!(output.stderr.is_empty(), "{verb}: {output:?}");
+            let made = scene.0.at("x");
+            if made.join("manifest").exists() {
+                coldframe(&[&"verify", &made]).done();
+            }
+            scene.is_clean(verb);
+        }
+    }
+}
