@@ -23,6 +23,7 @@ mod limits;
 )]
 #[path = "../../../coldframe-nbd/tests/it/client.rs"]
 mod nbd_client;
+mod odd_names;
 mod payload;
 #[cfg(target_os = "linux")]
 mod poor;
