@@ -3,7 +3,7 @@
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_walframe::journal::{
-    BatchItems, PART_HEADER_LEN, PartHeader, RECORD_HEADER_LEN, TypeId,
+    BatchItems, PART_HEADER_LEN, PART_MAGIC, PartHeader, RECORD_HEADER_LEN, TypeId,
 };
 
 use super::{Batch, Found, JournalReader};
@@ -121,7 +121,7 @@ impl<E: EntrySet> JournalReader<E> {
             Some(Hit::Part(part)) => Some(part.start),
             None => None,
         };
-        if at == 0 && joined.is_none() && self.window.len() > PART_HEADER_LEN {
+        if at == 0 && joined.is_none() && !self.may_be_begun()? {
             return Ok(unsupported(at, Unsupported::Foreign));
         }
         Ok(End::Torn {
@@ -129,6 +129,17 @@ impl<E: EntrySet> JournalReader<E> {
             dropped: ByteLen::new(joined.unwrap_or(self.window.len()) - at),
             joined: joined.map(FileOffset::new),
         })
+    }
+
+    /// Whether the file may be a journal whose creation was cut short. A file of exactly the length
+    /// of the header may hold anything, as its sectors may (JRNL-5); a shorter one only what was
+    /// written of it, and zeros.
+    fn may_be_begun(&mut self) -> Result<bool, JournalError> {
+        let len = self.window.len();
+        let bytes = self.window.get(0, PART_MAGIC.len() as u64)?;
+        let is_of_header = |(byte, magic): (&u8, &u8)| *byte == 0 || byte == magic;
+        let is_begun = bytes.iter().zip(&PART_MAGIC).all(is_of_header);
+        Ok(len == PART_HEADER_LEN || (len < PART_HEADER_LEN && is_begun))
     }
 
     /// Whether a part began at `at`, whose header is damaged now: it was durable before anything

@@ -281,7 +281,9 @@ fn part_of_another_program_is_unsupported_and_can_be_passed_over() {
 // Spec: JRNL-2
 #[test]
 fn files_that_are_no_journal_are_refused_and_left_alone() {
-    for bytes in [vec![0; 4096], b"GIF89a".repeat(100), vec![0xff; 200]] {
+    let short = [b"x".to_vec(), b"no journal\n".to_vec(), vec![0xff; 111]];
+    let long = [vec![0; 4096], b"GIF89a".repeat(100), vec![0xff; 200]];
+    for bytes in short.into_iter().chain(long) {
         let (found, end) = notes_in(&bytes);
         assert!(found.is_empty());
         let foreign = Unsupported::Foreign;
@@ -306,5 +308,10 @@ fn creation_that_was_cut_short_is_an_empty_journal() {
         writer.append(&note(0)).unwrap();
         writer.flush().unwrap();
         assert_eq!(notes_in(&storage.to_vec()).0, [0]);
+    }
+    // Sectors that were not written yet.
+    for unwritten in [vec![0; 5], vec![0; bytes.len()], vec![0x5a; bytes.len()]] {
+        assert!(notes_in(&unwritten).1.is_torn());
+        reopen(&unwritten).unwrap();
     }
 }
