@@ -22,8 +22,27 @@ pub fn open(path: &Path) -> Result<Snapshot, Failure> {
 
 /// Opens a snapshot with all its parents; they are looked for beside it and in `search`.
 pub fn open_chain(path: &Path, search: &[PathBuf]) -> Result<Chain, Failure> {
+    exist(search)?;
     Chain::of(open(path)?, search)
         .map_err(|error| failure(format!("cannot open {}", path.display()), &error))
+}
+
+/// Refuses directories to search that are none: a misspelt one would find nothing, silently. What
+/// cannot be looked at is an error only if a parent is not found elsewhere.
+pub fn exist(search: &[PathBuf]) -> Result<(), Failure> {
+    for path in search {
+        let what = || format!("cannot search {} (--search)", path.display());
+        match std::fs::metadata(path) {
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(Failure::Usage(format!("{}: no directory", what())));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Failure::environment(what(), &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What is wrong with the files themselves is exit 1, everything else exit 3.

@@ -1,8 +1,13 @@
-//! What a signal that ends the command does first: it removes what is not published yet.
+//! What a signal that ends the command does first: it ends the process that the command has
+//! started, and removes what is not published yet.
 //!
 //! The signals are blocked in every thread and waited for in one, so that the work of ending is
 //! done in ordinary code (sigwait(3)). The process then ends by the signal, as its parent expects.
 //! SIGKILL cannot be waited for; what it leaves is swept by the next verb that writes there.
+
+use std::io::{self, Read as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coldframe_storage::discard_living;
 use nix::sys::signal::{SigSet, Signal, raise};
@@ -16,6 +21,39 @@ const ENDING: [Signal; 4] = [
     Signal::SIGHUP,
     Signal::SIGQUIT,
 ];
+
+/// The process that this one waits for. Whoever waits for its exit code or ends it has the lock, so
+/// that its number is not that of another process by then.
+static CHILD: Mutex<Option<Child>> = Mutex::new(None);
+
+fn child() -> MutexGuard<'static, Option<Child>> {
+    CHILD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `command` and collects what it prints; a signal that ends this process ends it, too.
+/// One at a time.
+pub fn output_of(command: &mut Command) -> io::Result<Output> {
+    let pipe = {
+        let mut slot = child();
+        let mut started = command.stdout(Stdio::piped()).spawn()?;
+        let pipe = started.stdout.take();
+        *slot = Some(started);
+        pipe
+    };
+    let mut stdout = Vec::new();
+    let read = pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut stdout));
+    let mut slot = child();
+    let status = match slot.take() {
+        Some(mut ended) => ended.wait()?,
+        None => return Err(io::ErrorKind::Interrupted.into()),
+    };
+    read?;
+    Ok(Output {
+        status,
+        stdout,
+        stderr: Vec::new(),
+    })
+}
 
 /// Makes a write beyond the limit of a file's length an error, as other failing writes are, and
 /// not the end of the process (setrlimit(2), `RLIMIT_FSIZE`). Before any thread starts.
@@ -38,6 +76,12 @@ pub fn clean_up() -> Result<(), Failure> {
     let wait = move || {
         let Ok(signal) = signals.wait() else { return };
         tracing::info!(%signal, "ending");
+        // None is started any more.
+        let mut slot = child();
+        if let Some(running) = &mut *slot {
+            // It may have ended already.
+            let _ = running.kill().and_then(|()| running.wait());
+        }
         discard_living();
         // Its default action ends the process, once one thread lets it come.
         let mut one = SigSet::empty();

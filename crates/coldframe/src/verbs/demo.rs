@@ -22,8 +22,8 @@ use coldframe_units::FileOffset;
 
 use crate::cli::Demo;
 use crate::exit::Failure;
-use crate::progress;
 use crate::verbs::thaw;
+use crate::{progress, signals};
 
 pub use guest::guest_failure;
 pub use shoot::PORTS;
@@ -106,11 +106,9 @@ fn thaw_in_fresh_process(snapshot: &Path, journal: Option<&Path>) -> Result<thaw
             .arg(journal)
             .arg("--json"),
     };
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::environment(&what, &error))?;
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output =
+        signals::output_of(&mut command).map_err(|error| Failure::environment(&what, &error))?;
     let has_said = journal.is_some() && !output.stdout.is_empty();
     if !output.status.success() && !has_said {
         return Err(Failure::Wanting(format!(

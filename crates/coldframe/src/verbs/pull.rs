@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::cli::store::Pull;
 use crate::exit::Failure;
 use crate::human::size;
+use crate::search::exist;
 use crate::store::{hold, open_with, transfer_failure};
 use crate::{output, progress};
 
@@ -32,6 +33,7 @@ struct Line {
 
 /// Pulls; prints where each snapshot is.
 pub fn run(args: &Pull) -> Result<(), Failure> {
+    exist(&args.search)?;
     let chunks = open_with(&args.at.url, &args.cache)?;
     let cannot = format!("cannot pull {}", args.name);
     let failed = |error| transfer_failure(&cannot, &error);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::Verify;
 use crate::exit::Failure;
 use crate::human::size;
-use crate::search::failure;
+use crate::search::{exist, failure};
 use crate::{logs, output, progress};
 
 #[derive(Serialize)]
@@ -40,6 +40,7 @@ pub fn run(args: &Verify) -> Result<(), Failure> {
     } else {
         Depth::Tables
     };
+    exist(&args.search)?;
     let bar = progress::bytes("verify", 0);
     let mut verifier = Verifier::new(depth, args.search.clone());
     let mut logs = Logs::default();

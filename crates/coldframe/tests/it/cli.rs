@@ -1,6 +1,8 @@
 //! What holds for every verb: help, usage, lines, bare names.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::{Home, Outcome, coldframe, command, names, simulated};
@@ -195,4 +197,28 @@ fn the_log_goes_to_standard_error_and_changes_nothing() {
     assert_eq!(import.code, 0);
     assert!(import.stderr.contains("dump imported"), "{import:#?}");
     assert_eq!(import.stdout.lines().count(), 1);
+}
+
+/// A misspelt directory to search finds nothing: it is said, not passed over.
+#[test]
+fn directories_to_search_must_be_there() {
+    let home = Home::new();
+    simulated(&home.at("s"));
+    let (snap, none, file) = (home.at("s/diff-1"), home.at("none"), home.at("file"));
+    fs::write(&file, "").unwrap();
+    let (out, full) = (home.at("out"), home.at("s/full"));
+    let verbs: [&[&dyn AsRef<OsStr>]; 5] = [
+        &[&"verify", &snap],
+        &[&"export", &"raw", &snap, &"-o", &out],
+        &[&"diff", &full, &snap, &"-o", &out],
+        &[&"merge", &snap, &"-o", &out],
+        &[&"push", &snap, &"--store", &out],
+    ];
+    for verb in verbs {
+        let search = |dir: &Path| coldframe(&[verb, &[&"--search", &dir]].concat());
+        search(&none).fails(3, &["--search", "none", "No such file"]);
+        search(&file).fails(2, &["--search", "file", "no directory"]);
+        assert!(!out.exists());
+    }
+    coldframe(&[&"verify", &snap, &"--search", &home.path()]).done();
 }

@@ -359,3 +359,17 @@ fn inspect_knows_a_journal_and_what_is_wrong_with_it() {
         "{shown:#?}"
     );
 }
+
+/// Short, and so no more a journal than a long one; it is no journal that was cut short either.
+#[test]
+fn a_short_file_that_is_no_journal_is_refused() {
+    let home = Home::new();
+    let file = home.at("notes");
+    for text in ["x", "no file of ours\n"] {
+        fs::write(&file, text).unwrap();
+        for verb in ["stat", "dump"] {
+            run_on("journal", verb, &file, &[]).fails(1, &["notes is no journal"]);
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    }
+}

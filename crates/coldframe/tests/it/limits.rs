@@ -250,3 +250,52 @@ fn a_signal_leaves_nothing_half_done() {
         }
     }
 }
+
+/// The processes whose parent is `pid` (proc_pid_stat(5)).
+#[cfg(target_os = "linux")]
+fn children_of(pid: u32) -> Vec<i32> {
+    let is_child = |process: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let behind_name = stat.rsplit(')').next().unwrap_or_default();
+        behind_name.split_whitespace().nth(1) == Some(&pid.to_string())
+    };
+    let processes = names("/proc".as_ref());
+    let processes = processes.iter().filter_map(|name| name.parse().ok());
+    processes.filter(is_child).collect()
+}
+
+/// A demonstration that is ended while it waits for the process in which a snapshot thaws, which
+/// is stopped here and so would not end by itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_ends_what_a_demonstration_has_started() {
+    let scene = Scene::new();
+    let verb = "demo --backend simulated --ram 8MiB --diffs 9";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < deadline, "no process was seen to thaw");
+        let mut demo = scene.after("", verb);
+        let mut demo = Running::start(demo.stdout(Stdio::null()).stderr(Stdio::null()));
+        let mut seen = Vec::new();
+        while seen.is_empty() && demo.try_wait().unwrap().is_none() {
+            seen = children_of(demo.id());
+        }
+        let stopped: Vec<Pid> = seen.into_iter().map(Pid::from_raw).collect();
+        let is_stopped = |pid: &Pid| kill(*pid, Signal::SIGSTOP).is_ok();
+        if !stopped.iter().any(is_stopped) {
+            continue;
+        }
+        kill(
+            Pid::from_raw(i32::try_from(demo.id()).unwrap()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
+        let ended = demo.wait().unwrap();
+        assert_eq!(ended.signal(), Some(Signal::SIGTERM as i32));
+        for child in stopped {
+            assert!(kill(child, Signal::SIGKILL).is_err(), "{child} lives on");
+        }
+        scene.is_clean(verb);
+        return;
+    }
+}
