@@ -63,10 +63,7 @@ impl Contestant for Ours {
             }
         }
         let root = push.put_root(&[&index.finish()?.into_file()])?;
-        let tag = Tag {
-            kind: TagKind::Index,
-            root,
-        };
+        let tag = Tag::disk(root, store.new_disk_id()?);
         push.tag(&name.parse()?, None, tag)?;
         push.finish()?;
         Ok(())

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coldframe_chunkfile::{Index, IndexOrigin, PartSource, TagKind};
+use coldframe_chunkfile::{Index, IndexOrigin, PartSource, Tag, TagKind};
 use coldframe_chunks::{
     Backend, ChunkStore, Image, Located, PackStore, StoreError, TagName, Unreadable, Visitor,
     is_zero,
@@ -48,7 +48,7 @@ impl<B: Backend> DiskImage<B> {
         name: &TagName,
         base: Option<Arc<BaseFile>>,
     ) -> Result<Self, BlockError> {
-        Self::open_root(store, disk_root(store, name)?, base)
+        Self::open_root(store, disk_tag(store, name)?.root, base)
     }
 
     /// Opens a disk by the root of its index.
@@ -346,16 +346,13 @@ impl<B: Backend> DiskImage<B> {
     }
 }
 
-/// The root of the disk that a tag stands for.
-pub(crate) fn disk_root<B: Backend>(
-    from: &PackStore<B>,
-    name: &TagName,
-) -> Result<RootHash, BlockError> {
+/// The tag of a disk.
+pub(crate) fn disk_tag<B: Backend>(from: &PackStore<B>, name: &TagName) -> Result<Tag, BlockError> {
     let tag = from.tag(name).map_err(store)?;
     match tag {
         None => Err(BlockError::MissingDisk { name: name.clone() }),
         Some(tag) if tag.kind != TagKind::Index => Err(BlockError::NotADisk { name: name.clone() }),
-        Some(tag) => Ok(tag.root),
+        Some(tag) => Ok(tag),
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use coldframe_chunkfile::{IMAGE_BYTES_MAX, IndexBuilder, IndexOrigin, Tag, TagKind};
+use coldframe_chunkfile::{IMAGE_BYTES_MAX, IndexBuilder, IndexOrigin, Tag};
 use coldframe_chunks::{Backend, Located, PackStore, Push, PutCount, StoreError, TagName};
 use coldframe_envelope::Producer;
 use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError};
@@ -85,7 +85,7 @@ pub fn import<B: Backend>(
         let path = path.to_path_buf();
         return Err(BlockError::BaseChanged { path });
     }
-    let root = publish(&push, name, builder)?;
+    let root = publish(into, &push, name, builder)?;
     let chunks = push.finish().map_err(store)?;
     Ok(Imported {
         root,
@@ -114,7 +114,7 @@ pub fn create<B: Backend>(
         builder.push_zeros(0, blocks).map_err(index)?;
     }
     let push = into.push().map_err(store)?;
-    let root = publish(&push, name, builder)?;
+    let root = publish(into, &push, name, builder)?;
     push.finish().map_err(store)?;
     Ok(root)
 }
@@ -126,14 +126,15 @@ fn producer() -> Producer {
 
 /// Keeps the index, and makes the tag stand for it.
 fn publish<B: Backend>(
+    into: &PackStore<B>,
     push: &Push<B>,
     name: &TagName,
     builder: IndexBuilder,
 ) -> Result<RootHash, BlockError> {
     let file = builder.finish().map_err(index)?.into_file();
     let root = push.put_root(&[&file]).map_err(store)?;
-    let kind = TagKind::Index;
-    let tagged = push.tag(name, None, Tag { kind, root });
+    let disk = into.new_disk_id().map_err(store)?;
+    let tagged = push.tag(name, None, Tag::disk(root, disk));
     tagged.map_err(|error| match error {
         StoreError::TagMoved { name } => BlockError::Exists { name },
         error => store(error),

@@ -19,6 +19,8 @@ pub(crate) const BASE: SectionKind = SectionKind::new(*b"BASE");
 pub(crate) const PAGE: SectionKind = SectionKind::new(*b"PAGE");
 pub(crate) const PART: SectionKind = SectionKind::new(*b"PART");
 pub(crate) const TAGR: SectionKind = SectionKind::new(*b"TAGR");
+pub(crate) const DISK: SectionKind = SectionKind::new(*b"DISK");
+pub(crate) const WLOG: SectionKind = SectionKind::new(*b"WLOG");
 pub(crate) const ROUN: SectionKind = SectionKind::new(*b"ROUN");
 pub(crate) const WAIT: SectionKind = SectionKind::new(*b"WAIT");
 pub(crate) const COND: SectionKind = SectionKind::new(*b"COND");
@@ -94,6 +96,22 @@ pub(crate) struct TagBytes {
     pub root: [u8; 32],
     pub kind: u8,
     pub reserved: [u8; 7],
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct DiskBytes {
+    pub id: [u8; 16],
+}
+
+/// The name of the log's host and the log's path follow.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct WriterBytes {
+    pub log: [u8; 16],
+    pub host_len: U16,
+    pub path_len: U16,
+    pub reserved: [u8; 4],
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -204,6 +222,21 @@ pub const LAYOUTS: &[Layout] = &[
         ],
     },
     Layout {
+        name: "tag disk",
+        size: size_of::<DiskBytes>(),
+        fields: &[field("id", offset_of!(DiskBytes, id), 16)],
+    },
+    Layout {
+        name: "tag writer",
+        size: size_of::<WriterBytes>(),
+        fields: &[
+            field("log", offset_of!(WriterBytes, log), 16),
+            field("host_len", offset_of!(WriterBytes, host_len), 2),
+            field("path_len", offset_of!(WriterBytes, path_len), 2),
+            field("reserved", offset_of!(WriterBytes, reserved), 4),
+        ],
+    },
+    Layout {
         name: "ledger round",
         size: size_of::<RoundBytes>(),
         fields: &[
@@ -257,6 +290,7 @@ const _: () = assert!(size_of::<PageBytes>() == 40 && size_of::<TagBytes>() == 4
 const _: () = assert!(offset_of!(ChunkBytes, offset) == 32);
 const _: () = assert!(offset_of!(ChunkBytes, compression) == 48);
 const _: () = assert!(offset_of!(RowBytes, kind) == 12 && offset_of!(RowBytes, id) == 16);
+const _: () = assert!(size_of::<DiskBytes>() == 16 && size_of::<WriterBytes>() == 24);
 const _: () = assert!(size_of::<RoundBytes>() == 16 && size_of::<WaitBytes>() == 16);
 const _: () = assert!(size_of::<CondemnedBytes>() == 56 && size_of::<DamagedBytes>() == 40);
 const _: () = assert!(size_of::<NameBytes>() == 136);

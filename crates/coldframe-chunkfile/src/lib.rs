@@ -57,4 +57,4 @@ pub use pack::{
     CHUNK_BYTES_MAX, CHUNK_COUNT_MAX, Compression, EncodedPack, PACK_FORMAT, PACK_LIMITS, Pack,
     PackBuilder, PackedChunk,
 };
-pub use tag::{TAG_FORMAT, Tag, TagKind};
+pub use tag::{DiskId, LogId, LogPlace, TAG_FORMAT, Tag, TagFile, TagKind};

@@ -9,7 +9,7 @@ use coldframe_envelope::{DecodeError, EncodeError, SectionKind};
 use coldframe_storage::StorageError;
 use coldframe_units::{ChunkId, FileOffset, RootHash};
 
-use crate::{FileId, Key, StoreUrlError, TagName};
+use crate::{FileId, Key, LogNote, StoreUrlError, TagName};
 
 /// Why a chunk's stored bytes are not the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -199,6 +199,15 @@ pub enum StoreError {
         /// The file of the tag that is there.
         other: String,
     },
+    /// The tag names a write-ahead log that may hold changes of its disk: to change or remove the
+    /// tag would lose them.
+    #[error("disk {name} has changes that only its log holds: {log}")]
+    UnfoldedLog {
+        /// The tag.
+        name: TagName,
+        /// The log.
+        log: Box<LogNote>,
+    },
     /// The tag's file is damaged.
     #[error("tag {name} is damaged")]
     DamagedTag {
@@ -307,6 +316,12 @@ impl StoreError {
                 | Self::BadStore { .. }
         );
         is_refused || self.is_missing() || self.is_corrupt()
+    }
+
+    /// A tag cannot be changed because a log may have changes of its disk.
+    #[must_use]
+    pub const fn is_unfolded_log(&self) -> bool {
+        matches!(self, Self::UnfoldedLog { .. })
     }
 
     /// The disk, or a quota on it, is full; nothing that was there is lost.

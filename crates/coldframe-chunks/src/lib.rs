@@ -59,6 +59,7 @@ mod image;
 mod keep;
 mod layers;
 mod ledger;
+mod log_note;
 mod prepare;
 mod publisher;
 mod push;
@@ -87,6 +88,7 @@ pub use disk_cache::DiskCache;
 pub use error::{ChunkDamage, StoreError, TagNameError};
 pub use image::{ANCESTORS_MAX, BlockData, Image, Located, Parts, Unreadable};
 pub use layers::{Layer, Layers};
+pub use log_note::LogNote;
 pub use push::{Block, Push};
 #[cfg(feature = "remote")]
 pub use remote::{Remote, RemoteOptions};

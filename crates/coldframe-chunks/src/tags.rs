@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use coldframe_chunkfile::Tag;
+use coldframe_chunkfile::{Tag, TagFile};
 use coldframe_storage::StorageError;
 
 use crate::backend::{Backend, Folder, Key, TagName};
 use crate::error::{encode, storage};
 use crate::store::{Inner, PackStore, SMALL_FILE_MAX};
-use crate::{StoreError, ledger};
+use crate::{StoreError, ledger, log_note};
 
 impl<B: Backend> PackStore<B> {
     /// What a tag stands for; `None` if there is no such tag.
@@ -39,7 +39,8 @@ impl<B: Backend> PackStore<B> {
     /// Removes a tag if it stands for `expected`. What only it named is left to the collector.
     ///
     /// # Errors
-    /// [`StoreError::TagMoved`], [`StoreError::MissingTag`]; as [`PackStore::tag`].
+    /// [`StoreError::TagMoved`], [`StoreError::MissingTag`]; [`StoreError::UnfoldedLog`] while the
+    /// tag names a log (see [`PackStore::set_log`]); as [`PackStore::tag`].
     pub fn remove_tag(&self, name: &TagName, expected: Tag) -> Result<(), StoreError> {
         if self.tag(name)?.is_none() {
             let name = name.clone();
@@ -53,14 +54,14 @@ pub(crate) fn read<B: Backend>(
     inner: &Inner<B>,
     name: &TagName,
 ) -> Result<Option<Tag>, StoreError> {
-    read_file(inner, name).map(|found| found.map(|(tag, _)| tag))
+    Ok(read_file(inner, name)?.map(|(file, _)| file.tag))
 }
 
 /// A tag, and the bytes that it was read from. Damage is what two reads see.
-fn read_file<B: Backend>(
+pub(crate) fn read_file<B: Backend>(
     inner: &Inner<B>,
     name: &TagName,
-) -> Result<Option<(Tag, Bytes)>, StoreError> {
+) -> Result<Option<(TagFile, Bytes)>, StoreError> {
     let key = Key::Tag(name.clone());
     let once = || {
         let file = match inner.backend.read(&key, SMALL_FILE_MAX) {
@@ -79,8 +80,8 @@ fn read_file<B: Backend>(
     }
 }
 
-fn decode(name: &TagName, file: &[u8]) -> Result<Tag, StoreError> {
-    Tag::decode(file).map_err(|source| StoreError::DamagedTag {
+fn decode(name: &TagName, file: &[u8]) -> Result<TagFile, StoreError> {
+    TagFile::decode(file).map_err(|source| StoreError::DamagedTag {
         name: name.clone(),
         source,
     })
@@ -190,36 +191,53 @@ fn names<B: Backend>(inner: &Inner<B>) -> Result<BTreeSet<TagName>, StoreError> 
 }
 
 /// Changes a tag from `expected` to `new`. The file that is replaced may be of another producer:
-/// it is the tags that are compared, then the swap is of the very bytes that were read.
+/// it is the tags that are compared, then the swap is of the very bytes that were read. A log that
+/// the tag names stays named: what would drop it is refused.
 pub(crate) fn swap<B: Backend>(
     inner: &Inner<B>,
     name: &TagName,
     expected: Option<Tag>,
     new: Option<Tag>,
 ) -> Result<(), StoreError> {
-    let key = Key::Tag(name.clone());
-    let moved = || StoreError::TagMoved { name: name.clone() };
-    let (found, file) = read_file(inner, name)?.unzip();
-    if found != expected {
-        return Err(moved());
+    let (found, bytes) = read_file(inner, name)?.unzip();
+    if found.as_ref().map(|file| file.tag) != expected {
+        return Err(StoreError::TagMoved { name: name.clone() });
+    }
+    let place = found.as_ref().and_then(|file| file.place.clone());
+    if let Some(log) = found.as_ref().and_then(log_note::note)
+        && new.and_then(|tag| tag.log) != Some(log.id)
+    {
+        let (name, log) = (name.clone(), Box::new(log));
+        return Err(StoreError::UnfoldedLog { name, log });
     }
     let is_new = expected.is_none() && new.is_some();
     if is_new {
         know(inner, name)?;
     }
-    let bytes = new.map(|tag| tag.encode(inner.producer)).transpose();
-    let bytes = bytes.map_err(encode)?;
-    let swapped = inner
-        .backend
-        .replace(&key, file.as_deref(), bytes.as_deref());
+    let new = new.map(|tag| TagFile { tag, place });
+    swap_file(inner, name, bytes.as_deref(), new.as_ref())?;
+    // A collector that did not find the tag a moment ago may have taken the name out.
+    if is_new && let Err(error) = know(inner, name) {
+        tracing::warn!(tag = %name, %error, "not in the ledger");
+    }
+    Ok(())
+}
+
+/// Puts `new` in the place of the very bytes that were read.
+pub(crate) fn swap_file<B: Backend>(
+    inner: &Inner<B>,
+    name: &TagName,
+    found: Option<&[u8]>,
+    new: Option<&TagFile>,
+) -> Result<(), StoreError> {
+    let key = Key::Tag(name.clone());
+    let new = new.map(|file| file.encode(inner.producer)).transpose();
+    let new = new.map_err(encode)?;
+    let swapped = inner.backend.replace(&key, found, new.as_deref());
     if swapped.map_err(storage)? {
-        // A collector that did not find the tag a moment ago may have taken the name out.
-        if is_new && let Err(error) = know(inner, name) {
-            tracing::warn!(tag = %name, %error, "not in the ledger");
-        }
         tracing::info!(tag = %name, "tag changed");
         Ok(())
     } else {
-        Err(moved())
+        Err(StoreError::TagMoved { name: name.clone() })
     }
 }

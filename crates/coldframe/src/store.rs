@@ -66,7 +66,7 @@ fn open_failure(url: &str, what: &str, error: &StoreError) -> Failure {
 
 /// What is lost or damaged in the store is exit 1, everything else exit 3.
 pub fn failure(what: impl std::fmt::Display, error: &StoreError) -> Failure {
-    if error.is_wanting() {
+    if error.is_wanting() || error.is_unfolded_log() {
         Failure::wanting(what, error)
     } else {
         Failure::environment(what, error)

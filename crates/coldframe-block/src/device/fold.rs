@@ -17,7 +17,7 @@ use coldframe_storage::{Overwrite, Storage};
 use coldframe_units::{ByteLen, RootHash};
 
 use crate::device::Folded;
-use crate::device::inner::{FoldState, Inner, Proposed, tag_of};
+use crate::device::inner::{FoldState, Inner, Proposed};
 use crate::device::lower::{Frozen, Lower};
 use crate::device::rows::{NotMerged, Rows, next_base_block};
 use crate::error::{log, store};
@@ -97,6 +97,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             return Ok(false);
         }
         let found = head_now(&self.store, &self.head)?;
+        let tag_of = |root| Tag { root, ..state.tag };
         let is_found = |proposed: &&Proposed| found == Some(tag_of(proposed.root));
         let Some(proposed) = state.pending.iter().find(is_found).copied() else {
             return Ok(false);
@@ -105,7 +106,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         let next = Arc::new(lower.image.successor(proposed.root)?);
         // Durable, before records are given up for it.
         let push = self.store.push().map_err(store)?;
-        self.move_head(&push, proposed.root, proposed.root)?;
+        self.move_head(&push, state, proposed.root)?;
         push.finish().map_err(store)?;
         // A layer that has more than the index stays: its changes are put on top of it again.
         let is_in_it = |frozen: &&Arc<Frozen>| frozen.through != proposed.through;
@@ -123,6 +124,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         frozen: Option<Arc<Frozen>>,
     ) -> Result<(), BlockError> {
         state.root = proposed.root;
+        state.tag.root = proposed.root;
         state.pending.clear();
         let is_all = frozen.is_none();
         if is_all {
@@ -207,11 +209,11 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         if proposed.root != root {
             next = image.successor(proposed.root)?;
         }
-        self.move_head(&push, state.root, proposed.root)?;
+        self.move_head(&push, state, proposed.root)?;
         state.base_from = base_from.unwrap_or(u64::MAX);
         self.moved(state, proposed, Arc::new(next), None)?;
         self.ingested.forget(rows.ingested.iter().copied());
-        set_goal(&push, goal, proposed.root)?;
+        self.set_goal(&push, goal, proposed.root)?;
         let chunks = push.finish().map_err(store)?;
         let blocks = rows.block_count();
         tracing::debug!(
@@ -242,7 +244,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         self.log.checkpoint(state.through).map_err(log)?;
         if goal.is_some() {
             let push = self.store.push().map_err(store)?;
-            set_goal(&push, goal, state.root)?;
+            self.set_goal(&push, goal, state.root)?;
             push.finish().map_err(store)?;
         }
         Ok(Folded {
@@ -348,9 +350,15 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         Ok(proposed)
     }
 
-    /// Moves the tag. It may point to `new` already; then that is made durable.
-    fn move_head(&self, push: &Push<B>, old: RootHash, new: RootHash) -> Result<(), BlockError> {
-        let (old, new) = (tag_of(old), tag_of(new));
+    /// Moves the tag. It may point to `root` already; then that is made durable.
+    fn move_head(
+        &self,
+        push: &Push<B>,
+        state: &FoldState,
+        root: RootHash,
+    ) -> Result<(), BlockError> {
+        let old = state.tag;
+        let new = Tag { root, ..old };
         let found = head_now(&self.store, &self.head)?;
         if found != Some(old) && found != Some(new) {
             let name = self.head.clone();
@@ -361,6 +369,18 @@ impl<B: Backend, S: Storage> Inner<B, S> {
                 StoreError::TagMoved { name } => BlockError::HeadMoved { name },
                 error => store(error),
             })
+    }
+
+    /// A checkpoint is a disk of its own, which may be served too.
+    fn set_goal(&self, push: &Push<B>, goal: Goal<'_>, root: RootHash) -> Result<(), BlockError> {
+        let Some((name, found)) = goal else {
+            return Ok(());
+        };
+        let tag = Tag::disk(root, self.store.new_disk_id().map_err(store)?);
+        push.tag(name, found, tag).map_err(|error| match error {
+            StoreError::TagMoved { name } => BlockError::Exists { name },
+            error => store(error),
+        })
     }
 }
 
@@ -387,15 +407,4 @@ fn merge(
 
 fn head_now<B: Backend>(from: &PackStore<B>, head: &TagName) -> Result<Option<Tag>, BlockError> {
     from.tag(head).map_err(store)
-}
-
-fn set_goal<B: Backend>(push: &Push<B>, goal: Goal<'_>, root: RootHash) -> Result<(), BlockError> {
-    let Some((name, found)) = goal else {
-        return Ok(());
-    };
-    push.tag(name, found, tag_of(root))
-        .map_err(|error| match error {
-            StoreError::TagMoved { name } => BlockError::Exists { name },
-            error => store(error),
-        })
 }

@@ -7,7 +7,7 @@ use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
-use coldframe_chunkfile::{Tag, TagKind};
+use coldframe_chunkfile::Tag;
 use coldframe_chunks::{Backend, PackStore, TagName};
 use coldframe_storage::Storage;
 use coldframe_units::{ByteLen, RootHash};
@@ -58,6 +58,8 @@ impl Shard {
 pub(super) struct FoldState {
     /// The index that the tag stands for.
     pub root: RootHash,
+    /// The tag, as it must be for this device to move it.
+    pub tag: Tag,
     /// The last record that is in it.
     pub through: Sequence,
     /// Indexes that the log names already, but that the tag may not point to yet: those that were
@@ -254,10 +256,4 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             log: self.log.stats(),
         }
     }
-}
-
-/// The tag of a disk.
-pub(super) const fn tag_of(root: RootHash) -> Tag {
-    let kind = TagKind::Index;
-    Tag { kind, root }
 }

@@ -13,7 +13,7 @@ use crate::device::inner::{FoldState, Inner};
 use crate::device::lower::Lower;
 use crate::device::{DeviceOptions, DeviceParts};
 use crate::error::log;
-use crate::image::disk_root;
+use crate::image::disk_tag;
 use crate::record::{OVERHEAD, PAGE_BYTES, Record};
 use crate::{BlockError, DiskImage};
 
@@ -21,7 +21,8 @@ pub(super) fn open<B: Backend, S: Storage>(
     parts: DeviceParts<B, S>,
     options: DeviceOptions,
 ) -> Result<Inner<B, S>, BlockError> {
-    let root = disk_root(&parts.store, &parts.head)?;
+    let tag = disk_tag(&parts.store, &parts.head)?;
+    let root = tag.root;
     let chunks = parts.chunks.as_ref().map(Arc::clone);
     let chunks: Arc<dyn ChunkStore> = chunks.unwrap_or_else(|| Arc::new(parts.store.clone()));
     let image = DiskImage::open_through(&parts.store, chunks, root, parts.base.clone())?;
@@ -29,6 +30,7 @@ pub(super) fn open<B: Backend, S: Storage>(
     let size = image.size().get();
     let fold = FoldState {
         root,
+        tag,
         through: found.unwrap_or(parts.log.last_sequence()),
         pending: Vec::new(),
         base_from: 0,

@@ -4,12 +4,12 @@ use coldframe_chunkfile::{INDEX_LIMITS, Index, Ledger, PACK_LIMITS, Pack, Tag};
 use coldframe_envelope::{DecodeError, DecodeErrorKind as Error, SectionFlags, Version};
 
 use crate::forge::Forge;
-use crate::sample::{all, delta_index, golden_pack, ledger_file, tag};
+use crate::sample::{all, delta_index, golden_pack, ledger_file, tag, tag_log};
 
 fn open(name: &str, file: &[u8]) -> Result<(), DecodeError> {
     match name {
         name if name.starts_with("pack") => Pack::open(file, PACK_LIMITS).map(drop),
-        "tag" => Tag::decode(file).map(drop),
+        name if name.starts_with("tag") => Tag::decode(file).map(drop),
         name if name.starts_with("ledger") => Ledger::decode(file).map(drop),
         _ => Index::open(file, INDEX_LIMITS).map(drop),
     }
@@ -22,6 +22,7 @@ fn first_bytes_are_frozen() {
         (golden_pack(), b"PACK"),
         (delta_index(), b"CIDX"),
         (tag(), b"CTAG"),
+        (tag_log(), b"CTAG"),
         (ledger_file(), b"LEDG"),
     ];
     for (file, name) in names {
@@ -30,7 +31,8 @@ fn first_bytes_are_frozen() {
             [0x89, b'C', b'F', b'R', b'\r', b'\n', 0x1a, b'\n']
         );
         assert_eq!(&file[8..12], name);
-        assert_eq!(file[12..24], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let minor = u8::from(file == tag_log());
+        assert_eq!(file[12..24], [1, 0, minor, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(file[44..64], [0; 20]);
     }
 }
@@ -39,8 +41,9 @@ fn first_bytes_are_frozen() {
 #[test]
 fn another_major_is_refused_with_both_versions() {
     let version = |major, minor| Version { major, minor };
-    let (min, max) = (version(1, 0), version(1, 0));
     for (name, file) in all() {
+        let newest = u16::from(name.starts_with("tag"));
+        let (min, max) = (version(1, 0), version(1, newest));
         for found in [version(0, 9), version(2, 0)] {
             let mut forge = Forge::new(&file);
             forge.header.version = found;
@@ -92,6 +95,8 @@ fn a_later_section_version_is_refused_by_name() {
         ("pack", b"CHNK"),
         ("index_delta", b"IMAG"),
         ("tag", b"TAGR"),
+        ("tag_disk", b"DISK"),
+        ("tag_log", b"WLOG"),
     ];
     for (name, section) in sections {
         let files = all();

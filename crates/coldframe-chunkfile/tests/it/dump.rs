@@ -27,6 +27,13 @@ pub fn dump(name: &str, bytes: &[u8]) -> String {
             b"PAGE" => "index page row",
             b"PART" => "index part",
             b"TAGR" => "tag",
+            b"DISK" => "tag disk",
+            b"WLOG" => {
+                let end = start + layout(LAYOUTS, "tag writer").size;
+                rows(&mut text, layout(LAYOUTS, "tag writer"), bytes, start..end);
+                writeln!(text, "{}", bytes[end..body.end].escape_ascii()).unwrap();
+                continue;
+            }
             b"ROUN" => "ledger round",
             b"WAIT" => "ledger lease",
             b"COND" => "condemned file",

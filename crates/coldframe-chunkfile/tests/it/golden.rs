@@ -1,14 +1,14 @@
 //! Golden files of every version: written once, read for ever.
 
 use coldframe_chunkfile::{
-    BaseId, Compression, Entry, INDEX_LIMITS, Index, IndexOrigin, PACK_LIMITS, Pack, PartSource,
-    Tag, TagKind,
+    BaseId, Compression, Entry, INDEX_LIMITS, Index, IndexOrigin, LogId, PACK_LIMITS, Pack,
+    PartSource, Tag, TagFile, TagKind,
 };
 use coldframe_testkit::golden::{assert_golden, golden};
 use coldframe_units::RootHash;
 
 use crate::dump::dump;
-use crate::sample::{BLOCK, all, id, numbered, producer, size};
+use crate::sample::{BLOCK, all, disk_tag, id, numbered, producer, size};
 
 fn path(name: &str, ending: &str) -> String {
     format!("tests/golden/v1/{name}.{ending}")
@@ -145,4 +145,21 @@ fn golden_tag_has_its_known_value() {
     let tag = Tag::decode(&golden(path("tag", "bin"))).unwrap();
     assert_eq!(tag.kind, TagKind::Snapshot);
     assert_eq!(tag.root, RootHash::from_bytes([0xc0; 32]));
+    assert_eq!((tag.disk, tag.log), (None, None));
+}
+
+// Spec: STORE-2, STORE-40, STORE-41
+#[test]
+fn golden_tags_of_disks_have_their_known_values() {
+    let file = |name| TagFile::decode(&golden(path(name, "bin"))).unwrap();
+    let plain = TagFile {
+        tag: disk_tag(),
+        place: None,
+    };
+    assert_eq!(file("tag_disk"), plain);
+    let found = file("tag_log");
+    assert_eq!(found.tag.log, Some(LogId::from_bytes([0x70; 16])));
+    let place = found.place.unwrap();
+    assert_eq!(place.host(), b"host-1");
+    assert_eq!(place.path(), b"/logs/root\xff.wal");
 }

@@ -11,7 +11,7 @@ use crate::{reencode_index, reencode_pack};
 fn is_sound(name: &str, file: &[u8]) -> bool {
     assert_alloc_bounded(8 * file.len() + 8192, || match name {
         name if name.starts_with("pack") => reencode_pack::check_raw(file),
-        "tag" => reencode_index::check_tag(file),
+        name if name.starts_with("tag") => reencode_index::check_tag(file),
         name if name.starts_with("ledger") => reencode_index::check_ledger(file),
         _ => reencode_index::check_raw(file),
     })

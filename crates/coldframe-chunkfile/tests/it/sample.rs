@@ -1,8 +1,8 @@
 //! The files that the goldens hold, made anew.
 
 use coldframe_chunkfile::{
-    BaseId, Compression, CondemnedFile, EncodedPack, IndexBuilder, IndexOrigin, Ledger,
-    PackBuilder, PartSource, Round, Tag, TagKind,
+    BaseId, Compression, CondemnedFile, DiskId, EncodedPack, IndexBuilder, IndexOrigin, Ledger,
+    LogId, LogPlace, PackBuilder, PartSource, Round, Tag, TagFile,
 };
 use coldframe_envelope::Producer;
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, RootHash};
@@ -132,9 +132,31 @@ pub fn empty_index() -> Vec<u8> {
 }
 
 pub fn tag() -> Vec<u8> {
-    let root = RootHash::from_bytes([0xc0; 32]);
-    let kind = TagKind::Snapshot;
-    Tag { kind, root }.encode(producer()).unwrap()
+    tag_file(Tag::snapshot(RootHash::from_bytes([0xc0; 32])), None)
+}
+
+pub fn tag_file(tag: Tag, place: Option<LogPlace>) -> Vec<u8> {
+    TagFile { tag, place }.encode(producer()).unwrap()
+}
+
+pub fn disk_tag() -> Tag {
+    let root = RootHash::from_bytes([0xc1; 32]);
+    Tag::disk(root, DiskId::from_bytes([0xd1; 16]))
+}
+
+/// A disk all of which is in the store.
+pub fn tag_disk() -> Vec<u8> {
+    tag_file(disk_tag(), None)
+}
+
+pub fn log_place() -> LogPlace {
+    LogPlace::new(b"host-1", b"/logs/root\xff.wal")
+}
+
+/// A disk whose log may have changes.
+pub fn tag_log() -> Vec<u8> {
+    let log = Some(LogId::from_bytes([0x70; 16]));
+    tag_file(Tag { log, ..disk_tag() }, Some(log_place()))
 }
 
 /// One round that waits for two leases, one that was not looked at.
@@ -168,7 +190,7 @@ pub fn ledger_file() -> Vec<u8> {
 }
 
 /// All of them, by the name of their golden.
-pub fn all() -> [(&'static str, Vec<u8>); 10] {
+pub fn all() -> [(&'static str, Vec<u8>); 12] {
     [
         ("pack", golden_pack()),
         ("pack_empty", empty_pack()),
@@ -178,6 +200,8 @@ pub fn all() -> [(&'static str, Vec<u8>); 10] {
         ("index_empty", empty_index()),
         ("index_parts", parts_index()),
         ("tag", tag()),
+        ("tag_disk", tag_disk()),
+        ("tag_log", tag_log()),
         ("ledger", ledger_file()),
         ("ledger_names", ledger_names().encode(producer()).unwrap()),
     ]

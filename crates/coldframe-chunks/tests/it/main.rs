@@ -14,6 +14,7 @@ mod faulty;
 mod image;
 mod keep;
 mod layers;
+mod log_note;
 mod model;
 mod near;
 mod places;

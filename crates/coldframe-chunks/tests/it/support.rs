@@ -85,7 +85,12 @@ pub fn put<B: Backend>(push: &Push<B>, numbers: &[u64]) -> Result<Vec<ChunkId>, 
 
 pub const fn tag_of(root: RootHash) -> Tag {
     let kind = TagKind::Index;
-    Tag { kind, root }
+    Tag {
+        kind,
+        root,
+        disk: None,
+        log: None,
+    }
 }
 
 /// Chunks, their index and a tag, in one push.

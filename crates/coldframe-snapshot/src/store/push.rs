@@ -58,8 +58,8 @@ pub fn push<B: Backend>(
     let sender = Sender {
         push: store.push().map_err(failed)?,
     };
-    let (kind, root) = (TagKind::Snapshot, chain.youngest().root());
-    let new = Tag { kind, root };
+    let root = chain.youngest().root();
+    let new = Tag::snapshot(root);
     let before = store.tag(tag).map_err(failed)?;
     check_move(chain, tag, before, moving)?;
     sender.check_disks(chain)?;
@@ -94,7 +94,7 @@ fn check_move(
     before: Option<Tag>,
     moving: Move,
 ) -> Result<(), TransferError> {
-    let Some(Tag { kind, root }) = before else {
+    let Some(Tag { kind, root, .. }) = before else {
         return Ok(());
     };
     let name = name.clone();

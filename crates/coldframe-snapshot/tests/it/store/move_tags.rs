@@ -1,6 +1,6 @@
 //! Tags go forward by themselves, and elsewhere only when told to.
 
-use coldframe_chunkfile::{IndexBuilder, IndexOrigin, Tag, TagKind};
+use coldframe_chunkfile::{IndexBuilder, IndexOrigin, Tag};
 use coldframe_snapshot::store::{self, Move, TransferError};
 use coldframe_units::ByteLen;
 
@@ -39,8 +39,8 @@ fn a_tag_of_a_disk_is_no_snapshot_and_is_not_written_over() {
     let index = IndexBuilder::new(ByteLen::ZERO, IndexOrigin::None, producer()).unwrap();
     let index = index.finish().unwrap().into_file();
     let root = first.put_root(&[&index]).unwrap();
-    let kind = TagKind::Index;
-    first.tag(&name("disk"), None, Tag { kind, root }).unwrap();
+    let disk = Tag::disk(root, store.new_disk_id().unwrap());
+    first.tag(&name("disk"), None, disk).unwrap();
     first.finish().unwrap();
     for moving in [Move::Forward, Move::Anywhere] {
         let pushed = store::push(&chain, &store, &name("disk"), moving, &mut |_| ());

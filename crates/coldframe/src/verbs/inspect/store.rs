@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use coldframe_chunkfile::{
-    Compression, CondemnedFile, INDEX_LIMITS, Index, IndexOrigin, Ledger, PACK_LIMITS, Pack, Tag,
-    TagKind,
+    Compression, CondemnedFile, INDEX_LIMITS, Index, IndexOrigin, Ledger, PACK_LIMITS, Pack,
+    TagFile, TagKind,
 };
 use coldframe_envelope::HEADER_LEN;
 use coldframe_storage::PreadSource;
@@ -46,6 +46,18 @@ pub struct IndexReport {
 pub struct TagReport {
     pub kind: &'static str,
     pub root: String,
+    /// The identity of a disk.
+    pub disk: Option<String>,
+    /// The log that may have changes of the disk.
+    pub log: Option<LogReport>,
+}
+
+/// A log that a tag names.
+#[derive(Serialize)]
+pub struct LogReport {
+    pub id: String,
+    pub host: String,
+    pub path: String,
 }
 
 /// The ledger of a store's collector.
@@ -119,13 +131,21 @@ impl FileReport {
     }
 
     pub(super) fn read_tag(&mut self, source: &PreadSource) -> Result<(), String> {
-        let tag = Tag::decode(&whole(source)?).map_err(text)?;
+        let TagFile { tag, place } = TagFile::decode(&whole(source)?).map_err(text)?;
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let log = tag.log.zip(place).map(|(id, place)| LogReport {
+            id: id.to_string(),
+            host: lossy(place.host()),
+            path: lossy(place.path()),
+        });
         self.tag = Some(TagReport {
             kind: match tag.kind {
                 TagKind::Index => "disk",
                 TagKind::Snapshot => "snapshot",
             },
             root: tag.root.to_string(),
+            disk: tag.disk.map(|id| id.to_string()),
+            log,
         });
         Ok(())
     }
@@ -172,6 +192,13 @@ impl FileReport {
         }
         if let Some(tag) = &self.tag {
             say("stands for", format!("{} {}", tag.kind, tag.root));
+            if let Some(disk) = &tag.disk {
+                say("disk", disk.clone());
+            }
+            if let Some(log) = &tag.log {
+                let (host, path) = (&log.host, &log.path);
+                say("log", format!("{path} on host {host}: may have changes"));
+            }
         }
         if let Some(ledger) = &self.ledger {
             let (packs, roots) = (ledger.condemned_packs, ledger.condemned_roots);

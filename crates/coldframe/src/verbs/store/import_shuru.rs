@@ -67,15 +67,15 @@ pub fn run(args: &ImportShuru) -> Result<(), Failure> {
     let (file, mut report) = import.finish()?;
     if let Some(file) = file {
         let root = push.put_root(&[&file]).map_err(failed)?;
-        let kind = TagKind::Index;
-        let new = Tag { kind, root };
-        if before.is_some_and(|tag| tag != new) && !args.replace {
+        let is_same = |tag: Tag| tag.kind == TagKind::Index && tag.root == root;
+        if before.is_some_and(|tag| !is_same(tag)) && !args.replace {
             let name = &args.name;
             return Err(Failure::Usage(format!(
                 "tag {name} stands for something else: move it with --replace"
             )));
         }
-        if before != Some(new) {
+        if !before.is_some_and(is_same) {
+            let new = Tag::disk(root, chunks.new_disk_id().map_err(failed)?);
             push.tag(&args.name, before, new).map_err(failed)?;
         }
         report.root = Some(root.to_string());
