@@ -11,7 +11,7 @@ use crate::tree::Tree;
 
 const SNAPSHOT: &str = "specs/layout.snapshot";
 
-/// The layouts of each format crate.
+/// The layouts of each format crate: those that this binary was built with.
 const FORMATS: &[(&str, &[Layout])] = &[
     ("coldframe-envelope", coldframe_envelope::LAYOUTS),
     ("coldframe-manifest", coldframe_manifest::LAYOUTS),

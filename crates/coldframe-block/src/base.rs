@@ -1,10 +1,10 @@
 //! The flat image that a disk was made of and that is read where the disk says nothing else.
 //!
-//! Invariant: bytes leave it only if the file was, after they were read, still of the length and
-//! the time of change that it had when its identity was taken.
+//! Invariant: bytes leave it only if the file was, after they were read, still the inode, of the
+//! length and the times of change, that it was when its identity was taken.
 
-use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, FileType};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError
 use coldframe_units::{BLOCK_BYTES, ByteLen, FileOffset};
 
 use crate::BlockError;
+use crate::foreign::{ImageFormat, image_format};
 use crate::record::PAGE_BYTES;
 
 /// The most pages that are looked at for the identity.
@@ -22,25 +23,41 @@ const SAMPLES_MAX: u64 = 256;
 /// What the identity is derived with. Spec: BLK-30
 const CONTEXT: &str = "coldframe base image v1";
 
-/// What tells that a file was changed, without reading it.
+/// What tells that a file was changed, without reading it. The time of the last change of the
+/// inode cannot be set, and the inode tells another file; both may differ for the same content
+/// elsewhere, and are no part of the identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     len: u64,
-    seconds: i64,
-    nanoseconds: i64,
+    changed: (i64, i64),
+    inode_changed: (i64, i64),
+    inode: (u64, u64),
 }
 
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            len: metadata.len(),
-            seconds: metadata.mtime(),
-            nanoseconds: metadata.mtime_nsec(),
-        }
+impl Stamp {
+    /// Of an open file. A block device has no times of its own, but those of its node, which
+    /// writes do not touch.
+    fn of(file: &File, storage: &FileStorage) -> Result<Self, StorageError> {
+        let metadata = file.metadata().at(Operation::Len, storage.path())?;
+        let is_device = metadata.file_type().is_block_device();
+        let times = match is_device {
+            true => [(0, 0); 2],
+            false => [
+                (metadata.mtime(), metadata.mtime_nsec()),
+                (metadata.ctime(), metadata.ctime_nsec()),
+            ],
+        };
+        let [changed, inode_changed] = times;
+        Ok(Self {
+            len: storage.len()?.get(),
+            changed,
+            inode_changed,
+            inode: (metadata.dev(), metadata.ino()),
+        })
     }
 }
 
-/// A raw image file, open for reading.
+/// A raw image, a file or a block device, open for reading.
 #[derive(Debug)]
 pub struct BaseFile {
     file: File,
@@ -51,24 +68,19 @@ pub struct BaseFile {
 }
 
 impl BaseFile {
-    /// Opens a file, and takes its identity: its length, its time of change, and a sample of its
-    /// pages. Moving or renaming the file keeps it, any write to the file changes it.
+    /// Opens an image, and takes its identity: its length, its time of change, and a sample of its
+    /// pages. Moving or renaming the file keeps it. BLK-30 says which changes are seen.
     ///
     /// Spec: BLK-30
     ///
     /// # Errors
+    /// [`BlockError::NotAnImage`] if the path is neither a regular file nor a block device;
     /// [`BlockError::BaseRead`].
     pub fn open(path: &Path) -> Result<Self, BlockError> {
-        let opened = File::open(path).at(Operation::Open, path).and_then(|file| {
-            let metadata = file.metadata().at(Operation::Len, path)?;
-            let copy = file.try_clone().at(Operation::Open, path)?;
-            Ok((
-                Stamp::from(&metadata),
-                FileStorage::from_file(copy, path),
-                file,
-            ))
-        });
-        let (stamp, storage, file) = opened.map_err(read)?;
+        let file = open_image(path)?;
+        let copy = file.try_clone().at(Operation::Open, path).map_err(read)?;
+        let storage = FileStorage::from_file(copy, path);
+        let stamp = Stamp::of(&file, &storage).map_err(read)?;
         let id = identity(&storage, stamp).map_err(read)?;
         let path = path.to_path_buf();
         Ok(Self {
@@ -78,6 +90,11 @@ impl BaseFile {
             stamp,
             id,
         })
+    }
+
+    /// The format that it is of if it is no raw image.
+    pub(crate) fn format(&self) -> Result<Option<ImageFormat>, BlockError> {
+        image_format(&self.storage, self.stamp.len).map_err(read)
     }
 
     /// Its identity.
@@ -99,8 +116,8 @@ impl BaseFile {
             .storage
             .read_at(FileOffset::new(block * BLOCK_BYTES), &mut bytes);
         // A file that was cut is one that was changed, and that is what to say.
-        let metadata = self.file.metadata().at(Operation::Len, &self.path);
-        if Stamp::from(&metadata.map_err(read)?) != self.stamp {
+        let now = Stamp::of(&self.file, &self.storage).map_err(read)?;
+        if now != self.stamp {
             let path = self.path.clone();
             return Err(BlockError::BaseChanged { path });
         }
@@ -113,6 +130,20 @@ impl BaseFile {
     }
 }
 
+/// Opens what has bytes at offsets. The kind is looked at first: to open a FIFO is to wait for its
+/// other end, and to open a character device may do anything.
+pub(crate) fn open_image(path: &Path) -> Result<File, BlockError> {
+    let is_image = |kind: FileType| kind.is_file() || kind.is_block_device();
+    let metadata = std::fs::metadata(path).at(Operation::Open, path);
+    let opened = match is_image(metadata.map_err(read)?.file_type()) {
+        true => Some(File::open(path).at(Operation::Open, path).map_err(read)?),
+        false => None,
+    };
+    opened.ok_or_else(|| BlockError::NotAnImage {
+        path: path.to_path_buf(),
+    })
+}
+
 fn read(source: StorageError) -> BlockError {
     BlockError::BaseRead { source }
 }
@@ -120,8 +151,9 @@ fn read(source: StorageError) -> BlockError {
 fn identity(storage: &FileStorage, stamp: Stamp) -> Result<BaseId, StorageError> {
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
     hasher.update(&stamp.len.to_le_bytes());
-    hasher.update(&stamp.seconds.to_le_bytes());
-    hasher.update(&stamp.nanoseconds.to_le_bytes());
+    let (seconds, nanoseconds) = stamp.changed;
+    hasher.update(&seconds.to_le_bytes());
+    hasher.update(&nanoseconds.to_le_bytes());
     let pages = stamp.len / PAGE_BYTES;
     let samples = pages.min(SAMPLES_MAX);
     let mut page = [0; PAGE_BYTES as usize];

@@ -2,14 +2,39 @@
 //!
 //! Callers branch on variants and predicates, never on text.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use coldframe_chunkfile::{BaseId, BuildError};
-use coldframe_chunks::{StoreError, TagName};
+use coldframe_chunks::{LogNote, StoreError, TagName};
 use coldframe_envelope::DecodeError;
 use coldframe_storage::StorageError;
 use coldframe_units::{FileOffset, RootHash};
 use coldframe_wal::{RingError, Sequence};
+
+use crate::foreign::ImageFormat;
+use crate::logs::LogFound;
+
+/// A log that a disk's tag names, and what was found where it should be.
+#[derive(Debug)]
+pub struct NotedLog {
+    /// The log.
+    pub note: LogNote,
+    /// Where it was looked for.
+    pub path: PathBuf,
+    /// What is there.
+    pub found: LogFound,
+}
+
+impl fmt::Display for NotedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.note, self.found)?;
+        match self.path == self.note.path() {
+            true => Ok(()),
+            false => write!(f, ", looked for at {}", self.path.display()),
+        }
+    }
+}
 
 /// Why a device, a disk or an image could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +131,29 @@ pub enum BlockError {
         /// What the log is on top of.
         log: RootHash,
     },
+    /// The log holds writes of a disk that had the name earlier.
+    #[error("the log holds writes to an earlier disk of the name {head}")]
+    LogOfAnotherLife {
+        /// The name.
+        head: TagName,
+    },
+    /// The disk's tag names a log whose changes would be left out, or lost.
+    #[error("disk {head} has changes in another log: {log}")]
+    LogElsewhere {
+        /// The disk.
+        head: TagName,
+        /// The log, and what is there.
+        log: Box<NotedLog>,
+    },
+    /// No index that the log is based on is in the store any more.
+    #[error("the log is based on index {root}, which is not in the store")]
+    BaseLost {
+        /// The last that it names.
+        root: RootHash,
+    },
+    /// A log without any record of a disk.
+    #[error("the log is of no disk")]
+    EmptyLog,
     /// The log's file cannot be made or opened.
     #[error("cannot prepare the log's file")]
     LogFile {
@@ -157,6 +205,20 @@ pub enum BlockError {
     Index {
         /// Why.
         source: BuildError,
+    },
+    /// What the path names has no bytes at offsets.
+    #[error("{} is not a regular file or block device", path.display())]
+    NotAnImage {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The image is of a format that holds a disk, and is not the disk.
+    #[error("{} is a {format} file, not a raw image", path.display())]
+    NotRaw {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: ImageFormat,
     },
     /// An image to import cannot be read.
     #[error("cannot read the image")]
@@ -221,6 +283,21 @@ impl BlockError {
         }
     }
 
+    /// A log has what the disk's tag does not have, or is not of the disk; nothing is damaged.
+    #[must_use]
+    pub const fn is_log_trouble(&self) -> bool {
+        match self {
+            Self::Diverged { .. }
+            | Self::LogOfAnother { .. }
+            | Self::LogOfAnotherLife { .. }
+            | Self::LogElsewhere { .. }
+            | Self::BaseLost { .. }
+            | Self::EmptyLog => true,
+            Self::Store { source } => source.is_unfolded_log(),
+            _ => false,
+        }
+    }
+
     /// The caller asked for what cannot be.
     #[must_use]
     pub const fn is_misuse(&self) -> bool {
@@ -231,6 +308,8 @@ impl BlockError {
                 | Self::TooLarge { .. }
                 | Self::MissingDisk { .. }
                 | Self::NotADisk { .. }
+                | Self::NotRaw { .. }
+                | Self::NotAnImage { .. }
                 | Self::Exists { .. }
         )
     }

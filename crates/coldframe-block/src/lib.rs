@@ -46,8 +46,10 @@ compile_error!("coldframe supports 64-bit targets only");
 mod base;
 mod device;
 mod error;
+mod foreign;
 mod image;
 mod logfile;
+mod logs;
 #[cfg(feature = "nbd")]
 mod nbd;
 mod overlay;
@@ -56,10 +58,15 @@ mod transfer;
 mod usage;
 
 pub use base::BaseFile;
-pub use device::{BlockDevice, DeviceOptions, DeviceParts, DeviceStat, Folded, Shrink};
-pub use error::BlockError;
+pub use device::{
+    BlockDevice, DeviceOptions, DeviceParts, DeviceStat, DiskView, Folded, LoggedDisk, OtherLog,
+    Recovered, Shrink, ViewLog, check_log, recover,
+};
+pub use error::{BlockError, NotedLog};
+pub use foreign::ImageFormat;
 pub use image::DiskImage;
 pub use logfile::open_log;
-pub use record::{LAYOUTS, PAGE_BYTES, Record, WRITE_BYTES_MAX};
-pub use transfer::{ImportMode, Imported, create, export, import};
+pub use logs::LogFound;
+pub use record::{LAYOUTS, LogIdentity, PAGE_BYTES, Record, WRITE_BYTES_MAX};
+pub use transfer::{ImportMode, ImportOptions, Imported, create, export, export_view, import};
 pub use usage::{DiskUsage, usage};

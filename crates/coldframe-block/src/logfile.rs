@@ -32,8 +32,13 @@ pub fn open_log(path: &Path, size: ByteLen) -> Result<RingWal<FileStorage>, Bloc
         create(path, size)?;
     }
     let storage = FileStorage::open(path).map_err(failed)?;
-    let region = Region::whole(storage.len().map_err(failed)?).map_err(log)?;
+    let region = region_of(&storage)?;
     RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)
+}
+
+/// The whole of a file, as the region of a ring.
+pub(crate) fn region_of(storage: &FileStorage) -> Result<Region, BlockError> {
+    Region::whole(storage.len().map_err(failed)?).map_err(log)
 }
 
 fn create(path: &Path, size: ByteLen) -> Result<(), BlockError> {

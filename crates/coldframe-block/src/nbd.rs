@@ -6,7 +6,7 @@ use coldframe_nbd::{Allocation, Errno, Export, ExportError, Extents, ZeroMode};
 use coldframe_storage::Storage;
 use coldframe_units::BLOCK_BYTES;
 
-use crate::{BlockDevice, BlockError, DiskImage};
+use crate::{BlockDevice, BlockError, DiskImage, LoggedDisk};
 
 impl From<BlockError> for ExportError {
     /// The number that is nearest, and the error with all that caused it.
@@ -90,6 +90,44 @@ impl<B: Backend, S: Storage + 'static> Export for BlockDevice<B, S> {
 
     fn description(&self) -> String {
         format!("disk {}", self.head())
+    }
+}
+
+impl<B: Backend> Export for LoggedDisk<B> {
+    fn size(&self) -> u64 {
+        Self::size(self).get()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ExportError> {
+        Ok(Self::read_at(self, offset, buf)?)
+    }
+
+    fn read_shared(&self, len: u32, offset: u64) -> Result<Option<Vec<Bytes>>, ExportError> {
+        Ok(Some(Self::read_shared(self, offset, len.into())?))
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> Result<(), ExportError> {
+        Err(Errno::NotPermitted.into())
+    }
+
+    fn flush(&self) -> Result<(), ExportError> {
+        Ok(())
+    }
+
+    fn block_status(&self, offset: u64, extents: &mut Extents) -> Result<(), ExportError> {
+        let left = u64::from(extents.left());
+        self.extents(offset, left, &mut |len, is_zero| {
+            extents.push(len, allocation(is_zero))
+        })?;
+        Ok(())
+    }
+
+    fn is_read_only(&self) -> bool {
+        true
+    }
+
+    fn description(&self) -> String {
+        format!("disk {}, with its log", self.head())
     }
 }
 

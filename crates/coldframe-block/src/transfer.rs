@@ -14,8 +14,9 @@ use coldframe_envelope::Producer;
 use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError};
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, FileOffset, RootHash};
 
+use crate::base::open_image;
 use crate::error::{index, store};
-use crate::{BaseFile, BlockError, DiskImage};
+use crate::{BaseFile, BlockError, DiskImage, DiskView};
 
 /// Blocks that are read at a time: 8 MiB.
 const BATCH: u64 = 128;
@@ -32,6 +33,22 @@ pub enum ImportMode {
     Lazy,
 }
 
+/// How an image is imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// When its blocks are read.
+    pub mode: ImportMode,
+    /// Take the bytes as they are, also if they are those of a format that holds a disk.
+    pub as_raw: bool,
+}
+
+impl From<ImportMode> for ImportOptions {
+    fn from(mode: ImportMode) -> Self {
+        let as_raw = false;
+        Self { mode, as_raw }
+    }
+}
+
 /// What an import came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Imported {
@@ -45,24 +62,31 @@ pub struct Imported {
     pub chunks: PutCount,
 }
 
-/// Makes a disk of a raw image file, under a new tag. `progress` is told of bytes that are done.
+/// Makes a disk of a raw image, a file or a block device, under a new tag. `progress` is told of
+/// bytes that are done.
 ///
 /// Spec: BLK-30, BLK-31
 ///
 /// # Errors
-/// [`BlockError::Exists`], [`BlockError::Import`], [`BlockError::TooLarge`],
-/// [`BlockError::BaseChanged`] if the file changed meanwhile, [`BlockError::Store`].
+/// [`BlockError::Exists`], [`BlockError::NotRaw`], [`BlockError::Import`],
+/// [`BlockError::TooLarge`], [`BlockError::BaseChanged`] if the file changed meanwhile,
+/// [`BlockError::Store`].
 pub fn import<B: Backend>(
     into: &PackStore<B>,
     path: &Path,
     name: &TagName,
-    mode: ImportMode,
+    options: impl Into<ImportOptions>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Imported, BlockError> {
     if into.tag(name).map_err(store)?.is_some() {
         return Err(BlockError::Exists { name: name.clone() });
     }
+    let ImportOptions { mode, as_raw } = options.into();
     let base = BaseFile::open(path)?;
+    if let Some(format) = base.format()?.filter(|_| !as_raw) {
+        let path = path.to_path_buf();
+        return Err(BlockError::NotRaw { path, format });
+    }
     let (size, max) = (base.size(), IMAGE_BYTES_MAX);
     if size.get() > max {
         let asked = size.get();
@@ -150,7 +174,7 @@ fn read_all<B: Backend>(
     progress: &mut dyn FnMut(u64),
 ) -> Result<u64, BlockError> {
     let failed = |source| BlockError::Import { source };
-    let file = File::open(path).at(Operation::Open, path).map_err(failed)?;
+    let file = open_image(path)?;
     let storage = file.try_clone().at(Operation::Open, path).map_err(failed)?;
     let storage = FileStorage::from_file(storage, path);
     let blocks = size.div_ceil(BLOCK_BYTES);
@@ -251,6 +275,49 @@ pub fn export<B: Backend>(
         }
     }
     data_bytes += write_batch(image, &batch, out, progress)?;
+    Ok(data_bytes)
+}
+
+/// Writes a disk as [`export`] does, with what a log has on top of it.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_view<B: Backend>(
+    view: &DiskView<B>,
+    out: &dyn Storage,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<u64, BlockError> {
+    let disk = match view {
+        DiskView::Stored(image) => return export(image, out, progress),
+        DiskView::Logged(disk) => disk,
+    };
+    let failed = |source: StorageError| BlockError::Export { source };
+    let size = disk.size().get();
+    out.set_len(disk.size()).map_err(failed)?;
+    let mut bytes = vec![0; (BATCH * BLOCK_BYTES) as usize];
+    let (mut at, mut data_bytes) = (0, 0);
+    while at < size {
+        let mut run = (0, false);
+        disk.extents(at, size - at, &mut |len, is_zero| {
+            run = (len, is_zero);
+            false
+        })?;
+        let (len, is_zero) = run;
+        let mut done = 0;
+        while done < len {
+            let part = (len - done).min(BATCH * BLOCK_BYTES);
+            if !is_zero {
+                let part = &mut bytes[..part as usize];
+                disk.read_at(at + done, part)?;
+                out.write_at(FileOffset::new(at + done), part)
+                    .map_err(failed)?;
+                data_bytes += part.len() as u64;
+            }
+            progress(part);
+            done += part;
+        }
+        at += len.max(1);
+    }
     Ok(data_bytes)
 }
 

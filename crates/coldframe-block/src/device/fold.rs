@@ -73,6 +73,20 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         self.fold_all(&mut state, Some((name, found)))
     }
 
+    /// Brings all changes into the store, and creates the tag.
+    pub fn publish_new(&self) -> Result<Folded, BlockError> {
+        let mut state = self.folding();
+        state.is_created = false;
+        let folded = self.fold_all(&mut state, None)?;
+        if !state.is_created {
+            // There were no changes.
+            let push = self.store.push().map_err(store)?;
+            self.move_head(&push, &state, state.root)?;
+            push.finish().map_err(store)?;
+        }
+        Ok(folded)
+    }
+
     fn fold_all(&self, state: &mut FoldState, goal: Goal<'_>) -> Result<Folded, BlockError> {
         let mut tries = 0;
         loop {
@@ -125,6 +139,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
     ) -> Result<(), BlockError> {
         state.root = proposed.root;
         state.tag.root = proposed.root;
+        state.is_created = true;
         state.pending.clear();
         let is_all = frozen.is_none();
         if is_all {
@@ -333,6 +348,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
                 through,
                 size: ByteLen::new(frozen.size),
                 head: self.head.as_str(),
+                identity: Some(self.identity),
             };
             record.encode(&mut payload);
             match self.append_reserved(&payload) {
@@ -357,10 +373,10 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         state: &FoldState,
         root: RootHash,
     ) -> Result<(), BlockError> {
-        let old = state.tag;
-        let new = Tag { root, ..old };
+        let old = state.is_created.then_some(state.tag);
+        let new = Tag { root, ..state.tag };
         let found = head_now(&self.store, &self.head)?;
-        if found != Some(old) && found != Some(new) {
+        if found != old && found != Some(new) {
             let name = self.head.clone();
             return Err(BlockError::HeadMoved { name });
         }

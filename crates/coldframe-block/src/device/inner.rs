@@ -19,7 +19,7 @@ use crate::device::lower::{Ingested, Lower, shard_of};
 use crate::device::{DeviceOptions, DeviceStat};
 use crate::error::log;
 use crate::overlay::{Blocks, Runs};
-use crate::record::{OVERHEAD, PAGE_BYTES, WRITE_BYTES_MAX};
+use crate::record::{LogIdentity, OVERHEAD, PAGE_BYTES, WRITE_BYTES_MAX};
 
 /// How many parts the changed pages are in: writers of different ones do not meet.
 pub(super) const SHARDS: usize = 64;
@@ -70,6 +70,8 @@ pub(super) struct FoldState {
     /// The nearest ancestor that could not be merged into a new index, when that was last tried:
     /// some of its rows cannot be read, so it stays in the chain.
     pub pinned: Option<RootHash>,
+    /// Whether the tag is there: one that is recovered is created by the first fold.
+    pub is_created: bool,
 }
 
 /// An index that was proposed as the tag's next one.
@@ -83,6 +85,8 @@ pub(super) struct Proposed {
 pub(crate) struct Inner<B: Backend, S> {
     pub store: PackStore<B>,
     pub head: TagName,
+    /// Of the disk, and of its log.
+    pub identity: LogIdentity,
     pub log: RingWal<S>,
     pub(super) options: DeviceOptions,
     pub(super) piece_bytes: u64,
@@ -121,6 +125,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         options: DeviceOptions,
         lower: Lower<B>,
         fold: FoldState,
+        identity: LogIdentity,
     ) -> Result<Self, BlockError> {
         let have = parts.log.stats().ring.get();
         let reserve_bytes = (have / 64).clamp(RESERVE_BYTES.start, RESERVE_BYTES.end);
@@ -134,6 +139,7 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         Ok(Self {
             store: parts.store,
             head: parts.head,
+            identity,
             log: parts.log,
             options,
             piece_bytes,

@@ -10,6 +10,7 @@
 //! are given up.
 
 mod ahead;
+mod cow;
 mod extents;
 mod fold;
 mod inner;
@@ -19,6 +20,7 @@ pub(crate) mod pages;
 mod read;
 mod resize;
 mod rows;
+mod view;
 mod worker;
 mod write;
 mod zero;
@@ -34,7 +36,18 @@ use coldframe_wal::{RingStats, RingWal};
 
 use crate::{BaseFile, BlockError};
 use inner::Inner;
+pub use open::check_log;
+pub use view::{DiskView, LoggedDisk, Recovered, ViewLog, recover};
 use worker::Worker;
+
+/// What becomes of changes in another log, which the disk's tag names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherLog {
+    /// They stay: a device is opened with that log, or not at all.
+    Refuse,
+    /// They are given up.
+    Abandon,
+}
 
 /// How a device works; none of it changes what others can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +59,8 @@ pub struct DeviceOptions {
     pub ancestors_max: usize,
     /// Blocks that are read ahead of whoever reads on and on; 0 switches it off.
     pub read_ahead_blocks: u64,
+    /// Whether to go on without the changes of another log.
+    pub other_log: OtherLog,
 }
 
 impl DeviceOptions {
@@ -54,6 +69,7 @@ impl DeviceOptions {
         dirty_bytes_max: 256 << 20,
         ancestors_max: 32,
         read_ahead_blocks: 16,
+        other_log: OtherLog::Refuse,
     };
 }
 
@@ -133,10 +149,11 @@ impl<B: Backend, S: Storage + 'static> BlockDevice<B, S> {
     /// Spec: BLK-20, BLK-21
     ///
     /// # Errors
-    /// [`BlockError::MissingDisk`], [`BlockError::NotADisk`], [`BlockError::Diverged`],
-    /// [`BlockError::LogOfAnother`], [`BlockError::Record`], [`BlockError::LogTooSmall`],
-    /// [`BlockError::BaseMissing`], [`BlockError::BaseChanged`], [`BlockError::Store`],
-    /// [`BlockError::Log`].
+    /// [`BlockError::MissingDisk`], [`BlockError::NotADisk`]; [`BlockError::LogElsewhere`] if the
+    /// tag names another log with changes; [`BlockError::Diverged`],
+    /// [`BlockError::LogOfAnotherLife`], [`BlockError::LogOfAnother`], [`BlockError::Record`],
+    /// [`BlockError::LogTooSmall`], [`BlockError::BaseMissing`], [`BlockError::BaseChanged`],
+    /// [`BlockError::Store`], [`BlockError::Log`].
     pub fn open(parts: DeviceParts<B, S>, options: DeviceOptions) -> Result<Self, BlockError> {
         let inner = Arc::new(open::open(parts, options)?);
         let worker = Worker::start(&inner)?;
@@ -268,6 +285,7 @@ impl<B: Backend, S: Storage + 'static> BlockDevice<B, S> {
         let Self { inner, worker } = self;
         drop(worker);
         let folded = inner.fold()?;
+        inner.release()?;
         // The worker's share is gone: this is the last.
         if let Some(inner) = Arc::into_inner(inner) {
             inner.log.close().map_err(crate::error::log)?;

@@ -1,95 +1,158 @@
 //! Opening a device: which index the log is on top of, and what the log has beside it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use coldframe_chunks::{Backend, ChunkStore, TagName};
+use coldframe_chunkfile::{LogPlace, Tag};
+use coldframe_chunks::{Backend, ChunkStore, LogNote, PackStore, StoreError, TagName};
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
-use coldframe_storage::Storage;
+use coldframe_storage::{FileStorage, Storage};
 use coldframe_units::{BLOCK_BYTES, RootHash};
-use coldframe_wal::{RingPlace, RingWal, Sequence};
+use coldframe_wal::{RingPlace, RingReader, Sequence};
 
-use crate::device::inner::{FoldState, Inner};
+use crate::device::inner::{FoldState, Inner, Shard};
 use crate::device::lower::Lower;
-use crate::device::{DeviceOptions, DeviceParts};
-use crate::error::log;
+use crate::device::{DeviceOptions, DeviceParts, OtherLog};
+use crate::error::{log, store};
 use crate::image::disk_tag;
-use crate::record::{OVERHEAD, PAGE_BYTES, Record};
-use crate::{BlockError, DiskImage};
+use crate::logs::{Contents, LogFound, look, place_of};
+use crate::record::{LogIdentity, OVERHEAD, PAGE_BYTES, Record};
+use crate::{BlockError, DiskImage, NotedLog};
 
+/// The tag is told which log has changes after the log says which disk it is of, and before
+/// anything is acknowledged: a log that the tag names has its own number in it.
+///
+/// Spec: BLK-26
 pub(super) fn open<B: Backend, S: Storage>(
     parts: DeviceParts<B, S>,
     options: DeviceOptions,
 ) -> Result<Inner<B, S>, BlockError> {
     let tag = disk_tag(&parts.store, &parts.head)?;
-    let root = tag.root;
-    let chunks = parts.chunks.as_ref().map(Arc::clone);
-    let chunks: Arc<dyn ChunkStore> = chunks.unwrap_or_else(|| Arc::new(parts.store.clone()));
-    let image = DiskImage::open_through(&parts.store, chunks, root, parts.base.clone())?;
-    let found = through(&parts.log, &parts.head, root)?;
-    let size = image.size().get();
-    let fold = FoldState {
-        root,
-        tag,
-        through: found.unwrap_or(parts.log.last_sequence()),
-        pending: Vec::new(),
-        base_from: 0,
-        pinned: None,
-    };
-    let through = fold.through;
-    let lower = Lower {
-        frozen: None,
-        image: Arc::new(image),
-    };
-    let inner = Inner::new(parts, options, lower, fold)?;
-    inner.size.store(size, Ordering::Release);
-    match found {
-        Some(through) => inner.replay(through)?,
-        None => inner.begin(root, through)?,
+    let contents = Contents::of_log(&parts.log)?;
+    let base = contents.base_of(&parts.head, &tag)?;
+    let known = base.and_then(|base| base.identity);
+    let identity = identity(&parts.store, &tag, known)?;
+    // Nobody writes to the other log until the tag names this one.
+    let _other = displace(&parts, &tag, identity, options.other_log)?;
+    let found = base.map(|base| base.through);
+    let through = found.unwrap_or(parts.log.last_sequence());
+    let place = place_of(parts.log.storage());
+    let inner = prepare(parts, options, tag, identity, through)?;
+    if found.is_some() {
+        inner.replay(through)?;
     }
+    if found.is_none() || known != Some(identity) {
+        inner.begin(tag.root, through)?;
+    }
+    inner.note_log(Some(place))?;
     // Records that the index has need not be kept.
     inner.log.checkpoint(through).map_err(log)?;
     Ok(inner)
 }
 
-/// The last record that the index of this root has; `None` for a log without any changes.
-fn through<S: Storage>(
-    from: &RingWal<S>,
-    head: &TagName,
-    root: RootHash,
-) -> Result<Option<Sequence>, BlockError> {
-    let mut found = None;
-    let mut last = None;
-    let mut change = None;
-    let mut records = from.records_after(Sequence::ZERO);
-    while let Some(entry) = records.next().map_err(log)? {
-        match decode(entry.sequence, entry.payload)? {
-            Record::Base {
-                root: named,
-                through,
-                head: name,
-                ..
-            } => {
-                if named == root && name == head.as_str() {
-                    found = Some(through);
-                }
-                last = Some((named, name.to_owned()));
-            }
-            _ => change = Some(entry.sequence),
-        }
-    }
-    let Some(sequence) = change.filter(|_| found.is_none()) else {
-        return Ok(found);
+/// A device on top of the index of a tag, without any change of the log.
+pub(super) fn prepare<B: Backend, S: Storage>(
+    parts: DeviceParts<B, S>,
+    options: DeviceOptions,
+    tag: Tag,
+    identity: LogIdentity,
+    through: Sequence,
+) -> Result<Inner<B, S>, BlockError> {
+    let root = tag.root;
+    let chunks = parts.chunks.as_ref().map(Arc::clone);
+    let chunks: Arc<dyn ChunkStore> = chunks.unwrap_or_else(|| Arc::new(parts.store.clone()));
+    let image = DiskImage::open_through(&parts.store, chunks, root, parts.base.clone())?;
+    let size = image.size().get();
+    let fold = FoldState {
+        root,
+        tag,
+        through,
+        pending: Vec::new(),
+        base_from: 0,
+        pinned: None,
+        is_created: true,
     };
-    let head = head.clone();
-    Err(match last {
-        Some((_, found)) if found != head.as_str() => BlockError::LogOfAnother { head, found },
-        Some((log, _)) => BlockError::Diverged { head, root, log },
-        None => BlockError::Record {
-            sequence,
-            source: invalid("base"),
-        },
-    })
+    let lower = Lower {
+        frozen: None,
+        image: Arc::new(image),
+    };
+    let inner = Inner::new(parts, options, lower, fold, identity)?;
+    inner.size.store(size, Ordering::Release);
+    Ok(inner)
+}
+
+/// That of the log if it is of the disk; else the log begins a life of its own.
+fn identity<B: Backend>(
+    from: &PackStore<B>,
+    tag: &Tag,
+    known: Option<LogIdentity>,
+) -> Result<LogIdentity, BlockError> {
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let disk = match tag.disk {
+        Some(disk) => disk,
+        None => from.new_disk_id().map_err(store)?,
+    };
+    let log = from.new_log_id().map_err(store)?;
+    Ok(LogIdentity { disk, log })
+}
+
+/// Refuses to go on while the tag names another log, unless the store has all of that one, or it
+/// is given up by name.
+fn displace<B: Backend, S: Storage>(
+    parts: &DeviceParts<B, S>,
+    tag: &Tag,
+    identity: LogIdentity,
+    other: OtherLog,
+) -> Result<Option<RingReader<FileStorage>>, BlockError> {
+    let head = &parts.head;
+    let Some(_) = tag.log.filter(|log| *log != identity.log) else {
+        return Ok(None);
+    };
+    let note = parts.store.log_note(head).map_err(store)?;
+    // It may have been taken away just now; then the swap of the tag fails, or there is nothing.
+    let Some(note) = note else { return Ok(None) };
+    if other == OtherLog::Abandon {
+        tracing::warn!(%head, log = %note, "changes in another log are given up");
+        return Ok(None);
+    }
+    let path = note.path().to_path_buf();
+    let looked = look(&path, Some(note.id), head, tag, Some(parts.log.storage()));
+    if let LogFound::Clean = looked.found {
+        return Ok(looked.guard);
+    }
+    let found = looked.found;
+    Err(NotedLog { note, path, found }.refuse(head))
+}
+
+/// Whether the log at `path` may be made, or opened, for the disk: to be asked before a file is
+/// made for it.
+///
+/// # Errors
+/// As [`crate::BlockDevice::open`]: there is no such disk, or another log has changes of it.
+pub fn check_log<B: Backend>(
+    from: &PackStore<B>,
+    head: &TagName,
+    path: Option<&Path>,
+    other: OtherLog,
+) -> Result<(), BlockError> {
+    let tag = disk_tag(from, head)?;
+    let is_there = path.is_some_and(|path| path.symlink_metadata().is_ok());
+    if is_there || tag.log.is_none() || other == OtherLog::Abandon {
+        // Opening it tells.
+        return Ok(());
+    }
+    let Some(note) = from.log_note(head).map_err(store)? else {
+        return Ok(());
+    };
+    let path = note.path().to_path_buf();
+    let found = look(&path, Some(note.id), head, &tag, None).found;
+    match found {
+        LogFound::Clean => Ok(()),
+        found => Err(NotedLog { note, path, found }.refuse(head)),
+    }
 }
 
 fn decode(sequence: Sequence, payload: &[u8]) -> Result<Record<'_>, BlockError> {
@@ -109,14 +172,52 @@ impl<B: Backend, S: Storage> Inner<B, S> {
             through,
             size: self.lower().image.size(),
             head: self.head.as_str(),
+            identity: Some(self.identity),
         };
         record.encode(&mut payload);
         self.append_reserved(&payload)?;
         self.flush()
     }
 
+    /// Says at the tag that the log may have changes; or, without a place, that it has none.
+    pub(super) fn note_log(&self, place: Option<LogPlace>) -> Result<(), BlockError> {
+        let LogIdentity { disk, log } = self.identity;
+        let note = place.map(|place| LogNote { id: log, place });
+        let mut state = self.folding();
+        let noted = self.store.set_log(&self.head, state.tag, Some(disk), note);
+        state.tag = noted.map_err(|error| match error {
+            StoreError::TagMoved { name } => BlockError::HeadMoved { name },
+            error => store(error),
+        })?;
+        Ok(())
+    }
+
+    /// Says at the tag that no log has changes any more, unless some stayed.
+    pub(super) fn release(&self) -> Result<(), BlockError> {
+        if !self.is_clean() {
+            return Ok(());
+        }
+        match self.note_log(None) {
+            // Someone gave this log up; it has nothing that the store does not have.
+            Err(error @ BlockError::HeadMoved { .. }) => {
+                tracing::warn!(%error, "the log is not named any more");
+                Ok(())
+            }
+            released => released,
+        }
+    }
+
+    /// Whether the store has all changes.
+    fn is_clean(&self) -> bool {
+        let has_none = |shard: &Shard| shard.pages().len() == 0;
+        self.shards.iter().all(has_none)
+            && self.zeros().len() == 0
+            && self.lower().frozen.is_none()
+            && self.size() == self.lower().image.size().get()
+    }
+
     /// Takes all changes behind `through` into the active layer. Nobody else has the device yet.
-    fn replay(&self, through: Sequence) -> Result<(), BlockError> {
+    pub(super) fn replay(&self, through: Sequence) -> Result<(), BlockError> {
         let mut count = 0_u64;
         let mut records = self.log.records_after(through);
         while let Some(entry) = records.next().map_err(log)? {

@@ -6,8 +6,10 @@ use coldframe_envelope::{Layout, field};
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The version of every record.
+/// The version of every record but a base with its identity.
 pub(super) const VERSION: u8 = 1;
+/// The version of a base with its identity.
+pub(super) const VERSION_IDENTIFIED: u8 = 2;
 
 pub(super) const BASE: u8 = 1;
 pub(super) const WRITE: u8 = 2;
@@ -30,8 +32,16 @@ pub(super) struct BaseBytes {
     pub root: [u8; 32],
 }
 
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct IdentityBytes {
+    pub disk: [u8; 16],
+    pub log: [u8; 16],
+}
+
 pub(super) const HEAD_LEN: usize = size_of::<HeadBytes>();
 pub(super) const BASE_LEN: usize = size_of::<BaseBytes>();
+pub(super) const IDENTITY_LEN: usize = size_of::<IdentityBytes>();
 
 /// The structures of this crate.
 pub const LAYOUTS: &[Layout] = &[
@@ -51,7 +61,15 @@ pub const LAYOUTS: &[Layout] = &[
         size: BASE_LEN,
         fields: &[field("root", offset_of!(BaseBytes, root), 32)],
     },
+    Layout {
+        name: "block identity",
+        size: IDENTITY_LEN,
+        fields: &[
+            field("disk", offset_of!(IdentityBytes, disk), 16),
+            field("log", offset_of!(IdentityBytes, log), 16),
+        ],
+    },
 ];
 
-const _: () = assert!(HEAD_LEN == 24 && BASE_LEN == 32);
+const _: () = assert!(HEAD_LEN == 24 && BASE_LEN == 32 && IDENTITY_LEN == 32);
 const _: () = assert!(offset_of!(HeadBytes, at) == 8 && offset_of!(HeadBytes, len) == 16);

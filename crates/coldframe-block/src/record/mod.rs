@@ -5,14 +5,17 @@
 
 mod layout;
 
-use coldframe_chunkfile::IMAGE_BYTES_MAX;
+use coldframe_chunkfile::{DiskId, IMAGE_BYTES_MAX, LogId};
 use coldframe_envelope::{DecodeError, DecodeErrorKind as Error, Version};
 use coldframe_units::{ByteLen, RootHash};
 use coldframe_wal::Sequence;
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use layout::LAYOUTS;
-use layout::{BASE, BASE_LEN, BaseBytes, HEAD_LEN, HeadBytes, RESIZE, VERSION, WRITE, ZERO};
+use layout::{
+    BASE, BASE_LEN, BaseBytes, HEAD_LEN, HeadBytes, IDENTITY_LEN, IdentityBytes, RESIZE, VERSION,
+    VERSION_IDENTIFIED, WRITE, ZERO,
+};
 
 /// Bytes in a page: the unit in which changes are kept.
 pub const PAGE_BYTES: u64 = 4096;
@@ -22,6 +25,15 @@ pub const WRITE_BYTES_MAX: u64 = 1 << 20;
 
 /// The longest name of a head.
 const HEAD_BYTES_MAX: usize = 128;
+
+/// Which disk a log is of, and which log it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogIdentity {
+    /// The disk: as its tag says.
+    pub disk: DiskId,
+    /// The log: drawn when it is used for the disk first.
+    pub log: LogId,
+}
 
 /// A record of a device's log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +48,8 @@ pub enum Record<'a> {
         size: ByteLen,
         /// The tag that the device moves.
         head: &'a str,
+        /// Which disk and log; `None` in a log of version 1.
+        identity: Option<LogIdentity>,
     },
     /// Whole pages, at a multiple of 4,096.
     Write {
@@ -67,10 +81,25 @@ impl<'a> Record<'a> {
             Self::Zero { at, len } => (ZERO, *at, *len),
             Self::Resize { size } => (RESIZE, 0, size.get()),
         };
-        out.extend_from_slice(head(kind, at, len).as_bytes());
+        let version = match self {
+            Self::Base {
+                identity: Some(_), ..
+            } => VERSION_IDENTIFIED,
+            _ => VERSION,
+        };
+        out.extend_from_slice(head(kind, version, at, len).as_bytes());
         match self {
-            Self::Base { root, head, .. } => {
+            Self::Base {
+                root,
+                head,
+                identity,
+                ..
+            } => {
                 out.extend_from_slice(root.as_bytes());
+                if let Some(identity) = identity {
+                    out.extend_from_slice(identity.disk.as_bytes());
+                    out.extend_from_slice(identity.log.as_bytes());
+                }
                 out.extend_from_slice(head.as_bytes());
             }
             Self::Write { data, .. } => out.extend_from_slice(data),
@@ -87,9 +116,13 @@ impl<'a> Record<'a> {
         let need = HEAD_LEN as u64;
         let cut = DecodeError::new(Error::Truncated { need, have }, have);
         let (head, body) = HeadBytes::ref_from_prefix(payload).map_err(|_| cut)?;
-        if head.version != VERSION {
+        let newest = match head.kind {
+            BASE => VERSION_IDENTIFIED,
+            _ => VERSION,
+        };
+        if !(VERSION..=newest).contains(&head.version) {
             let version = |major| Version { major, minor: 0 };
-            let (min, max) = (version(VERSION.into()), version(VERSION.into()));
+            let (min, max) = (version(VERSION.into()), version(newest.into()));
             let found = version(head.version.into());
             return Err(DecodeError::new(Error::Unsupported { found, min, max }, 1));
         }
@@ -98,7 +131,7 @@ impl<'a> Record<'a> {
         }
         let (at, len) = (head.at.get(), head.len.get());
         match head.kind {
-            BASE => decode_base(at, len, body),
+            BASE => decode_base(at, len, body, head.version == VERSION_IDENTIFIED),
             WRITE => decode_write(at, len, body),
             ZERO => {
                 check_pages(at, len)?;
@@ -119,37 +152,51 @@ impl<'a> Record<'a> {
 
 /// What a payload has before the data of a write.
 pub(crate) fn write_head(at: u64, len: u64) -> [u8; HEAD_LEN] {
-    zerocopy::transmute!(head(WRITE, at, len))
+    zerocopy::transmute!(head(WRITE, VERSION, at, len))
 }
 
 /// Bytes of a payload beside the data of a write.
 pub(crate) const OVERHEAD: u64 = HEAD_LEN as u64;
 
-const fn head(kind: u8, at: u64, len: u64) -> HeadBytes {
+const fn head(kind: u8, version: u8, at: u64, len: u64) -> HeadBytes {
     HeadBytes {
         kind,
-        version: VERSION,
+        version,
         reserved: [0; 6],
         at: zerocopy::little_endian::U64::new(at),
         len: zerocopy::little_endian::U64::new(len),
     }
 }
 
-fn decode_base(through: u64, size: u64, body: &[u8]) -> Result<Record<'_>, DecodeError> {
+fn decode_base(
+    through: u64,
+    size: u64,
+    body: &[u8],
+    is_identified: bool,
+) -> Result<Record<'_>, DecodeError> {
     let size = check_size(size)?;
-    let need = (HEAD_LEN + BASE_LEN) as u64;
+    let identity_len = if is_identified { IDENTITY_LEN } else { 0 };
+    let need = (HEAD_LEN + BASE_LEN + identity_len) as u64;
     let have = (HEAD_LEN + body.len()) as u64;
     let cut = DecodeError::new(Error::Truncated { need, have }, have);
-    let (base, name) = BaseBytes::ref_from_prefix(body).map_err(|_| cut)?;
+    let (base, rest) = BaseBytes::ref_from_prefix(body).map_err(|_| cut)?;
+    let (identity, name) = match is_identified {
+        false => (None, rest),
+        true => {
+            let (row, name) = IdentityBytes::ref_from_prefix(rest).map_err(|_| cut)?;
+            let (disk, log) = (DiskId::from_bytes(row.disk), LogId::from_bytes(row.log));
+            (Some(LogIdentity { disk, log }), name)
+        }
+    };
     let is_name = |name: &[u8]| name.iter().all(|byte| (0x21..0x7f).contains(byte));
-    let name = (1..=HEAD_BYTES_MAX).contains(&name.len()) && is_name(name);
-    let name = name.then(|| &body[BASE_LEN..]);
-    let head = name.and_then(|name| std::str::from_utf8(name).ok());
+    let fits = (1..=HEAD_BYTES_MAX).contains(&name.len()) && is_name(name);
+    let head = std::str::from_utf8(name).ok().filter(|_| fits);
     Ok(Record::Base {
         root: RootHash::from_bytes(base.root),
         through: Sequence::new(through),
         size,
         head: head.ok_or(invalid("head", need))?,
+        identity,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Flat images that blocks are taken from when they are first read.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -183,6 +183,39 @@ fn a_base_image_that_changed_is_refused() {
     }
     let none = DiskImage::open(&flat.store, &name("disk"), None).unwrap_err();
     assert!(matches!(none, BlockError::BaseMissing { .. }));
+}
+
+// Spec: BLK-33
+#[test]
+fn a_base_image_that_changed_under_its_old_time_of_change_is_refused_while_it_is_used() {
+    let flat = Flat::new();
+    let device = flat.open().unwrap();
+    let before = fs::metadata(&flat.path).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&flat.path).unwrap();
+    let inode_changed = |found: &fs::Metadata| (found.ctime(), found.ctime_nsec());
+    // Times of files are as coarse as the kernel's clock.
+    loop {
+        file.write_all_at(b"changed", 9 * BLOCK).unwrap();
+        file.set_modified(before.modified().unwrap()).unwrap();
+        if inode_changed(&file.metadata().unwrap()) != inode_changed(&before) {
+            break;
+        }
+    }
+    let mut buf = [0; 10];
+    for block in [9, 0, 1] {
+        let error = device.read_at(block * BLOCK, &mut buf).unwrap_err();
+        assert!(matches!(error, BlockError::BaseChanged { .. }), "{error:?}");
+    }
+    // What was taken out of it under another name is the same inode, and what was put into its
+    // place is not looked at.
+    let flat = Flat::new();
+    let device = flat.open().unwrap();
+    fs::remove_file(&flat.path).unwrap();
+    fs::write(&flat.path, noise(9, flat.bytes.len() as u64)).unwrap();
+    match device.read_at(9 * BLOCK, &mut buf) {
+        Ok(()) => assert_eq!(buf, flat.bytes[9 * BLOCK as usize..][..10]),
+        Err(error) => assert!(matches!(error, BlockError::BaseChanged { .. }), "{error:?}"),
+    }
 }
 
 // Spec: BLK-30

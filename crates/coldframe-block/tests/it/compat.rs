@@ -8,18 +8,26 @@ use crate::sample::{all, encode};
 // Spec: BLK-40
 #[test]
 fn first_bytes_are_frozen() {
-    let kinds = [("base", 1), ("write", 2), ("zero", 3), ("resize", 4)];
+    let kinds = [
+        ("base", [1, 1]),
+        ("write", [2, 1]),
+        ("zero", [3, 1]),
+        ("resize", [4, 1]),
+        ("base_identified", [1, 2]),
+    ];
     for ((name, record), (known, kind)) in all().iter().zip(kinds) {
         assert_eq!(*name, known);
-        assert_eq!(encode(record)[..8], [kind, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(encode(record)[..2], kind);
+        assert_eq!(encode(record)[2..8], [0; 6]);
     }
 }
 
 // Spec: BLK-40
 #[test]
 fn another_version_is_unsupported_and_an_unknown_kind_is_corrupt() {
-    for (_, record) in all() {
-        for version in [0, 2, 255] {
+    for (name, record) in all() {
+        let newest = if name.starts_with("base") { 2 } else { 1 };
+        for version in [0, newest + 1, 255] {
             let mut bytes = encode(&record);
             bytes[1] = version;
             let error = Record::decode(&bytes).unwrap_err();
@@ -29,7 +37,7 @@ fn another_version_is_unsupported_and_an_unknown_kind_is_corrupt() {
         }
         for kind in [0, 5, 255] {
             let mut bytes = encode(&record);
-            bytes[0] = kind;
+            bytes[..2].copy_from_slice(&[kind, 1]);
             assert!(Record::decode(&bytes).unwrap_err().is_corrupt());
         }
     }
@@ -52,6 +60,6 @@ fn compat_every_golden_of_every_version_is_read() {
             Record::decode(&bytes).unwrap();
             count += 1;
         }
-        assert_eq!(count, 4);
+        assert_eq!(count, 5);
     }
 }

@@ -235,6 +235,7 @@ fn memory_is_bounded_by_bringing_changes_into_the_store() {
         dirty_bytes_max: max,
         ancestors_max: 32,
         read_ahead_blocks: 0,
+        ..CALM
     };
     let rig = Rig::new(16 * MIB, 4 * MIB, options);
     let device = rig.open();

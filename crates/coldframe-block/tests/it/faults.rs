@@ -140,15 +140,17 @@ fn whichever_call_of_the_store_fails_in_a_checkpoint_nothing_is_lost() {
 #[test]
 fn a_head_that_someone_else_moved_is_told_and_what_was_written_stays_in_the_log() {
     let rig = Rig::new(MIB, MIB, CALM);
-    let (one, log) = (rig.open(), crate::support::new_log(MIB));
-    let other = open(&rig.store, Arc::clone(&log), CALM).unwrap();
+    let log = crate::support::new_log(MIB);
+    let given_up = open(&rig.store, Arc::clone(&log), CALM).unwrap();
+    // Opening another log that gives up the first one is what takes the tag from it.
+    let one = rig.open();
     one.write_at(0, b"one").unwrap();
     one.fold().unwrap();
-    other.write_at(0, b"other").unwrap();
-    let error = other.fold().unwrap_err();
+    given_up.write_at(0, b"other").unwrap();
+    let error = given_up.fold().unwrap_err();
     assert!(matches!(error, BlockError::HeadMoved { .. }), "{error:?}");
-    assert_eq!(read(&other, 0, 5), b"other");
-    drop(other);
+    assert_eq!(read(&given_up, 0, 5), b"other");
+    drop(given_up);
     let error = open(&rig.store, log, CALM).unwrap_err();
     assert!(matches!(error, BlockError::Diverged { .. }), "{error:?}");
     assert_eq!(&all_of(&rig.image("disk"))[..3], b"one");

@@ -9,7 +9,7 @@ pub fn path(name: &str, ending: &str) -> String {
     format!("tests/golden/v1/{name}.{ending}")
 }
 
-// Spec: BLK-40, BLK-41, BLK-42, BLK-43, BLK-44
+// Spec: BLK-40, BLK-41, BLK-42, BLK-43, BLK-44, BLK-45
 #[test]
 fn todays_encoder_writes_the_goldens_of_version_1() {
     for (name, record) in all() {
@@ -25,7 +25,7 @@ fn todays_encoder_writes_the_goldens_of_version_1() {
     }
 }
 
-// Spec: BLK-40, BLK-41, BLK-42, BLK-43, BLK-44
+// Spec: BLK-40, BLK-41, BLK-42, BLK-43, BLK-44, BLK-45
 #[test]
 fn goldens_have_their_known_values() {
     for (name, record) in all() {

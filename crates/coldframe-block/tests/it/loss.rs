@@ -319,6 +319,7 @@ proptest! {
             dirty_bytes_max: 8 << 10,
             ancestors_max: MAX,
             read_ahead_blocks: 0,
+            ..DeviceOptions::USUAL
         };
         let rig = Rig::new(PAGES * PAGE - 1234, 96 << 10, options);
         let size = (PAGES * PAGE - 1234) as usize;

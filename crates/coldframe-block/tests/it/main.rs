@@ -19,8 +19,8 @@ mod device;
 mod faults;
 mod fuzz;
 mod golden;
-
 mod hostile;
+mod identity;
 mod loss;
 mod model;
 #[cfg(feature = "nbd")]

@@ -137,6 +137,7 @@ proptest! {
             dirty_bytes_max: 4 << 10,
             ancestors_max: 3,
             read_ahead_blocks: 2,
+            ..DeviceOptions::USUAL
         };
         let rig = Rig::new(size, 96 << 10, options);
         let device = Some(rig.open());

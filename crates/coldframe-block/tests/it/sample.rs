@@ -1,6 +1,7 @@
 //! One record of each kind, and as text.
 
-use coldframe_block::Record;
+use coldframe_block::{LogIdentity, Record};
+use coldframe_chunkfile::{DiskId, LogId};
 use coldframe_units::{ByteLen, RootHash};
 use coldframe_wal::Sequence;
 
@@ -12,7 +13,7 @@ pub const DATA: [u8; 8192] = {
 };
 
 /// Name and value of each golden.
-pub fn all() -> [(&'static str, Record<'static>); 4] {
+pub fn all() -> [(&'static str, Record<'static>); 5] {
     [
         (
             "base",
@@ -21,6 +22,7 @@ pub fn all() -> [(&'static str, Record<'static>); 4] {
                 through: Sequence::new(7),
                 size: ByteLen::new(1 << 40),
                 head: "disk@monday",
+                identity: None,
             },
         ),
         (
@@ -41,6 +43,19 @@ pub fn all() -> [(&'static str, Record<'static>); 4] {
             "resize",
             Record::Resize {
                 size: ByteLen::new(123_456_789),
+            },
+        ),
+        (
+            "base_identified",
+            Record::Base {
+                root: RootHash::from_bytes([0x5b; 32]),
+                through: Sequence::new(8),
+                size: ByteLen::new(1 << 40),
+                head: "disk",
+                identity: Some(LogIdentity {
+                    disk: DiskId::from_bytes([0xd1; 16]),
+                    log: LogId::from_bytes([0x70; 16]),
+                }),
             },
         ),
     ]

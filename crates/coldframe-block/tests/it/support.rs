@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coldframe_block::{BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskImage};
+use coldframe_block::{BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskImage, OtherLog};
 use coldframe_chunkfile::Compression;
 use coldframe_chunks::{Backend, Options, PackStore, TagName};
 use coldframe_storage::{MemStorage, Storage};
@@ -28,6 +28,8 @@ pub const CALM: DeviceOptions = DeviceOptions {
     dirty_bytes_max: 1 << 30,
     ancestors_max: 3,
     read_ahead_blocks: 0,
+    // Many tests go on with another log as if the first one were gone.
+    other_log: OtherLog::Abandon,
 };
 
 pub type MemDevice = BlockDevice<MemBackend, Arc<MemStorage>>;

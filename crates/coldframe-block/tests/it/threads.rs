@@ -12,6 +12,7 @@ const OPTIONS: DeviceOptions = DeviceOptions {
     dirty_bytes_max: 1 << 20,
     ancestors_max: 4,
     read_ahead_blocks: 0,
+    ..DeviceOptions::USUAL
 };
 
 /// A page that says who wrote it, and when.
@@ -127,6 +128,7 @@ fn writers_that_fill_the_log_at_once_all_get_through() {
         dirty_bytes_max: 1 << 30,
         ancestors_max: 4,
         read_ahead_blocks: 0,
+        ..DeviceOptions::USUAL
     };
     let rig = Rig::new(8 * MIB, 128 << 10, options);
     let device = rig.open();

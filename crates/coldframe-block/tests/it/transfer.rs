@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use coldframe_block::{BlockError, DiskImage, ImportMode, export, import};
+use coldframe_block::{BlockError, DiskImage, ImportMode, ImportOptions, export, import};
 use coldframe_storage::{MemStorage, Overwrite, PendingFile};
 
 use crate::support::{BLOCK, assert_same, name, new_store, noise};
@@ -75,4 +75,74 @@ fn an_import_over_a_tag_or_of_nothing_is_refused() {
     import(&store, &path, &disk, ImportMode::Now, &mut |_| {}).unwrap();
     let again = import(&store, &path, &disk, ImportMode::Now, &mut |_| {}).unwrap_err();
     assert!(matches!(again, BlockError::Exists { .. }));
+}
+
+// Spec: BLK-34
+#[test]
+fn what_is_no_file_with_bytes_at_offsets_is_refused_before_it_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&fifo, &link).unwrap();
+    let (store, _) = new_store();
+    let null = std::path::Path::new("/dev/null");
+    for path in [&fifo, &socket, &link, dir.path(), null] {
+        for mode in [ImportMode::Now, ImportMode::Lazy] {
+            let refused = import(&store, path, &name("disk"), mode, &mut |_| {}).unwrap_err();
+            assert!(
+                matches!(&refused, BlockError::NotAnImage { path: found } if found == path),
+                "{refused:?}"
+            );
+        }
+    }
+    assert!(store.tags().unwrap().is_empty());
+}
+
+// Spec: BLK-34
+#[test]
+fn what_holds_a_disk_is_not_taken_for_the_disk() {
+    let kinds: [(&str, u64, &[u8]); 14] = [
+        ("qcow2", 0, b"QFI\xfb\0\0\0\x03"),
+        ("vmdk", 0, b"KDMV\x01"),
+        ("vmdk", 0, b"# Disk DescriptorFile\n"),
+        ("vhd", 0, b"conectix"),
+        ("vhd", 3 * BLOCK - 512, b"conectix"),
+        ("vhdx", 0, b"vhdxfile"),
+        ("vdi", 64, b"\x7f\x10\xda\xbe"),
+        ("qed", 0, b"QED\0"),
+        ("gzip", 0, b"\x1f\x8b\x08"),
+        ("zstd", 0, b"\x28\xb5\x2f\xfd"),
+        ("xz", 0, b"\xfd7zXZ\0"),
+        ("bzip2", 0, b"BZh91AY&SY"),
+        ("lz4", 0, b"\x04\x22\x4d\x18"),
+        ("zip", 0, b"PK\x03\x04"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.img");
+    let (store, _) = new_store();
+    for (number, (kind, at, magic)) in kinds.into_iter().enumerate() {
+        let mut bytes = vec![0; 3 * BLOCK as usize];
+        bytes[at as usize..][..magic.len()].copy_from_slice(magic);
+        fs::write(&path, &bytes).unwrap();
+        let disk = name(&format!("disk{number}"));
+        for mode in [ImportMode::Now, ImportMode::Lazy] {
+            let refused = import(&store, &path, &disk, mode, &mut |_| {}).unwrap_err();
+            assert!(
+                matches!(&refused, BlockError::NotRaw { format, .. } if format.name() == kind),
+                "{kind}: {refused:?}"
+            );
+            assert_eq!(store.tag(&disk).unwrap(), None);
+        }
+        let as_raw = ImportOptions {
+            mode: ImportMode::Now,
+            as_raw: true,
+        };
+        import(&store, &path, &disk, as_raw, &mut |_| {}).unwrap();
+        let (out, image) = (MemStorage::new(), DiskImage::open(&store, &disk, None));
+        export(&image.unwrap(), &out, &mut |_| {}).unwrap();
+        assert_same(&out.to_vec(), &bytes, kind);
+    }
 }

@@ -18,14 +18,21 @@ pub enum Disk {
     Resize(Resize),
     Serve(Serve),
     Checkpoint(Checkpoint),
+    Recover(Recover),
 }
 
-/// Make a disk of a raw image file.
+/// Make a disk of a raw image: a regular file or a block device.
+///
+/// An image of another format (qcow2, vmdk, vhd, vhdx, vdi, qed, compressed files) is refused by
+/// name; --raw takes its bytes as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  coldframe disk import root.img --store chunks --name root")]
 pub struct Import {
     /// The raw image.
     pub image: PathBuf,
+    /// Take the bytes as they are, whatever format they look like.
+    #[arg(long)]
+    pub raw: bool,
     /// The chunk store: a directory, file://, s3:// ...; it is made if it is not there.
     #[arg(long, value_name = "URL")]
     pub store: String,
@@ -54,7 +61,19 @@ pub struct Which {
     pub base: Option<PathBuf>,
 }
 
+/// Which log a disk is read with. By itself it is the one that the store names for the disk, and
+/// the default log; its changes are included.
+#[derive(Debug, Args)]
+pub struct ReadLog {
+    /// Leave out what a log has: the disk as the store has it.
+    #[arg(long, conflicts_with = "wal")]
+    pub without_log: bool,
+}
+
 /// Write a disk as a raw image file, zeros as holes.
+///
+/// Changes that are in the disk's write-ahead log only are included. If that log is in use or not
+/// found, nothing is written (exit 1).
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  coldframe disk export root --store chunks -o root.img")]
 pub struct Export {
@@ -63,12 +82,17 @@ pub struct Export {
     /// The file to make.
     #[arg(short, long, value_name = "FILE", value_parser = new_name())]
     pub output: PathBuf,
+    /// The write-ahead log to include, where it is now.
+    #[arg(long, value_name = "FILE")]
+    pub wal: Option<PathBuf>,
+    #[command(flatten)]
+    pub read_log: ReadLog,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// List the disks of a store: sizes, and what their blocks are.
+/// List the disks of a store: sizes, what their blocks are, and logs that may have changes.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  coldframe disk ls --store chunks")]
 pub struct Ls {
@@ -90,6 +114,10 @@ pub struct Log {
     /// The size of a log that is made.
     #[arg(long, value_name = "S", default_value = "256MiB", value_parser = parse_size)]
     pub wal_size: u64,
+    /// Go on although another log has changes of this disk: they are lost to it. For a log that is
+    /// gone for good.
+    #[arg(long)]
+    pub abandon_log: bool,
 }
 
 /// Make a disk longer, or with --shrink shorter; nobody may be serving it.
@@ -124,11 +152,13 @@ pub struct Serve {
     /// Where to listen: unix:PATH or tcp:ADDR:PORT.
     #[arg(long, value_name = "ADDR")]
     pub listen: ListenAddr,
-    /// Refuse writes; needs no log.
-    #[arg(long)]
+    /// Refuse writes. Changes that are only in the log are shown, and the log is not changed.
+    #[arg(long, conflicts_with = "abandon_log")]
     pub read_only: bool,
     #[command(flatten)]
     pub log: Log,
+    #[command(flatten)]
+    pub read_log: ReadLog,
     /// Memory for chunks that were read.
     #[arg(long, value_name = "S", default_value = "256MiB", value_parser = parse_size)]
     pub cache_size: u64,
@@ -158,6 +188,32 @@ pub struct Checkpoint {
     /// Let the name stand for it if it stands for something else.
     #[arg(long)]
     pub replace: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Make a new disk of a write-ahead log and of the index that it is based on.
+///
+/// For a log that is refused: its disk was made anew, was moved on by another log, or is gone. The
+/// log stays as it is.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  coldframe disk recover --wal old.wal --store chunks --name rescued"
+)]
+pub struct Recover {
+    /// The log.
+    #[arg(long, value_name = "FILE")]
+    pub wal: PathBuf,
+    /// The chunk store: a directory, file://, s3:// ...
+    #[arg(long, value_name = "URL")]
+    pub store: String,
+    /// The name of the new disk.
+    #[arg(long, value_name = "TAG")]
+    pub name: TagName,
+    /// The image that the disk was imported from with --lazy.
+    #[arg(long, value_name = "IMAGE")]
+    pub base: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod control;
 mod ls;
+mod recover;
 mod resize;
 mod serve;
 mod transfer;
@@ -10,12 +11,15 @@ mod transfer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coldframe_block::{BaseFile, BlockDevice, BlockError, DeviceOptions, DeviceParts, open_log};
+use coldframe_block::{
+    BaseFile, BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskView, LogFound, OtherLog,
+    ViewLog, check_log, open_log,
+};
 use coldframe_chunks::{AnyBackend, StoreUrl};
 use coldframe_storage::FileStorage;
 use coldframe_units::ByteLen;
 
-use crate::cli::disk::{Disk, Log, Which};
+use crate::cli::disk::{Disk, Log, ReadLog, Which};
 use crate::exit::Failure;
 use crate::store::Store;
 
@@ -31,22 +35,54 @@ pub fn run(disk: &Disk) -> Result<(), Failure> {
         Disk::Resize(args) => resize::run(args),
         Disk::Serve(args) => serve::run(args),
         Disk::Checkpoint(args) => checkpoint::run(args),
+        Disk::Recover(args) => recover::run(args),
     }
 }
 
 /// What is damaged is exit 1, what cannot be meant exit 2, everything else exit 3.
 fn failure(what: impl std::fmt::Display, error: &BlockError) -> Failure {
-    let is_wanting = matches!(
-        error,
-        BlockError::Diverged { .. } | BlockError::LogOfAnother { .. }
-    );
+    if error.is_log_trouble() {
+        let text = crate::exit::line(what, error);
+        return Failure::Wanting(match way_out(error) {
+            Some(way) => format!("{text}; {way}"),
+            None => text,
+        });
+    }
     if error.is_misuse() || matches!(error, BlockError::BaseMissing { .. }) {
         Failure::usage(what, error)
-    } else if error.is_corrupt() || is_wanting {
+    } else if error.is_corrupt() {
         Failure::wanting(what, error)
     } else {
         Failure::environment(what, error)
     }
+}
+
+/// What to do about a log that has what the disk does not have.
+fn way_out(error: &BlockError) -> Option<String> {
+    let recover = "'coldframe disk recover' makes a disk of it under a new name";
+    let log = match error {
+        BlockError::LogElsewhere { log, .. } => log,
+        BlockError::Diverged { .. }
+        | BlockError::LogOfAnother { .. }
+        | BlockError::LogOfAnotherLife { .. } => return Some(recover.to_owned()),
+        BlockError::Store { .. } => {
+            let serve = "serve the disk with that log once";
+            return Some(format!("{serve}, or {recover}"));
+        }
+        _ => return None,
+    };
+    let path = log.path.display();
+    Some(match log.found {
+        LogFound::InUse => "stop its server first, or make a checkpoint and use that; to read \
+             what the store has, --without-log"
+            .to_owned(),
+        LogFound::Changes(_) | LogFound::Clean => {
+            format!("serve the disk with --wal {path}, or {recover}")
+        }
+        _ => "name the log where it is now with --wal; if it is gone for good, 'disk serve \
+             --abandon-log' goes on without its changes"
+            .to_owned(),
+    })
 }
 
 /// The flat image that was given.
@@ -75,6 +111,32 @@ fn log_path(which: &Which, log: &Log) -> Result<PathBuf, Failure> {
     Ok(dir.join(format!("{}.wal", which.name)))
 }
 
+/// Where the log of a disk is unless one is named; `None` if the store can keep no log.
+fn default_log(which: &Which) -> Option<PathBuf> {
+    let Ok(StoreUrl::Directory(store)) = which.store.parse() else {
+        return None;
+    };
+    Some(store.join("wal").join(format!("{}.wal", which.name)))
+}
+
+/// Opens a disk for reading, with what its log has unless that is not wanted.
+fn open_view(
+    store: &Store,
+    which: &Which,
+    wal: Option<&Path>,
+    read_log: &ReadLog,
+) -> Result<DiskView<AnyBackend>, Failure> {
+    let paths: Vec<PathBuf> = default_log(which).into_iter().collect();
+    let log = match (wal, read_log.without_log) {
+        (_, true) => ViewLog::Ignore,
+        (Some(path), false) => ViewLog::File(path),
+        (None, false) => ViewLog::Find(&paths),
+    };
+    let base = base(which.base.as_deref())?;
+    let view = DiskView::open(store, &which.name, base, log);
+    view.map_err(|error| failure(format!("cannot open disk {}", which.name), &error))
+}
+
 /// Opens a disk for writing.
 fn open_device(
     store: Store,
@@ -85,16 +147,23 @@ fn open_device(
     let name = &which.name;
     let cannot = format!("cannot open disk {name}");
     let failed = |error: BlockError| failure(&cannot, &error);
-    // Before a log is made for it.
-    if store
-        .tag(name)
-        .map_err(|error| crate::store::failure(&cannot, &error))?
-        .is_none()
-    {
-        let name = name.clone();
-        return Err(failed(BlockError::MissingDisk { name }));
-    }
+    let other_log = match log.abandon_log {
+        true => OtherLog::Abandon,
+        false => OtherLog::Refuse,
+    };
+    let options = DeviceOptions {
+        other_log,
+        ..options
+    };
     let base = base(which.base.as_deref())?;
+    // Before a log is made for it: there must be such a disk, and no other log with its changes.
+    check_log(
+        &store,
+        name,
+        log.wal.as_deref().or(default_log(which).as_deref()),
+        other_log,
+    )
+    .map_err(&failed)?;
     let path = log_path(which, log)?;
     let cannot_log = format!("cannot open the log {}", path.display());
     let log = open_log(&path, ByteLen::new(log.wal_size));

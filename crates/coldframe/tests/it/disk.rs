@@ -43,6 +43,7 @@ fn an_image_comes_out_as_it_went_in_and_is_kept_once() {
         "base",
         "base_blocks",
         "data_blocks",
+        "log",
         "name",
         "own_blocks",
         "root",

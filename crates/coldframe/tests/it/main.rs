@@ -10,6 +10,7 @@ mod demo;
 mod derive;
 mod disk;
 mod disk_kill;
+mod disk_log;
 mod disk_tools;
 mod firecracker;
 mod inspect;

@@ -2,6 +2,7 @@
 
 use coldframe_block::usage;
 use coldframe_chunkfile::TagKind;
+use coldframe_chunks::TagName;
 use coldframe_units::BLOCK_BYTES;
 use serde::Serialize;
 
@@ -24,6 +25,14 @@ struct Line {
     base_blocks: u64,
     ancestors: usize,
     base: Option<String>,
+    /// A log that may have changes which are not counted here.
+    log: Option<LogLine>,
+}
+
+#[derive(Serialize)]
+struct LogLine {
+    path: String,
+    host: String,
 }
 
 /// Prints the list; writes nothing.
@@ -47,14 +56,39 @@ pub fn run(args: &Ls) -> Result<(), Failure> {
             base_blocks: used.base_blocks,
             ancestors: used.ancestors,
             base: used.base.map(|id| id.to_string()),
+            log: log_of(&store, name, &cannot)?,
         });
     }
     if args.json {
         return output::json(&lines);
     }
-    let heading = ["name", "size", "data", "unique", "own", "ancestors", "root"];
+    print(&lines);
+    Ok(())
+}
+
+/// The log that the tag names.
+fn log_of(store: &store::Store, name: &TagName, cannot: &str) -> Result<Option<LogLine>, Failure> {
+    let note = store.log_note(name);
+    let note = note.map_err(|error| store::failure(cannot, &error))?;
+    Ok(note.map(|note| LogLine {
+        path: note.path().display().to_string(),
+        host: note.host(),
+    }))
+}
+
+fn print(lines: &[Line]) {
+    let heading = [
+        "name",
+        "size",
+        "data",
+        "unique",
+        "own",
+        "ancestors",
+        "root",
+        "log",
+    ];
     let mut rows = vec![heading.map(String::from).to_vec()];
-    for line in &lines {
+    for line in lines {
         let blocks = |count: u64| size(count * BLOCK_BYTES);
         rows.push(vec![
             line.name.clone(),
@@ -64,8 +98,10 @@ pub fn run(args: &Ls) -> Result<(), Failure> {
             blocks(line.own_blocks),
             line.ancestors.to_string(),
             line.root[..16].to_owned(),
+            line.log
+                .as_ref()
+                .map_or(String::new(), |log| format!("{}:{}", log.host, log.path)),
         ]);
     }
     output::table(&rows);
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use coldframe_block::{DeviceOptions, DiskImage};
+use coldframe_block::{DeviceOptions, DiskView};
 use coldframe_nbd::{NbdError, NbdServer};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::disk::Serve;
 use crate::exit::Failure;
 use crate::human::size;
-use crate::verbs::disk::{Device, base, control, failure, open_device};
+use crate::verbs::disk::{Device, control, failure, open_device, open_view};
 use crate::{output, store};
 
 #[derive(Serialize)]
@@ -32,11 +32,17 @@ pub fn run(args: &Serve) -> Result<(), Failure> {
     let store = store::open_with_memory(&args.which.store, args.cache_size)?;
     if args.read_only {
         let name = &args.which.name;
-        let image = DiskImage::open(&store, name, base(args.which.base.as_deref())?);
-        let image = image.map_err(|error| failure(format!("cannot open disk {name}"), &error))?;
-        let size_bytes = image.size().get();
-        let server = NbdServer::named(name.as_str(), image).map_err(cannot_serve)?;
-        return serve(args, server, size_bytes, &signals);
+        let view = open_view(&store, &args.which, args.log.wal.as_deref(), &args.read_log)?;
+        let size_bytes = view.size().get();
+        let server = match view {
+            DiskView::Stored(image) => NbdServer::named(name.as_str(), image),
+            DiskView::Logged(disk) => NbdServer::named(name.as_str(), *disk),
+        };
+        return serve(args, server.map_err(cannot_serve)?, size_bytes, &signals);
+    }
+    if args.read_log.without_log {
+        let text = "--without-log needs --read-only: what is written goes on top of the log";
+        return Err(Failure::Usage(text.to_owned()));
     }
     let options = DeviceOptions {
         dirty_bytes_max: args.dirty_size.max(1 << 20),

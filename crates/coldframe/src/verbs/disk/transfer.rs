@@ -1,13 +1,16 @@
 //! `coldframe disk import` and `coldframe disk export`.
 
-use coldframe_block::{DiskImage, ImportMode, export as write_image, import as read_image};
+use coldframe_block::{
+    BaseFile, BlockError, ImportMode, ImportOptions, export_view as write_view,
+    import as read_image,
+};
 use coldframe_storage::{Overwrite, PendingFile};
 use serde::Serialize;
 
 use crate::cli::disk::{Export, Import};
 use crate::exit::Failure;
 use crate::human::size;
-use crate::verbs::disk::{base, failure};
+use crate::verbs::disk::{failure, open_view};
 use crate::{output, progress, store};
 
 #[derive(Serialize)]
@@ -27,15 +30,14 @@ struct Exported {
     path: String,
     size_bytes: u64,
     data_bytes: u64,
+    /// The log whose changes are in it.
+    log: Option<String>,
 }
 
 /// A raw image becomes a disk.
 pub fn import(args: &Import) -> Result<(), Failure> {
     let cannot = format!("cannot import {}", args.image.display());
-    let len = std::fs::metadata(&args.image);
-    let len = len
-        .map_err(|error| Failure::environment(&cannot, &error))?
-        .len();
+    let len = image_len(args).map_err(|error| failure(&cannot, &error))?;
     let store = store::create(&args.store)?;
     let mode = if args.lazy {
         ImportMode::Lazy
@@ -43,11 +45,13 @@ pub fn import(args: &Import) -> Result<(), Failure> {
         ImportMode::Now
     };
     let bar = progress::bytes("import", len);
-    let made = read_image(&store, &args.image, &args.name, mode, &mut |done| {
+    let as_raw = args.raw;
+    let options = ImportOptions { mode, as_raw };
+    let made = read_image(&store, &args.image, &args.name, options, &mut |done| {
         bar.inc(done)
     });
     bar.finish_and_clear();
-    let made = made.map_err(|error| failure(&cannot, &error))?;
+    let made = made.map_err(|error| import_failure(&cannot, &error))?;
     let imported = Imported {
         name: args.name.to_string(),
         root: made.root.to_string(),
@@ -76,32 +80,50 @@ pub fn import(args: &Import) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How long the image is; before a store is made for what cannot be read.
+fn image_len(args: &Import) -> Result<u64, BlockError> {
+    BaseFile::open(&args.image).map(|image| image.size().get())
+}
+
+/// What is no raw image has a way to become one.
+fn import_failure(cannot: &str, error: &BlockError) -> Failure {
+    match error {
+        BlockError::NotRaw { format, .. } => {
+            let (text, way) = (crate::exit::line(cannot, error), format.way_out());
+            Failure::Usage(format!("{text}; {way}, or take its bytes with --raw"))
+        }
+        error => failure(cannot, error),
+    }
+}
+
 /// A disk becomes a raw image.
 pub fn export(args: &Export) -> Result<(), Failure> {
     let name = &args.which.name;
     let cannot = format!("cannot export disk {name}");
     let store = store::open(&args.which.store)?;
-    let image = DiskImage::open(&store, name, base(args.which.base.as_deref())?);
-    let image = image.map_err(|error| failure(&cannot, &error))?;
+    let view = open_view(&store, &args.which, args.wal.as_deref(), &args.read_log)?;
+    let size_bytes = view.size().get();
+    let log = view.log().map(|path| path.display().to_string());
     let path = args.output.display().to_string();
     let cannot_write = format!("cannot write {path}");
     let file = PendingFile::create(&args.output, Overwrite::Refuse);
     let file = file.map_err(|error| Failure::environment(&cannot_write, &error))?;
-    let bar = progress::bytes("export", image.size().get());
-    let written = write_image(&image, &file, &mut |done| bar.inc(done));
+    let bar = progress::bytes("export", size_bytes);
+    let written = write_view(&view, &file, &mut |done| bar.inc(done));
     bar.finish_and_clear();
     let data_bytes = written.map_err(|error| failure(&cannot, &error))?;
     let published = file.publish();
     published.map_err(|error| Failure::environment(&cannot_write, &error))?;
-    let size_bytes = image.size().get();
     if args.json {
         return output::json(&Exported {
             path,
             size_bytes,
             data_bytes,
+            log,
         });
     }
     let (all, data) = (size(size_bytes), size(data_bytes));
-    output::say(format_args!("{path}: {all}, {data} of data"));
+    let with = log.map_or(String::new(), |log| format!(", with the changes in {log}"));
+    output::say(format_args!("{path}: {all}, {data} of data{with}"));
     Ok(())
 }

@@ -1,0 +1,110 @@
+//! A log as a read-only disk needs it: what opening it writes stays in memory.
+//!
+//! Invariant: not one byte of what is below changes; bytes that are written equal to what is below
+//! take no memory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use coldframe_storage::{Storage, StorageError};
+use coldframe_units::{ByteLen, FileOffset};
+
+/// The unit in which written bytes are kept.
+const CELL: u64 = 4096;
+
+/// A storage whose writes are kept in memory.
+#[derive(Debug)]
+pub(crate) struct CowStorage<S> {
+    below: S,
+    cells: RwLock<BTreeMap<u64, Box<[u8]>>>,
+}
+
+impl<S: Storage> CowStorage<S> {
+    pub const fn new(below: S) -> Self {
+        Self {
+            below,
+            cells: RwLock::new(BTreeMap::new()),
+        }
+    }
+
+    /// The bytes of a cell below, as far as there are any; zeros behind the end.
+    fn cell_below(&self, cell: u64) -> Result<Box<[u8]>, StorageError> {
+        let mut bytes = vec![0; CELL as usize].into_boxed_slice();
+        let len = self.below.len()?.get();
+        let at = cell * CELL;
+        let have = len.saturating_sub(at).min(CELL) as usize;
+        if have > 0 {
+            self.below
+                .read_at(FileOffset::new(at), &mut bytes[..have])?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// The parts of a range by cell: the cell, where in it, and how many bytes.
+fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let end = offset + len as u64;
+    let mut at = offset;
+    std::iter::from_fn(move || {
+        let (cell, from) = (at / CELL, at % CELL);
+        let count = (end - at).min(CELL - from);
+        at += count;
+        (count > 0).then_some((cell, from as usize, count as usize))
+    })
+}
+
+impl<S: Storage> Storage for CowStorage<S> {
+    fn read_at(&self, offset: FileOffset, buf: &mut [u8]) -> Result<(), StorageError> {
+        self.below.read_at(offset, buf)?;
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        if cells.is_empty() {
+            return Ok(());
+        }
+        let mut rest = buf;
+        for (cell, from, count) in parts(offset.get(), rest.len()) {
+            let (part, behind) = rest.split_at_mut(count);
+            if let Some(bytes) = cells.get(&cell) {
+                part.copy_from_slice(&bytes[from..from + count]);
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset: FileOffset, bytes: &[u8]) -> Result<(), StorageError> {
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = bytes;
+        for (cell, from, count) in parts(offset.get(), rest.len()) {
+            let (part, behind) = rest.split_at(count);
+            rest = behind;
+            if let Some(found) = cells.get_mut(&cell) {
+                found[from..from + count].copy_from_slice(part);
+                continue;
+            }
+            let mut below = self.cell_below(cell)?;
+            if below[from..from + count] != *part {
+                below[from..from + count].copy_from_slice(part);
+                cells.insert(cell, below);
+            }
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> Result<ByteLen, StorageError> {
+        self.below.len()
+    }
+
+    /// A log of a fixed region never changes the length of its file.
+    fn set_len(&self, _: ByteLen) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn path(&self) -> &Path {
+        self.below.path()
+    }
+}

@@ -1,0 +1,336 @@
+//! A disk for reading alone: what the store has, and what a log has on top of it. Neither store nor
+//! log is changed, and both may be on read-only file systems.
+//!
+//! Also the way out for a log that no tag goes with any more: its changes, on top of the index that
+//! they were made to, become a new disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coldframe_chunkfile::{LogId, Tag};
+use coldframe_chunks::{Backend, LogNote, PackStore, StoreError, TagName};
+use coldframe_storage::FileStorage;
+use coldframe_units::{ByteLen, RootHash};
+use coldframe_wal::{RingOptions, RingReader, RingWal};
+
+use crate::device::cow::CowStorage;
+use crate::device::inner::Inner;
+use crate::device::open::prepare;
+use crate::device::{DeviceOptions, DeviceParts};
+use crate::error::{log, store};
+use crate::image::disk_tag;
+use crate::logfile::region_of;
+use crate::logs::{Base, Contents, LogFound, Look, look, open_read_only};
+use crate::record::LogIdentity;
+use crate::{BaseFile, BlockError, DiskImage, NotedLog};
+
+/// Which log to read a disk with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewLog<'a> {
+    /// The one that the tag names, there or at one of these paths; and one at these paths that has
+    /// changes of the disk, if the tag names none.
+    Find(&'a [PathBuf]),
+    /// This one.
+    File(&'a Path),
+    /// None: the disk as the store has it, whatever a log has.
+    Ignore,
+}
+
+type Log = CowStorage<FileStorage>;
+
+/// A disk, read-only.
+pub enum DiskView<B: Backend> {
+    /// As the store has it.
+    Stored(DiskImage<B>),
+    /// With the changes of a log.
+    Logged(Box<LoggedDisk<B>>),
+}
+
+/// A disk as a log has it on top of the store, read-only. Whoever would write to the log is kept
+/// out as long as it lives.
+pub struct LoggedDisk<B: Backend> {
+    inner: Inner<B, Log>,
+    path: PathBuf,
+    _guard: RingReader<FileStorage>,
+}
+
+impl<B: Backend> DiskView<B> {
+    /// Opens the disk of a tag.
+    ///
+    /// Spec: BLK-27
+    ///
+    /// # Errors
+    /// As [`DiskImage::open`]; [`BlockError::LogElsewhere`] if the log that the tag names is not
+    /// found, in use, or cannot be read; with [`ViewLog::File`] as
+    /// [`crate::BlockDevice::open`].
+    pub fn open(
+        from: &PackStore<B>,
+        name: &TagName,
+        base: Option<Arc<BaseFile>>,
+        with: ViewLog<'_>,
+    ) -> Result<Self, BlockError> {
+        let tag = disk_tag(from, name)?;
+        let looked = match with {
+            ViewLog::Ignore => None,
+            ViewLog::File(path) => Some(named(path, name, &tag)?),
+            ViewLog::Find(paths) => find(from, name, &tag, paths)?,
+        };
+        if let Some(Look {
+            contents,
+            path,
+            guard: Some(guard),
+            ..
+        }) = looked
+            && let Some(base_record) = contents.base_of(name, &tag)?
+        {
+            let parts = parts(from, name, &path, base)?;
+            let found = base_record.clone();
+            let disk = LoggedDisk::open(parts, tag, &found, path, guard)?;
+            return Ok(Self::Logged(Box::new(disk)));
+        }
+        DiskImage::open_root(from, tag.root, base).map(Self::Stored)
+    }
+
+    /// How long the disk is.
+    #[must_use]
+    pub fn size(&self) -> ByteLen {
+        match self {
+            Self::Stored(image) => image.size(),
+            Self::Logged(disk) => disk.size(),
+        }
+    }
+
+    /// The log whose changes are shown.
+    #[must_use]
+    pub fn log(&self) -> Option<&Path> {
+        match self {
+            Self::Stored(_) => None,
+            Self::Logged(disk) => Some(&disk.path),
+        }
+    }
+}
+
+impl<B: Backend> LoggedDisk<B> {
+    fn open(
+        parts: DeviceParts<B, Log>,
+        tag: Tag,
+        base: &Base,
+        path: PathBuf,
+        guard: RingReader<FileStorage>,
+    ) -> Result<Self, BlockError> {
+        // Nothing is written, so nothing is ever named by it.
+        let identity = base.identity.unwrap_or(NOBODY);
+        let inner = prepare(parts, VIEW, tag, identity, base.through)?;
+        inner.replay(base.through)?;
+        Ok(Self {
+            inner,
+            path,
+            _guard: guard,
+        })
+    }
+
+    /// How long the disk is.
+    #[must_use]
+    pub fn size(&self) -> ByteLen {
+        ByteLen::new(self.inner.size())
+    }
+
+    /// The tag that it is of.
+    #[must_use]
+    pub fn head(&self) -> &TagName {
+        &self.inner.head
+    }
+
+    /// As [`crate::BlockDevice::read_at`].
+    ///
+    /// # Errors
+    /// As [`crate::BlockDevice::read_at`].
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
+        self.inner.read_at(offset, buf)
+    }
+
+    /// As [`crate::BlockDevice::read_shared`].
+    ///
+    /// # Errors
+    /// As [`crate::BlockDevice::read_at`].
+    pub fn read_shared(&self, offset: u64, len: u64) -> Result<Vec<Bytes>, BlockError> {
+        self.inner.read_shared(offset, len)
+    }
+
+    /// As [`crate::BlockDevice::extents`].
+    ///
+    /// # Errors
+    /// As [`crate::BlockDevice::read_at`].
+    pub fn extents(
+        &self,
+        offset: u64,
+        len: u64,
+        each: &mut dyn FnMut(u64, bool) -> bool,
+    ) -> Result<(), BlockError> {
+        self.inner.extents(offset, len, each)
+    }
+}
+
+const NOBODY: LogIdentity = LogIdentity {
+    disk: coldframe_chunkfile::DiskId::from_bytes([0; 16]),
+    log: LogId::from_bytes([0; 16]),
+};
+
+/// What only reads folds nothing.
+const VIEW: DeviceOptions = DeviceOptions::USUAL;
+
+fn parts<B: Backend>(
+    from: &PackStore<B>,
+    head: &TagName,
+    path: &Path,
+    base: Option<Arc<BaseFile>>,
+) -> Result<DeviceParts<B, Log>, BlockError> {
+    let storage = FileStorage::open_read_only(path);
+    let storage = storage.map_err(|source| BlockError::LogFile { source })?;
+    let region = region_of(&storage)?;
+    let opened = RingWal::open(CowStorage::new(storage), region, RingOptions::ON_DEMAND);
+    Ok(DeviceParts {
+        store: from.clone(),
+        chunks: None,
+        head: head.clone(),
+        log: opened.map_err(log)?,
+        base,
+    })
+}
+
+/// The log that the caller names: it must be of the disk.
+fn named(path: &Path, head: &TagName, tag: &Tag) -> Result<Look, BlockError> {
+    let looked = look(path, None, head, tag, None);
+    match looked.found {
+        LogFound::Changes(_) | LogFound::Clean => {}
+        found => return Err(refuse(head, tag, path, found)),
+    }
+    match tag.log {
+        Some(id) if looked.contents.id() != Some(id) => {
+            Err(refuse(head, tag, path, LogFound::Other))
+        }
+        _ => Ok(looked),
+    }
+}
+
+fn refuse(head: &TagName, tag: &Tag, path: &Path, found: LogFound) -> BlockError {
+    if let LogFound::Unreadable(error) = found {
+        return *error;
+    }
+    let id = tag.log.unwrap_or(NOBODY.log);
+    let note = LogNote {
+        id,
+        place: crate::logs::place_at(path),
+    };
+    let path = path.to_path_buf();
+    NotedLog { note, path, found }.refuse(head)
+}
+
+/// The log that has changes of the disk; `None` if there is none.
+fn find<B: Backend>(
+    from: &PackStore<B>,
+    head: &TagName,
+    tag: &Tag,
+    paths: &[PathBuf],
+) -> Result<Option<Look>, BlockError> {
+    let note = match tag.log {
+        Some(_) => from.log_note(head).map_err(store)?,
+        None => None,
+    };
+    let Some(note) = note else {
+        // A log of version 1, or of a process that ended before the tag could be told. Whatever
+        // else is there is of no concern to this disk.
+        let looked = paths.iter().map(|path| look(path, None, head, tag, None));
+        let has_changes = |look: &Look| matches!(look.found, LogFound::Changes(_));
+        return Ok(looked.into_iter().find(has_changes));
+    };
+    let noted = note.path().to_path_buf();
+    let mut worst: Option<(PathBuf, LogFound)> = None;
+    for path in paths.iter().chain([&noted]) {
+        let looked = look(path, Some(note.id), head, tag, None);
+        match looked.found {
+            LogFound::Changes(_) | LogFound::Clean => return Ok(Some(looked)),
+            LogFound::Missing | LogFound::Other if worst.is_some() => {}
+            found => worst = Some((path.clone(), found)),
+        }
+    }
+    let (path, found) = worst.unwrap_or((noted, LogFound::Missing));
+    Err(NotedLog { note, path, found }.refuse(head))
+}
+
+/// What became of a log that was rescued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The index of the new disk.
+    pub root: RootHash,
+    /// Its size.
+    pub size: ByteLen,
+    /// The index that the changes were made on top of.
+    pub based_on: RootHash,
+    /// The tag that the log was of.
+    pub head: String,
+    /// Blocks that were changed.
+    pub blocks: u64,
+}
+
+/// Makes a new disk of what a log has and of the index that it is based on, whatever tag it was of
+/// and wherever that points now. The log stays as it is.
+///
+/// Spec: BLK-28
+///
+/// # Errors
+/// [`BlockError::Exists`] if `name` exists; [`BlockError::EmptyLog`], [`BlockError::BaseLost`];
+/// [`BlockError::Log`] if the log is in use or damaged; [`BlockError::Read`] for a block that was
+/// changed in part and whose rest cannot be read; as [`crate::BlockDevice::fold`].
+pub fn recover<B: Backend>(
+    into: &PackStore<B>,
+    path: &Path,
+    name: &TagName,
+    base: Option<Arc<BaseFile>>,
+) -> Result<Recovered, BlockError> {
+    if into.tag(name).map_err(store)?.is_some() {
+        return Err(BlockError::Exists { name: name.clone() });
+    }
+    let guard = open_read_only(path)?.ok_or(BlockError::EmptyLog)?;
+    let contents = Contents::of_reader(&guard)?;
+    let found = newest(into, &contents)?.clone();
+    let disk = into.new_disk_id().map_err(store)?;
+    let tag = Tag::disk(found.root, disk);
+    let identity = LogIdentity { disk, ..NOBODY };
+    let parts = parts(into, name, path, base)?;
+    let inner = prepare(parts, VIEW, tag, identity, found.through)?;
+    inner.replay(found.through)?;
+    let size = ByteLen::new(inner.size());
+    let folded = inner.publish_new()?;
+    Ok(Recovered {
+        root: folded.root,
+        size,
+        based_on: found.root,
+        head: found.head,
+        blocks: folded.blocks,
+    })
+}
+
+/// The newest index that the log names and the store has, and that no record is missing behind.
+fn newest<'a, B: Backend>(
+    from: &PackStore<B>,
+    contents: &'a Contents,
+) -> Result<&'a Base, BlockError> {
+    let mut lost = None;
+    for base in contents.bases.iter().rev() {
+        let next = base.through.get().saturating_add(1);
+        if contents.first.is_some_and(|first| first.get() > next) {
+            continue;
+        }
+        match from.image(base.root) {
+            Ok(_) => return Ok(base),
+            Err(StoreError::MissingRoot { .. }) => {
+                let root = base.root;
+                lost = lost.or(Some(BlockError::BaseLost { root }));
+            }
+            Err(source) => return Err(store(source)),
+        }
+    }
+    Err(lost.unwrap_or(BlockError::EmptyLog))
+}

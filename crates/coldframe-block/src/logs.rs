@@ -1,0 +1,305 @@
+//! What a log says of itself, and what may be done with it: which disk it is of, on top of which
+//! index, and whether it has changes that the index does not have.
+//!
+//! Invariant: looking at a log writes nothing, and keeps writers out as long as the guard lives.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use coldframe_chunkfile::{LogId, LogPlace, Tag};
+use coldframe_chunks::TagName;
+use coldframe_envelope::{DecodeError, DecodeErrorKind};
+use coldframe_storage::{FileStorage, Storage};
+use coldframe_units::RootHash;
+use coldframe_wal::ring::Salvaged;
+use coldframe_wal::{RingReader, RingWal, Sequence};
+
+use crate::error::log;
+use crate::logfile::region_of;
+use crate::record::{LogIdentity, Record};
+use crate::{BlockError, NotedLog};
+
+/// An index that a log names.
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    pub root: RootHash,
+    /// The last record that the index has.
+    pub through: Sequence,
+    pub head: String,
+    pub identity: Option<LogIdentity>,
+}
+
+impl Base {
+    /// Whether it is of this disk: the name alone says so only where there is no identity yet.
+    fn is_of(&self, head: &TagName, tag: &Tag) -> bool {
+        let same_disk = match (tag.disk, self.identity) {
+            (None, _) => true,
+            (Some(disk), Some(identity)) => disk == identity.disk,
+            (Some(_), None) => false,
+        };
+        same_disk && self.head == head.as_str()
+    }
+}
+
+/// All that the records of a log say of the disk that it is of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Contents {
+    /// The indexes that it names, in order.
+    pub bases: Vec<Base>,
+    /// The first record that was not given up.
+    pub first: Option<Sequence>,
+    /// Sequences of changes: the first, the last, and how many.
+    first_change: Option<Sequence>,
+    last_change: Option<Sequence>,
+    changes: u64,
+}
+
+impl Contents {
+    /// Of a log that is open for writing.
+    pub fn of_log<S: Storage>(from: &RingWal<S>) -> Result<Self, BlockError> {
+        let mut contents = Self::default();
+        let mut records = from.records_after(Sequence::ZERO);
+        while let Some(entry) = records.next().map_err(log)? {
+            contents.take(entry.sequence, entry.payload)?;
+        }
+        Ok(contents)
+    }
+
+    /// Of a log that is only read. A lost record is an error: what it was is not known.
+    pub fn of_reader<S: Storage>(from: &RingReader<S>) -> Result<Self, BlockError> {
+        let mut contents = Self::default();
+        let mut records = from.salvage();
+        while let Some(found) = records.next().map_err(log)? {
+            match found {
+                Salvaged::Record(entry) => contents.take(entry.sequence, entry.payload)?,
+                Salvaged::Lost { offset, .. } => return Err(BlockError::LogDamaged { offset }),
+            }
+        }
+        Ok(contents)
+    }
+
+    fn take(&mut self, sequence: Sequence, payload: &[u8]) -> Result<(), BlockError> {
+        let record = Record::decode(payload);
+        let record = record.map_err(|source| BlockError::Record { sequence, source })?;
+        self.first = self.first.or(Some(sequence));
+        let Record::Base {
+            root,
+            through,
+            head,
+            identity,
+            ..
+        } = record
+        else {
+            self.first_change = self.first_change.or(Some(sequence));
+            self.last_change = Some(sequence);
+            self.changes += 1;
+            return Ok(());
+        };
+        self.bases.push(Base {
+            root,
+            through,
+            head: head.to_owned(),
+            identity,
+        });
+        Ok(())
+    }
+
+    /// The index of the tag, as the log names it last; `None` if the log has no changes at all.
+    ///
+    /// Spec: BLK-21
+    pub fn base_of(&self, head: &TagName, tag: &Tag) -> Result<Option<&Base>, BlockError> {
+        let is_it = |base: &&Base| base.root == tag.root && base.is_of(head, tag);
+        let found = self.bases.iter().rev().find(is_it);
+        let Some(sequence) = self.first_change.filter(|_| found.is_none()) else {
+            return Ok(found);
+        };
+        let (head, root) = (head.clone(), tag.root);
+        Err(match self.bases.last() {
+            Some(base) if base.head != head.as_str() => {
+                let found = base.head.clone();
+                BlockError::LogOfAnother { head, found }
+            }
+            Some(base) if !base.is_of(&head, tag) => BlockError::LogOfAnotherLife { head },
+            Some(base) => BlockError::Diverged {
+                head,
+                root,
+                log: base.root,
+            },
+            None => {
+                let kind = DecodeErrorKind::Invalid { field: "base" };
+                let source = DecodeError::new(kind, 0);
+                BlockError::Record { sequence, source }
+            }
+        })
+    }
+
+    /// The number of the log; `None` for one of version 1.
+    pub fn id(&self) -> Option<LogId> {
+        let identity = self.bases.iter().rev().find_map(|base| base.identity);
+        identity.map(|identity| identity.log)
+    }
+
+    /// How many changes come after a record, at most.
+    pub fn changes_after(&self, through: Sequence) -> u64 {
+        match self.last_change {
+            Some(last) if last > through => self.changes,
+            _ => 0,
+        }
+    }
+}
+
+/// What was found where a log should be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LogFound {
+    /// Nothing.
+    Missing,
+    /// Another log, or a file that is none.
+    Other,
+    /// The log, and a process that has it open.
+    InUse,
+    /// The log, with so many changes that the store may not have.
+    Changes(u64),
+    /// The log; the store has all of it.
+    Clean,
+    /// Something that cannot be read.
+    Unreadable(Box<BlockError>),
+}
+
+impl fmt::Display for LogFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("not found"),
+            Self::Other => f.write_str("replaced by another file"),
+            Self::InUse => f.write_str("in use"),
+            Self::Changes(count) => write!(f, "{count} records not in the store"),
+            Self::Clean => f.write_str("nothing that is not in the store"),
+            Self::Unreadable(error) => {
+                write!(f, "cannot be read: {error}")?;
+                let mut cause = std::error::Error::source(&**error);
+                while let Some(error) = cause {
+                    write!(f, ": {error}")?;
+                    cause = error.source();
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A log that was looked at; writers are kept out as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub found: LogFound,
+    pub contents: Contents,
+    pub path: PathBuf,
+    pub guard: Option<RingReader<FileStorage>>,
+}
+
+/// Looks whether the log of this number is at `path`, and what it has on top of the tag. `own` is
+/// a log that the caller has open itself.
+pub(crate) fn look(
+    path: &Path,
+    id: Option<LogId>,
+    head: &TagName,
+    tag: &Tag,
+    own: Option<&dyn Storage>,
+) -> Look {
+    let only = |found| Look {
+        found,
+        contents: Contents::default(),
+        path: path.to_path_buf(),
+        guard: None,
+    };
+    if own.is_some_and(|own| is_same_file(own, path)) {
+        return only(LogFound::Other);
+    }
+    let guard = match open_read_only(path) {
+        Ok(Some(guard)) => guard,
+        Ok(None) => return only(LogFound::Missing),
+        Err(BlockError::Log { source }) if source.is_locked() => return only(LogFound::InUse),
+        Err(BlockError::Log { source }) if source.is_foreign() => return only(LogFound::Other),
+        Err(error) => return only(LogFound::Unreadable(Box::new(error))),
+    };
+    let contents = match Contents::of_reader(&guard) {
+        Ok(contents) => contents,
+        Err(error) => return only(LogFound::Unreadable(Box::new(error))),
+    };
+    if id.is_some() && contents.id() != id {
+        return only(LogFound::Other);
+    }
+    let found = match contents.base_of(head, tag) {
+        Ok(Some(base)) => match contents.changes_after(base.through) {
+            0 => LogFound::Clean,
+            count => LogFound::Changes(count),
+        },
+        Ok(None) => LogFound::Clean,
+        Err(error) => LogFound::Unreadable(Box::new(error)),
+    };
+    Look {
+        found,
+        contents,
+        path: path.to_path_buf(),
+        guard: Some(guard),
+    }
+}
+
+/// A log, read only; `None` if there is no such file.
+pub(crate) fn open_read_only(path: &Path) -> Result<Option<RingReader<FileStorage>>, BlockError> {
+    let storage = match FileStorage::open_read_only(path) {
+        Ok(storage) => storage,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(source) => return Err(BlockError::LogFile { source }),
+    };
+    let region = region_of(&storage)?;
+    RingWal::open_read_only(storage, region)
+        .map(Some)
+        .map_err(log)
+}
+
+fn is_same_file(own: &dyn Storage, path: &Path) -> bool {
+    let Some(file) = own.host_file() else {
+        return false;
+    };
+    let ours = file.as_fd().try_clone_to_owned().map(File::from);
+    let ours = ours.and_then(|file| file.metadata());
+    match (ours, std::fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Where a log is, to be put into the store: absolute, with the host's name.
+pub(crate) fn place_of(storage: &dyn Storage) -> LogPlace {
+    let path = storage.path();
+    let absolute = match storage.host_file() {
+        Some(_) => std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()),
+        None => path.to_path_buf(),
+    };
+    LogPlace::new(&host_name(), absolute.as_os_str().as_bytes())
+}
+
+/// A path on this host, as a place.
+pub(crate) fn place_at(path: &Path) -> LogPlace {
+    LogPlace::new(&host_name(), path.as_os_str().as_bytes())
+}
+
+/// The name of this host: for people, nothing is decided by it.
+fn host_name() -> Vec<u8> {
+    let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
+    let read = files.iter().find_map(|path| std::fs::read(path).ok());
+    let name = read.unwrap_or_else(|| b"unknown".to_vec());
+    name.trim_ascii().to_vec()
+}
+
+impl NotedLog {
+    /// The error of whoever may not go on without the log.
+    pub(crate) fn refuse(self, head: &TagName) -> BlockError {
+        let (head, log) = (head.clone(), Box::new(self));
+        BlockError::LogElsewhere { head, log }
+    }
+}

@@ -1,0 +1,267 @@
+//! Which log goes with which disk, and what the store says of a log that has changes of a disk.
+
+use std::path::{Path, PathBuf};
+
+use coldframe_block::{
+    BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskView, LogFound, OtherLog, ViewLog,
+    check_log, create, export_view, open_log, recover,
+};
+use coldframe_chunks::{CollectOptions, LocalStore, StoreError};
+use coldframe_storage::{FileStorage, MemStorage, Overwrite};
+use coldframe_units::ByteLen;
+
+use crate::support::{BLOCK, CALM, MIB, PAGE, assert_same, name, noise};
+
+const STRICT: DeviceOptions = DeviceOptions {
+    other_log: OtherLog::Refuse,
+    ..CALM
+};
+
+type Device = BlockDevice<coldframe_chunks::Directory, FileStorage>;
+
+/// A store and logs in a directory.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Self { dir };
+        let store = LocalStore::create(&place.at("store")).unwrap();
+        create(&store, &name("disk"), ByteLen::new(MIB)).unwrap();
+        place
+    }
+
+    fn at(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    fn store(&self) -> LocalStore {
+        LocalStore::open(&self.at("store")).unwrap()
+    }
+
+    fn open(&self, log: &str, options: DeviceOptions) -> Result<Device, BlockError> {
+        let parts = DeviceParts {
+            store: self.store(),
+            chunks: None,
+            head: name("disk"),
+            log: open_log(&self.at(log), ByteLen::new(MIB))?,
+            base: None,
+        };
+        BlockDevice::open(parts, options)
+    }
+
+    /// A process writes to the disk, flushes, and is killed.
+    fn leave_changes(&self, log: &str) -> Vec<u8> {
+        let device = self.open(log, STRICT).unwrap();
+        let bytes = noise(7, PAGE);
+        device.write_at(0, &bytes).unwrap();
+        device.flush().unwrap();
+        bytes
+    }
+
+    fn view(&self, log: ViewLog<'_>) -> Result<Vec<u8>, BlockError> {
+        let view = DiskView::open(&self.store(), &name("disk"), None, log)?;
+        let out = MemStorage::new();
+        export_view(&view, &out, &mut |_| {})?;
+        Ok(out.to_vec())
+    }
+
+    /// The disk is removed by hand, and made anew with the same content.
+    fn make_anew(&self) {
+        std::fs::remove_file(self.at("store/tags/disk")).unwrap();
+        create(&self.store(), &name("disk"), ByteLen::new(MIB)).unwrap();
+    }
+}
+
+#[track_caller]
+fn elsewhere<T: std::fmt::Debug>(result: Result<T, BlockError>) -> (PathBuf, LogFound) {
+    match result {
+        Err(BlockError::LogElsewhere { log, .. }) => (log.path, log.found),
+        other => panic!("{other:?}"),
+    }
+}
+
+// Spec: BLK-21, BLK-26
+#[test]
+fn a_log_of_an_earlier_disk_of_the_name_is_refused_and_can_be_rescued() {
+    let place = Place::new();
+    let bytes = place.leave_changes("a.wal");
+    place.make_anew();
+    let error = place.open("a.wal", STRICT).unwrap_err();
+    assert!(
+        matches!(error, BlockError::LogOfAnotherLife { .. }),
+        "{error:?}"
+    );
+    let new = place.view(ViewLog::Find(&[place.at("a.wal")])).unwrap();
+    assert_same(&new, &[0; MIB as usize], "the new disk");
+    let store = place.store();
+    let made = recover(&store, &place.at("a.wal"), &name("saved"), None).unwrap();
+    assert_eq!((made.head.as_str(), made.blocks), ("disk", 1));
+    let saved = coldframe_block::DiskImage::open(&store, &name("saved"), None).unwrap();
+    let mut found = vec![0; PAGE as usize];
+    saved.read_at(0, &mut found).unwrap();
+    assert_same(&found, &bytes, "rescued");
+    let again = recover(&store, &place.at("a.wal"), &name("saved"), None);
+    assert!(matches!(again, Err(BlockError::Exists { .. })));
+}
+
+// Spec: BLK-26
+#[test]
+fn a_second_log_is_refused_while_the_first_has_changes_or_is_open() {
+    let place = Place::new();
+    let first = place.open("a.wal", STRICT).unwrap();
+    let (path, found) = elsewhere(place.open("b.wal", STRICT));
+    assert_eq!(path, place.at("a.wal"));
+    assert!(matches!(found, LogFound::InUse), "{found:?}");
+    drop(first);
+    // Nothing was written: the store has all of that log, and another may follow.
+    drop(place.open("b.wal", STRICT).unwrap());
+    let bytes = place.leave_changes("b.wal");
+    let (path, found) = elsewhere(place.open("c.wal", STRICT));
+    assert_eq!(path, place.at("b.wal"));
+    assert!(matches!(found, LogFound::Changes(1)), "{found:?}");
+    // Its own log opens after any end.
+    let own = place.open("b.wal", STRICT).unwrap();
+    let mut found = vec![0; PAGE as usize];
+    own.read_at(0, &mut found).unwrap();
+    assert_same(&found, &bytes, "after a restart");
+    own.close().unwrap();
+    assert_eq!(place.store().log_note(&name("disk")).unwrap(), None);
+    place.open("c.wal", STRICT).unwrap().close().unwrap();
+}
+
+// Spec: BLK-26
+#[test]
+fn a_log_that_is_gone_is_given_up_only_by_name() {
+    let place = Place::new();
+    place.leave_changes("a.wal");
+    std::fs::rename(place.at("a.wal"), place.at("moved.wal")).unwrap();
+    let (head, new) = (name("disk"), place.at("a.wal"));
+    let missing = check_log(&place.store(), &head, Some(&new), OtherLog::Refuse);
+    assert!(matches!(elsewhere(missing).1, LogFound::Missing));
+    assert!(!new.exists(), "no log was made");
+    assert!(matches!(
+        elsewhere(place.open("a.wal", STRICT)).1,
+        LogFound::Other
+    ));
+    // The log itself is enough, wherever it is.
+    drop(place.open("moved.wal", STRICT).unwrap());
+    let note = place.store().log_note(&head).unwrap().unwrap();
+    assert_eq!(note.path(), place.at("moved.wal"));
+    let abandon = DeviceOptions {
+        other_log: OtherLog::Abandon,
+        ..STRICT
+    };
+    let device = place.open("b.wal", abandon).unwrap();
+    device.write_at(BLOCK, b"new").unwrap();
+    device.close().unwrap();
+    let error = place.open("moved.wal", STRICT).unwrap_err();
+    assert!(matches!(error, BlockError::Diverged { .. }), "{error:?}");
+    let store = place.store();
+    recover(&store, &place.at("moved.wal"), &name("saved"), None).unwrap();
+}
+
+// Spec: BLK-27
+#[test]
+fn what_only_reads_has_the_changes_of_the_log_and_changes_nothing() {
+    let place = Place::new();
+    let mut expected = vec![0; MIB as usize];
+    expected[..PAGE as usize].copy_from_slice(&place.leave_changes("a.wal"));
+    let log = place.at("a.wal");
+    let before = std::fs::read(&log).unwrap();
+    let tag = std::fs::read(place.at("store/tags/disk")).unwrap();
+    assert_same(&place.view(ViewLog::Find(&[])).unwrap(), &expected, "noted");
+    assert_same(
+        &place.view(ViewLog::File(&log)).unwrap(),
+        &expected,
+        "named",
+    );
+    let stored = place.view(ViewLog::Ignore).unwrap();
+    assert_same(&stored, &vec![0; MIB as usize], "without the log");
+    // At another place, as on a copy that is mounted elsewhere.
+    let moved = place.at("moved.wal");
+    std::fs::rename(&log, &moved).unwrap();
+    let (_, found) = elsewhere(place.view(ViewLog::Find(&[])));
+    assert!(matches!(found, LogFound::Missing));
+    let paths = [place.at("none"), moved.clone()];
+    assert_same(
+        &place.view(ViewLog::Find(&paths)).unwrap(),
+        &expected,
+        "found",
+    );
+    assert!(
+        std::fs::read(&moved).unwrap() == before,
+        "the log is as it was"
+    );
+    assert!(std::fs::read(place.at("store/tags/disk")).unwrap() == tag);
+    let writer = place.open("moved.wal", STRICT).unwrap();
+    let (_, found) = elsewhere(place.view(ViewLog::Find(&[])));
+    assert!(matches!(found, LogFound::InUse), "{found:?}");
+    writer.close().unwrap();
+    assert_same(
+        &place.view(ViewLog::Find(&[])).unwrap(),
+        &expected,
+        "closed",
+    );
+}
+
+// Spec: BLK-26, BLK-28
+#[test]
+fn a_tag_with_an_unfolded_log_is_not_replaced_and_its_base_not_collected() {
+    let place = Place::new();
+    place.leave_changes("a.wal");
+    let store = place.store();
+    create(&store, &name("other"), ByteLen::new(MIB)).unwrap();
+    let other = open_log(&place.at("o.wal"), ByteLen::new(MIB)).unwrap();
+    let parts = DeviceParts {
+        store: store.clone(),
+        chunks: None,
+        head: name("other"),
+        log: other,
+        base: None,
+    };
+    let other = BlockDevice::open(parts, STRICT).unwrap();
+    let refused = other.checkpoint(&name("disk"), Overwrite::Replace);
+    let is_unfolded = |error: &BlockError| match error {
+        BlockError::Store { source } => matches!(source, StoreError::UnfoldedLog { .. }),
+        _ => false,
+    };
+    assert!(refused.is_err_and(|error| is_unfolded(&error) && error.is_log_trouble()));
+    other.close().unwrap();
+    let at_once = CollectOptions {
+        grace: std::time::Duration::ZERO,
+        ..CollectOptions::USUAL
+    };
+    store.collect(at_once, &[]).unwrap();
+    store.collect(at_once, &[]).unwrap();
+    drop(place.open("a.wal", STRICT).unwrap());
+    // Given up, removed and collected: then what the log is based on is gone, and named.
+    let tag = store.tag(&name("disk")).unwrap().unwrap();
+    let bare = store.set_log(&name("disk"), tag, tag.disk, None).unwrap();
+    store.remove_tag(&name("disk"), bare).unwrap();
+    let other = store.tag(&name("other")).unwrap().unwrap();
+    store.remove_tag(&name("other"), other).unwrap();
+    store.collect(at_once, &[]).unwrap();
+    store.collect(at_once, &[]).unwrap();
+    let lost = recover(&store, &place.at("a.wal"), &name("saved"), None).unwrap_err();
+    assert!(
+        matches!(lost, BlockError::BaseLost { root } if root == tag.root),
+        "{lost:?}"
+    );
+}
+
+#[test]
+fn what_is_no_log_of_a_disk_is_not_recovered() {
+    let place = Place::new();
+    let store = place.store();
+    let recovered = |path: &Path| recover(&store, path, &name("saved"), None);
+    drop(open_log(&place.at("new.wal"), ByteLen::new(MIB)).unwrap());
+    let empty = recovered(&place.at("new.wal"));
+    assert!(matches!(empty, Err(BlockError::EmptyLog)), "{empty:?}");
+    assert!(recovered(&place.at("none.wal")).is_err());
+    std::fs::write(place.at("text"), vec![b'x'; 1 << 20]).unwrap();
+    assert!(recovered(&place.at("text")).is_err());
+    assert_eq!(store.tag(&name("saved")).unwrap(), None);
+}

@@ -1,0 +1,47 @@
+//! `coldframe disk recover`: a new disk out of a log that no disk goes with any more.
+
+use coldframe_block::recover;
+use serde::Serialize;
+
+use crate::cli::disk::Recover;
+use crate::exit::Failure;
+use crate::human::size;
+use crate::verbs::disk::{base, failure};
+use crate::{output, store};
+
+#[derive(Serialize)]
+struct Report {
+    name: String,
+    root: String,
+    size_bytes: u64,
+    /// The tag that the log was of.
+    log_of: String,
+    /// The index that its changes were made on top of.
+    based_on: String,
+    changed_blocks: u64,
+}
+
+/// Makes the disk; neither the log nor any other tag is changed.
+pub fn run(args: &Recover) -> Result<(), Failure> {
+    let cannot = format!("cannot recover {}", args.wal.display());
+    let store = store::open(&args.store)?;
+    let made = recover(&store, &args.wal, &args.name, base(args.base.as_deref())?);
+    let made = made.map_err(|error| failure(&cannot, &error))?;
+    let report = Report {
+        name: args.name.to_string(),
+        root: made.root.to_string(),
+        size_bytes: made.size.get(),
+        log_of: made.head,
+        based_on: made.based_on.to_string(),
+        changed_blocks: made.blocks,
+    };
+    if args.json {
+        return output::json(&report);
+    }
+    let (name, all, blocks) = (&report.name, size(report.size_bytes), report.changed_blocks);
+    let of = &report.log_of;
+    output::say(format_args!(
+        "{name}: {all}, {blocks} blocks changed by the log of {of}"
+    ));
+    Ok(())
+}
