@@ -5,6 +5,7 @@
 //! what a writer changed under the copy cannot make the file contradict itself. Memory that was
 //! never touched stays so. The header is written last: a file without it is no memory file.
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -114,7 +115,8 @@ pub fn capture_full_discarded<R: GuestRam + ?Sized>(
     let total = map.layout().total();
     let _span = tracing::info_span!("capture_full", ram_bytes = total.get()).entered();
     let discarded = Discarded::new(discarded, total)?;
-    let builder = MemFileBuilder::full(spec.arch, spec.page_size, map.layout(), spec.producer)?;
+    let builder = MemFileBuilder::full(spec.arch, spec.page_size, map.layout(), spec.producer)?
+        .with_absent(map.absent())?;
     let output = Output::new(storage, builder, spec.page_size, total)?;
     let residency = Residency::new(&map)?;
     let mut copier = Copier::new(output, spec.page_size);
@@ -139,7 +141,8 @@ pub fn capture_full_discarded<R: GuestRam + ?Sized>(
 /// file that all other pages are in.
 ///
 /// A dirty bitmap of larger or smaller pages is cut anew: a page of the file is copied if it
-/// shares a byte with a dirty one. Pages that became zero are kept as zero, not left out.
+/// shares a byte with a dirty one. Pages that became zero are kept as zero, not left out; so are
+/// those that are not plugged in ([`crate::RamRegion::absent`]), dirty or not.
 ///
 /// # Errors
 /// As [`capture_full`]; [`MemError::DirtyRam`], [`MemError::Rechunk`].
@@ -172,21 +175,14 @@ pub fn capture_diff_discarded<R: GuestRam + ?Sized>(
     let _span = tracing::info_span!("capture_diff", ram_bytes = total.get()).entered();
     check_ram(dirty, total)?;
     let discarded = Discarded::new(discarded, total)?;
-    let builder = MemFileBuilder::diff(spec.arch, page_size, map.layout(), spec.producer, parent)?;
+    let builder = MemFileBuilder::diff(spec.arch, page_size, map.layout(), spec.producer, parent)?
+        .with_absent(map.absent())?;
     let output = Output::new(storage, builder, page_size, total)?;
-    let rechunked;
-    let dirty = if dirty.page_size() == page_size {
-        dirty
-    } else {
-        rechunked = dirty
-            .rechunk(page_size)
-            .map_err(|source| MemError::Rechunk { page_size, source })?;
-        &rechunked
-    };
+    let dirty = pages_to_copy(dirty, page_size, &map)?;
     // Asked for only if there is a long run: a small Diff costs no look at the page table.
     let mut residency = None;
     let mut copier = Copier::new(output, page_size);
-    let mut ranges = budget::merged(dirty, spec.merge).map(|run| {
+    let mut ranges = budget::merged(&dirty, spec.merge).map(|run| {
         let (start, len) = run
             .byte_range(page_size)
             .expect("a dirty page lies inside the RAM");
@@ -210,6 +206,26 @@ pub fn capture_diff_discarded<R: GuestRam + ?Sized>(
         started.elapsed(),
         copier.finish()?,
     ))
+}
+
+/// The dirty pages as pages of the file, and those that are not plugged in: the parent may have
+/// bytes there.
+fn pages_to_copy<'d>(
+    dirty: &'d DirtyPages,
+    page_size: PageSize,
+    map: &RamMap<'_>,
+) -> Result<Cow<'d, DirtyPages>, MemError> {
+    let mut pages = Cow::Borrowed(dirty);
+    if dirty.page_size() != page_size {
+        let rechunked = dirty.rechunk(page_size);
+        let refused = |source| MemError::Rechunk { page_size, source };
+        pages = Cow::Owned(rechunked.map_err(refused)?);
+    }
+    for part in map.absent() {
+        let marked = pages.to_mut().mark_whole(part.start, part.len);
+        marked.expect("a part lies inside the RAM, whose size the pages have");
+    }
+    Ok(pages)
 }
 
 /// Copies short runs out through the kernel in one call, and takes them from there; false if that

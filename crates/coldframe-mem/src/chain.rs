@@ -4,10 +4,13 @@
 //! names the one below it by root; all have the same RAM layout and architecture.
 
 use coldframe_envelope::DecodeError;
-use coldframe_memfile::{Content, Kind};
-use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RamOffset, RootHash};
+use coldframe_memfile::{AbsentPart, Content, Kind};
+use coldframe_units::{
+    Arch, ByteLen, FileOffset, GuestAddr, GuestRegion, PageSize, RamLayout, RamOffset, RootHash,
+};
 
 use crate::chain::sweep::{Piece, sweep};
+use crate::ram::span;
 use crate::verify::Damage;
 use crate::{MemError, MemoryFile, verify_deep};
 
@@ -68,6 +71,24 @@ impl Chain {
     #[must_use]
     pub fn arch(&self) -> Arch {
         self.top().arch
+    }
+
+    /// The memory that was not plugged in when the youngest file was made, in rising address: what
+    /// [`crate::Described::new`] takes. Its bytes are zero.
+    #[must_use]
+    pub fn absent(&self) -> Vec<GuestRegion> {
+        let Layer { layout, absent, .. } = self.top();
+        let parts = absent.iter().flat_map(|part| {
+            let part = span(part.start, part.len);
+            layout.with_offsets().filter_map(move |(offset, region)| {
+                let start = part.start.max(offset.get());
+                let end = part.end.min(offset.get() + region.len().get());
+                let addr = region.addr().get() + start.saturating_sub(offset.get());
+                let len = ByteLen::new(end.saturating_sub(start));
+                GuestRegion::new(GuestAddr::new(addr), len).ok()
+            })
+        });
+        parts.collect()
     }
 
     /// The root of the youngest file.
@@ -152,6 +173,7 @@ pub(crate) struct Layer {
     pub layout: RamLayout,
     pub root: RootHash,
     pub parent: Option<RootHash>,
+    pub absent: Vec<AbsentPart>,
     pub data_offset: u64,
 }
 
@@ -165,6 +187,7 @@ impl Layer {
             layout: view.layout().clone(),
             root: view.root(),
             parent: view.parent_root(),
+            absent: view.absent().to_vec(),
             data_offset: view.data_offset().get(),
             file,
         })

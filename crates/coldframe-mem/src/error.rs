@@ -80,6 +80,12 @@ pub enum MemError {
         /// The first page that is not there and is not known.
         addr: GuestAddr,
     },
+    /// The memory to restore into is not plugged in where the snapshot has bytes.
+    #[error("the snapshot has bytes at {addr}, where the memory to restore into is not plugged in")]
+    NotPlugged {
+        /// The first such byte.
+        addr: GuestAddr,
+    },
     /// What a region says of itself makes no sense.
     #[error("the absent parts of the region at {addr} are out of order or not of whole pages")]
     Absent {

@@ -18,10 +18,12 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::ptr;
 
+use coldframe_memfile::AbsentPart;
 use coldframe_storage::RawPart;
-use coldframe_units::{GuestAddr, GuestRegion, PageSize, RamLayout, RamOffset};
+use coldframe_units::{ByteLen, GuestAddr, GuestRegion, PageSize, RamLayout, RamOffset};
 
 use crate::MemError;
+use crate::chain::sweep::Piece;
 use crate::sys;
 
 /// Memory of a guest, mapped in this process.
@@ -64,7 +66,7 @@ pub struct RamRegion<'a> {
     /// What pages are that are not there yet.
     pub fill: Fill,
     /// The parts that are not plugged in, as bytes of the region: ascending, apart, in whole pages
-    /// of the host. They are never read, and are zero in the file.
+    /// of the host. They are never read or written; a file names them as absent, with zeros there.
     pub absent: &'a [Range<u64>],
 }
 
@@ -193,12 +195,17 @@ impl<'a> Window<'a> {
         GuestAddr::new(self.addr.get() + (offset - self.start))
     }
 
+    /// The parts that are not plugged in, as RAM offsets.
+    pub fn absent(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let parts = self.absent.iter();
+        parts.map(|part| self.start + part.start..self.start + part.end)
+    }
+
     /// The parts of a range that are plugged in.
     pub fn present(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let mut parts = Vec::new();
         let mut next = range.start;
-        let absent = self.absent.iter();
-        let absent = absent.map(|part| self.start + part.start..self.start + part.end);
+        let absent = self.absent();
         for part in absent.filter(|part| part.end > range.start && part.start < range.end) {
             if part.start > next {
                 parts.push(next..part.start);
@@ -398,6 +405,15 @@ impl<'a> RamMap<'a> {
         &self.windows
     }
 
+    /// The parts that are not plugged in, in rising offset.
+    pub fn absent(&self) -> impl Iterator<Item = AbsentPart> + '_ {
+        let parts = self.windows.iter().flat_map(Window::absent);
+        parts.map(|part| AbsentPart {
+            start: RamOffset::new(part.start),
+            len: ByteLen::new(part.end - part.start),
+        })
+    }
+
     /// The pieces of a range of RAM offsets, each in one window.
     pub fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = (&Window<'a>, Range<u64>)> {
         let first = self
@@ -424,6 +440,22 @@ impl<'a> RamMap<'a> {
     }
 }
 
+/// Refuses bytes of a chain for memory that is not plugged in.
+pub(crate) fn check_plugged(map: &RamMap<'_>, pieces: &[Piece]) -> Result<(), MemError> {
+    for piece in pieces.iter().filter(|piece| piece.file.is_some()) {
+        for (window, part) in map.pieces(piece.range.clone()) {
+            let absent = window.absent();
+            let mut absent =
+                absent.filter(|absent| absent.start < part.end && part.start < absent.end);
+            if let Some(absent) = absent.next() {
+                let addr = window.guest_addr(absent.start.max(part.start));
+                return Err(MemError::NotPlugged { addr });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether parts of a region of `len` bytes ascend, lie apart and are whole pages of the host.
 fn is_in_order(parts: &[Range<u64>], len: u64, page: PageSize) -> bool {
     let mut free_from = 0;
@@ -435,6 +467,6 @@ fn is_in_order(parts: &[Range<u64>], len: u64, page: PageSize) -> bool {
 }
 
 /// The first byte of a page run and the byte after its last.
-pub(crate) fn span(start: RamOffset, len: coldframe_units::ByteLen) -> Range<u64> {
+pub(crate) fn span(start: RamOffset, len: ByteLen) -> Range<u64> {
     start.get()..start.get() + len.get()
 }

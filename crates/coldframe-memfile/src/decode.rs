@@ -15,13 +15,14 @@ use coldframe_units::{
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use crate::absent::find_bad;
 use crate::extent::Geometry;
 use crate::layout::{
-    BlockBytes, BlockPageBytes, DATA, ExtentBytes, FLAG_DIFF, FORMAT, PAGE_SIZE_MAX, PRNT,
-    ParentBytes, REGN, ROWS_PER_HASH, RegionBytes,
+    ABSN, AbsentBytes, BlockBytes, BlockPageBytes, DATA, ExtentBytes, FLAG_DIFF, FORMAT,
+    PAGE_SIZE_MAX, PRNT, ParentBytes, REGN, ROWS_PER_HASH, RegionBytes,
 };
 use crate::sections::{Sections, invalid};
-use crate::{Blocks, Extents, Kind};
+use crate::{AbsentPart, Blocks, Extents, Kind};
 
 /// Where fields of the header lie that errors point at.
 mod at {
@@ -37,6 +38,7 @@ pub struct MemFile<'a> {
     geometry: Geometry,
     layout: RamLayout,
     parent: Option<RootHash>,
+    absent: Vec<AbsentPart>,
     sections: Sections,
     table: SectionTable,
     tail: Tail<'a>,
@@ -129,12 +131,17 @@ impl<'a> MemFile<'a> {
             Some(section) => Some(decode_parent(&tail, section, limits)?),
             None => None,
         };
+        let absent = match &sections.absent {
+            Some(section) => decode_absent(&tail, section, geometry.ram_len, limits)?,
+            None => Vec::new(),
+        };
         Ok(Self {
             header,
             arch,
             geometry,
             layout,
             parent,
+            absent,
             sections,
             table,
             tail,
@@ -176,6 +183,14 @@ impl<'a> MemFile<'a> {
     #[must_use]
     pub const fn parent_root(&self) -> Option<RootHash> {
         self.parent
+    }
+
+    /// The parts of RAM that were not plugged in, in rising offset; their bytes are zero.
+    ///
+    /// Spec: MEM-27.
+    #[must_use]
+    pub fn absent(&self) -> &[AbsentPart] {
+        &self.absent
     }
 
     /// Who wrote the file.
@@ -371,7 +386,7 @@ pub fn head_ranges(
     let table = SectionTable::decode(&header, table, limits)?;
     let data = table.require(DATA, 0)?.end();
     let small = table.sections().iter();
-    let small = small.filter(|section| matches!(section.kind, REGN | PRNT));
+    let small = small.filter(|section| matches!(section.kind, REGN | PRNT | ABSN));
     let gaps = table.gaps().into_iter();
     let gaps = gaps.filter(|(offset, _)| *offset >= data);
     let ranges = small
@@ -465,5 +480,20 @@ fn decode_parent(
     match tail.rows::<ParentBytes>(section)? {
         [parent] => Ok(RootHash::from_bytes(parent.root)),
         _ => Err(invalid("section length", section.offset)),
+    }
+}
+
+fn decode_absent(
+    tail: &Tail<'_>,
+    section: &Section,
+    ram_len: u64,
+    limits: Limits,
+) -> Result<Vec<AbsentPart>, DecodeError> {
+    section.check(tail.body(section)?, limits)?;
+    let rows = tail.rows::<AbsentBytes>(section)?;
+    let parts: Vec<_> = rows.iter().map(AbsentPart::decode).collect();
+    match find_bad(&parts, ram_len) {
+        None if !parts.is_empty() => Ok(parts),
+        _ => Err(invalid("absent parts", section.offset)),
     }
 }

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use coldframe_envelope::{
-    Header, Limits, Producer, Section, SectionFlags, SectionKind, encode_table,
+    Header, Limits, Producer, Section, SectionFlags, SectionKind, Version, encode_table,
 };
 use coldframe_units::{
     Arch, ByteLen, FileOffset, PageIndex, PageRun, PageSize, RamLayout, RootHash,
@@ -15,13 +15,14 @@ use coldframe_units::{
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
+use crate::absent::{find_bad, joined as joined_parts};
 use crate::blocks::hash_pages;
 use crate::extent::Geometry;
 use crate::layout::{
-    BLKS, BPAG, BlockBytes, DATA, EXTN, ExtentBytes, FLAG_DIFF, FORMAT, PAGE_SIZE_MAX, PRNT, REGN,
-    RegionBytes, SECTION_VERSION,
+    ABSN, BLKS, BPAG, BlockBytes, DATA, EXTN, ExtentBytes, FLAG_DIFF, FORMAT, PAGE_SIZE_MAX, PRNT,
+    REGN, RegionBytes, SECTION_VERSION,
 };
-use crate::{BlockPlan, BlockPlans, BlockRow, BuildError, Content, Extent, Kind};
+use crate::{AbsentPart, BlockPlan, BlockPlans, BlockRow, BuildError, Content, Extent, Kind};
 
 /// Everything of a file but its pages, ready to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub struct MemFileBuilder {
     layout: RamLayout,
     producer: Producer,
     parent: Option<RootHash>,
+    absent: Vec<AbsentPart>,
     extents: Vec<Extent>,
     next_page: PageIndex,
     /// Pages of data so far.
@@ -113,6 +115,7 @@ impl MemFileBuilder {
             layout: layout.clone(),
             producer,
             parent,
+            absent: Vec::new(),
             extents: Vec::new(),
             next_page: PageIndex::new(0),
             packed: 0,
@@ -126,6 +129,25 @@ impl MemFileBuilder {
     pub fn with_parent(mut self, parent: RootHash) -> Self {
         self.parent = self.parent.map(|_| parent);
         self
+    }
+
+    /// The file with these parts of RAM named as not plugged in; their bytes must be zero in it.
+    ///
+    /// # Errors
+    /// [`BuildError::Absent`] for the first that is out of order or not of whole pages of 4 KiB.
+    ///
+    /// Spec: MEM-27.
+    pub fn with_absent(
+        mut self,
+        parts: impl IntoIterator<Item = AbsentPart>,
+    ) -> Result<Self, BuildError> {
+        let parts = joined_parts(parts);
+        let bad = find_bad(&parts, self.geometry.ram_len).and_then(|bad| parts.get(bad));
+        if let Some(AbsentPart { start, len }) = bad.copied() {
+            return Err(BuildError::Absent { start, len });
+        }
+        self.absent = parts;
+        Ok(self)
     }
 
     /// Full or Diff.
@@ -199,6 +221,10 @@ impl MemFileBuilder {
         tail.section(EXTN, extents.as_bytes())?;
         tail.section(BLKS, blocks.as_bytes())?;
         tail.section(BPAG, hash_pages(&blocks).as_bytes())?;
+        if !self.absent.is_empty() {
+            let rows: Vec<_> = self.absent.iter().map(AbsentPart::encode).collect();
+            tail.add(ABSN, SectionFlags::OPTIONAL, rows.as_bytes())?;
+        }
         tail.finish(&self)
     }
 
@@ -336,13 +362,22 @@ impl TailBuilder {
     }
 
     fn section(&mut self, kind: SectionKind, body: &[u8]) -> Result<(), BuildError> {
+        self.add(kind, SectionFlags::MUST_UNDERSTAND, body)
+    }
+
+    fn add(
+        &mut self,
+        kind: SectionKind,
+        flags: SectionFlags,
+        body: &[u8],
+    ) -> Result<(), BuildError> {
         let len = u64::try_from(body.len()).unwrap_or(u64::MAX);
         check_limit("section length in bytes", len, LIMITS.section_bytes_max)?;
         self.sections.push(Section {
             kind,
             instance: 0,
             version: SECTION_VERSION,
-            flags: SectionFlags::MUST_UNDERSTAND,
+            flags,
             offset: self.end(),
             len,
             hash: *blake3::hash(body).as_bytes(),
@@ -357,9 +392,13 @@ impl TailBuilder {
         self.bytes.extend_from_slice(&table);
         let file_len = self.end();
         check_limit("file_len", file_len, LIMITS.file_bytes_max)?;
+        let newest = FORMAT.version();
         let header = Header {
             format: FORMAT.id(),
-            version: FORMAT.version(),
+            version: match file.absent.is_empty() {
+                true => Version { minor: 0, ..newest },
+                false => newest,
+            },
             arch: Some(file.arch),
             page_size: Some(file.geometry.page_size),
             flags: match file.kind() {

@@ -1,7 +1,7 @@
 //! What the builder refuses: the caller's misuse, found before a table is written. Reading has
 //! [`DecodeError`](coldframe_envelope::DecodeError).
 
-use coldframe_units::{ByteLen, PageIndex, PageSize, RamLayoutError};
+use coldframe_units::{ByteLen, PageIndex, PageSize, RamLayoutError, RamOffset};
 
 /// Something that cannot be a guest-memory file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +59,15 @@ pub enum BuildError {
         expected: ByteLen,
         /// Bytes given.
         found: ByteLen,
+    },
+    /// Absent parts are out of order, touch, are empty, are not of whole pages of 4 KiB, or end
+    /// past the end of RAM.
+    #[error("the absent part at {start} of {len} has no place in the file")]
+    Absent {
+        /// Where it begins in RAM.
+        start: RamOffset,
+        /// How long it is.
+        len: ByteLen,
     },
     /// More of something than a reader would accept.
     #[error("{what} is {found}, the limit is {limit}")]

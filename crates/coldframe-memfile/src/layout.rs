@@ -8,8 +8,8 @@ use coldframe_units::PageSize;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The format as it is written: version 1.0, bodies without a codec.
-pub const FORMAT: Format = Format::new(*b"MEMF", 1, 0).with_flags(FLAG_DIFF);
+/// The format: version 1.1, bodies without a codec. A file without absent parts is written as 1.0.
+pub const FORMAT: Format = Format::new(*b"MEMF", 1, 1).with_flags(FLAG_DIFF);
 
 /// Where the pages of a Full file begin, in bytes: a boundary for huge pages.
 pub const FULL_DATA_OFFSET: u64 = 2 << 20;
@@ -32,6 +32,10 @@ pub(crate) const PRNT: SectionKind = SectionKind::new(*b"PRNT");
 pub(crate) const EXTN: SectionKind = SectionKind::new(*b"EXTN");
 pub(crate) const BLKS: SectionKind = SectionKind::new(*b"BLKS");
 pub(crate) const BPAG: SectionKind = SectionKind::new(*b"BPAG");
+pub(crate) const ABSN: SectionKind = SectionKind::new(*b"ABSN");
+
+/// What absent parts are counted in: the smallest page of a host.
+pub(crate) const ABSENT_UNIT: u64 = 4096;
 
 /// What an extent holds, as stored.
 pub(crate) const EXTENT_DATA: u8 = 0;
@@ -79,6 +83,13 @@ pub(crate) struct BlockPageBytes {
     pub hash: [u8; 32],
 }
 
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct AbsentBytes {
+    pub ram_offset: U64,
+    pub len: U64,
+}
+
 /// The structures of this crate.
 pub const LAYOUTS: &[Layout] = &[
     Layout {
@@ -120,11 +131,19 @@ pub const LAYOUTS: &[Layout] = &[
         size: size_of::<BlockPageBytes>(),
         fields: &[field("hash", offset_of!(BlockPageBytes, hash), 32)],
     },
+    Layout {
+        name: "absent row",
+        size: size_of::<AbsentBytes>(),
+        fields: &[
+            field("ram_offset", offset_of!(AbsentBytes, ram_offset), 8),
+            field("len", offset_of!(AbsentBytes, len), 8),
+        ],
+    },
 ];
 
 const _: () = assert!(size_of::<RegionBytes>() == 16 && size_of::<ParentBytes>() == 32);
 const _: () = assert!(size_of::<ExtentBytes>() == 24 && size_of::<BlockBytes>() == 48);
-const _: () = assert!(size_of::<BlockPageBytes>() == 32);
+const _: () = assert!(size_of::<BlockPageBytes>() == 32 && size_of::<AbsentBytes>() == 16);
 const _: () = assert!(offset_of!(ExtentBytes, kind) == 12);
 const _: () = assert!(offset_of!(ExtentBytes, file_offset) == 16);
 const _: () = assert!(offset_of!(BlockBytes, hash) == 8 && offset_of!(BlockBytes, covers) == 40);

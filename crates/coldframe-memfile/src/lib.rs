@@ -38,6 +38,7 @@ compile_error!("coldframe supports 64-bit targets only");
 
 extern crate alloc;
 
+mod absent;
 mod blocks;
 mod decode;
 mod encode;
@@ -49,6 +50,7 @@ mod plan;
 mod sections;
 mod skeleton;
 
+pub use absent::AbsentPart;
 pub use blocks::{BlockRow, Blocks};
 pub use decode::{MemFile, head_ranges, table_range, tail_range};
 pub use encode::{Encoded, MemFileBuilder};

@@ -10,7 +10,7 @@ use coldframe_envelope::{
 
 use crate::Kind;
 use crate::extent::Geometry;
-use crate::layout::{BLKS, BPAG, DATA, EXTN, PRNT, REGN, SECTION_VERSION};
+use crate::layout::{ABSN, BLKS, BPAG, DATA, EXTN, PRNT, REGN, SECTION_VERSION};
 
 const FULL: &[SectionKind] = &[DATA, REGN, EXTN, BLKS, BPAG];
 const DIFF: &[SectionKind] = &[DATA, REGN, PRNT, EXTN, BLKS, BPAG];
@@ -24,6 +24,7 @@ pub(crate) struct Sections {
     pub extents: Section,
     pub blocks: Section,
     pub block_pages: Section,
+    pub absent: Option<Section>,
 }
 
 impl Sections {
@@ -38,6 +39,7 @@ impl Sections {
         }
         check_order(table, known)?;
         check_places(header, table)?;
+        check_absent(table)?;
         Ok(Self {
             data: *table.require(DATA, 0)?,
             regions: *table.require(REGN, 0)?,
@@ -45,6 +47,7 @@ impl Sections {
             extents: *table.require(EXTN, 0)?,
             blocks: *table.require(BLKS, 0)?,
             block_pages: *table.require(BPAG, 0)?,
+            absent: absent(table),
         })
     }
 
@@ -57,7 +60,7 @@ impl Sections {
             self.blocks,
             self.block_pages,
         ];
-        !known.contains(section) && self.parent != Some(*section)
+        !known.contains(section) && ![self.parent, self.absent].contains(&Some(*section))
     }
 
     /// Checks where the data section lies, as far as the extents need not be known.
@@ -76,6 +79,23 @@ impl Sections {
             Err(invalid("length of the data section", offset))
         }
     }
+}
+
+/// The parts that are not plugged in: an optional section, of which another version is passed over.
+fn absent(table: &SectionTable) -> Option<Section> {
+    let section = table.find(ABSN, 0).copied();
+    section.filter(|section| section.version == SECTION_VERSION)
+}
+
+/// The section of absent parts stands behind those that every file has.
+fn check_absent(table: &SectionTable) -> Result<(), DecodeError> {
+    let Some(section) = absent(table) else {
+        return Ok(());
+    };
+    if section.offset < table.require(BPAG, 0)?.offset {
+        return Err(invalid("order of the sections", section.offset));
+    }
+    Ok(())
 }
 
 /// The known sections stand in this order; others are refused if they must be understood.

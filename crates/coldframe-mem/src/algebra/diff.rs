@@ -31,7 +31,8 @@ pub fn diff(
     top.check_machine(base)?;
     let page_size = a.page_size().min(b.page_size());
     let layout = a.layout();
-    let builder = MemFileBuilder::diff(a.arch(), page_size, layout, rewrite.producer, a.root())?;
+    let builder = MemFileBuilder::diff(a.arch(), page_size, layout, rewrite.producer, a.root())?
+        .with_absent(top.absent.iter().copied())?;
     let mut output = Output::new(storage, builder, page_size, layout.total())?;
     let old_tables = Tables::of(a.layers(), rewrite.verify)?;
     let new_tables = Tables::of(b.layers(), rewrite.verify)?;

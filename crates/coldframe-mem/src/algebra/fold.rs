@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use coldframe_memfile::{Kind, MemFileBuilder};
+use coldframe_memfile::{AbsentPart, Kind, MemFileBuilder};
 use coldframe_storage::Storage;
 use coldframe_units::{BLOCK_BYTES, PageSize};
 
@@ -28,7 +28,8 @@ pub fn flatten(
     let started = Instant::now();
     let _span = tracing::info_span!("flatten").entered();
     let (layout, page_size) = (chain.layout(), chain.page_size());
-    let builder = MemFileBuilder::full(chain.arch(), page_size, layout, rewrite.producer)?;
+    let builder = MemFileBuilder::full(chain.arch(), page_size, layout, rewrite.producer)?
+        .with_absent(top_absent(chain.layers()))?;
     let output = Output::new(storage, builder, page_size, layout.total())?;
     let folded = fold(chain.layers(), page_size, rewrite.verify, output)?;
     finish("chain flattened", started, folded, storage)
@@ -56,10 +57,17 @@ pub fn merge(
     let parent = first.parent;
     let parent = parent.expect("a Diff names its parent: checked when it was opened");
     let (layout, page_size) = (&first.layout, finest(&layers));
-    let builder = MemFileBuilder::diff(first.arch, page_size, layout, rewrite.producer, parent)?;
+    let builder = MemFileBuilder::diff(first.arch, page_size, layout, rewrite.producer, parent)?
+        .with_absent(top_absent(&layers))?;
     let output = Output::new(storage, builder, page_size, layout.total())?;
     let folded = fold(&layers, page_size, rewrite.verify, output)?;
     finish("diffs merged", started, folded, storage)
+}
+
+/// What was not plugged in at the end.
+fn top_absent(layers: &[Layer]) -> impl Iterator<Item = AbsentPart> + '_ {
+    let top = layers.last().into_iter();
+    top.flat_map(|layer| layer.absent.iter().copied())
 }
 
 /// Copies what can be seen of the layers, into a file of pages of `page_size`.

@@ -12,7 +12,7 @@ use coldframe_units::BLOCK_BYTES;
 
 use crate::chain::reader::{Reader, Tables};
 use crate::chain::{Chain, resolve, sweep::Piece};
-use crate::ram::RamMap;
+use crate::ram::{RamMap, check_plugged};
 use crate::residency::Residency;
 use crate::restore::Verify;
 use crate::{GuestRam, MemError};
@@ -44,8 +44,9 @@ pub struct CopyOptions {
 /// Copies the memory of `chain` into a guest that does not run.
 ///
 /// # Errors
-/// [`MemError::TargetLayout`]; [`MemError::Decode`], [`MemError::Damaged`] (the memory then holds
-/// a part of it); [`MemError::Residency`] for a used target.
+/// [`MemError::TargetLayout`], [`MemError::NotPlugged`]; [`MemError::Decode`],
+/// [`MemError::Damaged`] (the memory then holds a part of it); [`MemError::Residency`] for a
+/// used target.
 pub fn restore_copy<R: GuestRam + ?Sized>(
     chain: &Chain,
     ram: &R,
@@ -56,7 +57,9 @@ pub fn restore_copy<R: GuestRam + ?Sized>(
     map.check_layout(chain.layout())?;
     let ram_bytes = chain.layout().total().get();
     let _span = tracing::info_span!("restore_copy", ram_bytes).entered();
-    let units = units(resolve(chain.layers())?);
+    let pieces = resolve(chain.layers())?;
+    check_plugged(&map, &pieces)?;
+    let units = units(pieces);
     let tables = Tables::of(chain.layers(), options.verify)?;
     let job = Job {
         chain,
@@ -153,8 +156,10 @@ impl Job<'_> {
             return Ok(());
         };
         for (window, part) in self.map.pieces(range.clone()) {
-            for span in residency.touched(window, &part)?.spans {
-                window.write_zeros(&span);
+            for part in window.present(&part) {
+                for span in residency.touched(window, &part)?.spans {
+                    window.write_zeros(&span);
+                }
             }
         }
         Ok(())

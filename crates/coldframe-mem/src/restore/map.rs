@@ -29,7 +29,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::chain::reader::Reader;
 use crate::chain::{Chain, Layer, resolve, sweep::Piece};
-use crate::ram::{RamMap, Window};
+use crate::ram::{RamMap, Window, check_plugged};
 use crate::{GuestRam, MemError, RamRegion, sys};
 
 /// Memory begins at such a boundary, so that huge pages of the host fit.
@@ -193,10 +193,11 @@ pub fn restore_map(chain: &Chain, options: MapOptions) -> Result<MappedRam, MemE
 ///
 /// The addresses stay the same, and whoever unmaps them by address needs to know nothing. What was
 /// shared there is so no more: other processes do not see the new memory. After an error the
-/// memory holds some of the old and some of the new.
+/// memory holds some of the old and some of the new. What is not plugged in
+/// ([`crate::RamRegion::absent`]) is left as it is.
 ///
 /// # Errors
-/// As [`restore_map`]; [`MemError::TargetLayout`].
+/// As [`restore_map`]; [`MemError::TargetLayout`], [`MemError::NotPlugged`].
 ///
 /// # Safety
 /// All pages of the regions belong to the guest's memory alone, were made by mmap(2), and are
@@ -213,11 +214,15 @@ pub unsafe fn map_over<R: GuestRam + ?Sized>(
     let _span = tracing::info_span!("restore_map", ram_bytes).entered();
     let base = &chain.layers()[0];
     let base_file = mappable(base)?;
+    if map.absent().next().is_some() {
+        check_plugged(&map, &resolve(chain.layers())?)?;
+    }
     for window in map.windows() {
-        let range = window.range();
-        let file = Some((base_file.as_fd(), base.data_offset + range.start));
-        // SAFETY: passed on to our caller.
-        unsafe { place(window, &range, file) }?;
+        for range in window.present(&window.range()) {
+            let file = Some((base_file.as_fd(), base.data_offset + range.start));
+            // SAFETY: passed on to our caller.
+            unsafe { place(window, &range, file) }?;
+        }
     }
     let (mut mapped, mut copied) = (0_usize, 0_usize);
     if chain.len() > 1 {
@@ -297,8 +302,10 @@ fn overlays<'m, 'a>(
     let mut overlays = Vec::new();
     for piece in resolve(chain.layers())? {
         if piece.layer > 0 {
-            let windows = map.pieces(piece.range.clone());
-            overlays.extend(windows.map(|(window, range)| (window, piece.part(&range))));
+            for (window, range) in map.pieces(piece.range.clone()) {
+                let parts = window.present(&range).into_iter();
+                overlays.extend(parts.map(|part| (window, piece.part(&part))));
+            }
         }
     }
     Ok(overlays)

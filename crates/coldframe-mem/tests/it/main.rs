@@ -1,6 +1,7 @@
 //! Capture, restore and the algebra of chains, on memory of this process.
 #![allow(clippy::unwrap_used)]
 
+mod absent;
 mod algebra;
 mod budget;
 mod capture;

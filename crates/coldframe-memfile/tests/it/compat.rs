@@ -53,7 +53,7 @@ fn first_bytes_of_each_table_are_frozen() {
 #[test]
 fn another_major_is_refused_with_both_versions() {
     let version = |major, minor| Version { major, minor };
-    let (min, max) = (version(1, 0), version(1, 0));
+    let (min, max) = (version(1, 0), version(1, 1));
     for found in [version(0, 9), version(2, 0)] {
         let mut forge = Forge::new(&full().0);
         forge.header.version = found;

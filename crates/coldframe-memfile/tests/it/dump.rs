@@ -32,6 +32,7 @@ pub fn dump(name: &str, bytes: &[u8]) -> String {
             b"EXTN" => "extent row",
             b"BLKS" => "block row",
             b"BPAG" => "block page row",
+            b"ABSN" => "absent row",
             _ => continue,
         };
         let body = inside(section.offset)..inside(section.end());

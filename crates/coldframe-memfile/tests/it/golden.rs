@@ -3,13 +3,14 @@
 //! A golden is a file without its pages, since those of a Full begin at 2 MiB: the header's 160
 //! bytes, then all that stands behind the data. The pages are in `sample.rs`, one byte value each.
 
+use coldframe_envelope::Version;
 use coldframe_memfile::{Content, Kind, MemFile};
 use coldframe_testkit::golden::{assert_golden, golden};
 use coldframe_units::{Arch, ByteLen, FileOffset, GuestAddr, PageSize};
 
 use crate::dump::dump;
 use crate::reencode;
-use crate::sample::{all, diff, full};
+use crate::sample::{ABSENT, all, diff, full, full_absent};
 use crate::support::{PARENT, Pages, compact, producer, run};
 
 fn path(name: &str, ending: &str) -> String {
@@ -120,4 +121,22 @@ fn golden_empty_diff_has_its_known_value() {
         view.extents().unwrap().iter_from(run(0, 1).end()).count(),
         0
     );
+}
+
+// Spec: MEM-1, MEM-27
+#[test]
+fn golden_full_with_absent_parts_has_its_known_value() {
+    let bytes = golden(path("full_absent", "bin"));
+    let view = reencode::open(&bytes).unwrap();
+    view.verify_tables().unwrap();
+    assert_eq!(view.header().version, Version { major: 1, minor: 1 });
+    assert_eq!(view.absent(), ABSENT);
+    assert_eq!(view.unknown_sections().count(), 0);
+    let plain = golden(path("full", "bin"));
+    let plain = reencode::open(&plain).unwrap();
+    assert_eq!(plain.header().version, Version { major: 1, minor: 0 });
+    assert!(plain.absent().is_empty());
+    assert_eq!(extents(&view), extents(&plain), "their bytes are zero");
+    assert_ne!(view.root(), plain.root(), "and yet it is another file");
+    check_blocks(&view, &full_absent().1);
 }

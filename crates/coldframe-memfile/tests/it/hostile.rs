@@ -13,7 +13,7 @@ use crate::sample::{all, diff};
 use crate::support::whole;
 
 fn goldens() -> Vec<Vec<u8>> {
-    let names = ["full", "diff", "diff_empty"];
+    let names = ["full", "diff", "diff_empty", "full_absent"];
     names
         .map(|name| golden(format!("tests/golden/v1/{name}.bin")))
         .to_vec()

@@ -1,6 +1,7 @@
 //! Tests of the memory file against `specs/memfile.md`.
 #![allow(clippy::unwrap_used)]
 
+mod absent;
 mod builder;
 mod compat;
 mod dump;

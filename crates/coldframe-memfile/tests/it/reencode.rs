@@ -25,6 +25,7 @@ pub fn rebuild(view: &MemFile<'_>) -> Result<Encoded, BuildError> {
         None => MemFileBuilder::full(arch, page_size, layout, view.producer()),
         Some(parent) => MemFileBuilder::diff(arch, page_size, layout, view.producer(), parent),
     }?;
+    builder = builder.with_absent(view.absent().iter().copied())?;
     for extent in view.extents().unwrap().iter() {
         if extent.is_zero() {
             builder.push_zero(extent.run)?;
@@ -51,6 +52,7 @@ pub fn check(bytes: &[u8]) {
         &include_bytes!("../golden/v1/full.bin")[..],
         include_bytes!("../golden/v1/diff.bin"),
         include_bytes!("../golden/v1/diff_empty.bin"),
+        include_bytes!("../golden/v1/full_absent.bin"),
     ] {
         let mut file = golden.to_vec();
         for change in bytes.chunks_exact(3) {
@@ -132,7 +134,8 @@ pub fn check_raw(bytes: &[u8]) -> bool {
         return false;
     }
     let again = rebuild(&view).unwrap();
-    let known = view.header().version.minor == 0 && view.unknown_sections().next().is_none();
+    let minor = u16::from(!view.absent().is_empty());
+    let known = view.header().version.minor == minor && view.unknown_sections().next().is_none();
     if known {
         assert_eq!([&again.header[..], &again.tail].concat(), bytes);
     }

@@ -1,9 +1,9 @@
 //! The files that the goldens hold, made anew.
 
-use coldframe_memfile::{Encoded, Kind, MemFileBuilder};
-use coldframe_units::{Arch, PageSize};
+use coldframe_memfile::{AbsentPart, Encoded, Kind, MemFileBuilder};
+use coldframe_units::{Arch, ByteLen, PageSize, RamOffset};
 
-use crate::support::{PARENT, Page, Pages, build, layout, producer};
+use crate::support::{PARENT, Page, Pages, build, builder, fill, layout, producer};
 
 fn pages(runs: &[(usize, Page)]) -> Vec<Page> {
     let runs = runs.iter();
@@ -25,6 +25,24 @@ pub fn full_pages() -> Vec<Page> {
 pub fn full() -> (Encoded, Pages) {
     let size = PageSize::SIZE_4K;
     build(Kind::Full, size, &layout(size, &[16, 4]), &full_pages())
+}
+
+/// The pages that are zero in [`full_pages`] and not plugged in: all but the first, and the last.
+pub const ABSENT: [AbsentPart; 2] = [absent(4, 6), absent(17, 1)];
+
+pub const fn absent(page: u64, pages: u64) -> AbsentPart {
+    AbsentPart {
+        start: RamOffset::new(page * 4096),
+        len: ByteLen::new(pages * 4096),
+    }
+}
+
+/// As [`full`], with memory that is not plugged in.
+pub fn full_absent() -> (Encoded, Pages) {
+    let size = PageSize::SIZE_4K;
+    let ram = layout(size, &[16, 4]);
+    let empty = builder(Kind::Full, size, &ram).with_absent(ABSENT).unwrap();
+    fill(empty, size, &full_pages())
 }
 
 /// Block 0 in part, block 1 whole with zeros, block 2 without data, block 3 not at all.
@@ -56,11 +74,12 @@ pub fn empty() -> (Encoded, Pages) {
 }
 
 /// All of them, by the name of their golden.
-pub fn all() -> [(&'static str, Encoded, Pages); 3] {
+pub fn all() -> [(&'static str, Encoded, Pages); 4] {
     let named = |name, (file, pages)| (name, file, pages);
     [
         named("full", full()),
         named("diff", diff()),
         named("diff_empty", empty()),
+        named("full_absent", full_absent()),
     ]
 }

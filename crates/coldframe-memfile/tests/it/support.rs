@@ -84,7 +84,11 @@ pub fn build(
     layout: &RamLayout,
     pages: &[Page],
 ) -> (Encoded, Pages) {
-    let mut builder = builder(kind, page_size, layout);
+    fill(builder(kind, page_size, layout), page_size, pages)
+}
+
+/// As [`build`], into a file that was begun.
+pub fn fill(mut builder: MemFileBuilder, page_size: PageSize, pages: &[Page]) -> (Encoded, Pages) {
     let mut written = Pages::default();
     for (index, page) in (0..).zip(pages) {
         match page {

@@ -155,6 +155,10 @@ fn print_memory(memory: &MemoryReport) {
         "  {:<12} {} extents, {} data pages, {} zero pages",
         "holds", memory.extents, memory.data_pages, memory.zero_pages
     ));
+    if memory.absent_bytes > 0 {
+        let absent = size(memory.absent_bytes);
+        output::say(format_args!("  {:<12} {absent}", "not plugged"));
+    }
     if let Some(parent) = &memory.parent_root {
         output::say(format_args!("  {:<12} {parent}", "parent root"));
     }

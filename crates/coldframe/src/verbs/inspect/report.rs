@@ -104,6 +104,8 @@ pub struct MemoryReport {
     pub extents: usize,
     pub data_pages: u64,
     pub zero_pages: u64,
+    /// Not plugged in when the memory was frozen; zero in the file.
+    pub absent_bytes: u64,
     pub hashed_blocks: usize,
 }
 
@@ -308,6 +310,7 @@ impl FileReport {
             extents: extents.len(),
             data_pages: pages(false),
             zero_pages: pages(true),
+            absent_bytes: file.absent().iter().map(|part| part.len.get()).sum(),
             hashed_blocks: file.blocks().map_err(text)?.len(),
         });
         file.verify_tables().map_err(text)
