@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::proto::Errno;
 
@@ -43,8 +44,15 @@ pub enum NbdError {
         #[source]
         source: io::Error,
     },
-    /// An address is not `unix:PATH` or `tcp:ADDR:PORT`.
-    #[error("{text:?} is not an address: unix:PATH or tcp:ADDR:PORT")]
+    /// Other hosts would reach a server that serves this one only; see
+    /// [`crate::NbdServer::loopback_only`].
+    #[error("{addr} is not a loopback address")]
+    NotLoopback {
+        /// What was asked for, or what its name was resolved to.
+        addr: String,
+    },
+    /// An address is not `unix:PATH` or `tcp:HOST:PORT`.
+    #[error("{text:?} is not an address: unix:PATH or tcp:HOST:PORT (IPv6 as tcp:[ADDR]:PORT)")]
     Address {
         /// What was given.
         text: String,
@@ -64,6 +72,24 @@ pub enum NbdError {
         #[source]
         source: ExportError,
     },
+    /// Exports did not return from requests within [`crate::Limits::stop_timeout`]. Their threads
+    /// go on; what else there was is flushed.
+    #[error(
+        "{connections} connections have a request in flight that has not returned in {after:?}"
+    )]
+    RequestHangs {
+        /// How many clients wait.
+        connections: usize,
+        /// How long it was waited.
+        after: Duration,
+    },
+    /// The flush at the end did not return within [`crate::Limits::stop_timeout`]: what was not
+    /// flushed before may be lost.
+    #[error("the final flush has not returned in {after:?}")]
+    FlushHangs {
+        /// How long it was waited.
+        after: Duration,
+    },
     /// A key or certificate cannot be used.
     #[cfg(feature = "tls")]
     #[error("cannot set up TLS from {}", path.display())]
@@ -74,10 +100,12 @@ pub enum NbdError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// Keys and certificates do not belong together.
+    /// A certificate is not accepted, or its key does not belong to it.
     #[cfg(feature = "tls")]
-    #[error("cannot set up TLS")]
+    #[error("cannot set up TLS with {}", path.display())]
     Tls {
+        /// The file.
+        path: PathBuf,
         /// What is wrong.
         #[source]
         source: rustls::Error,

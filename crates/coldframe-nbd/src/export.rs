@@ -60,7 +60,8 @@ pub trait Export: Send + Sync {
     fn flush(&self) -> Result<(), ExportError>;
 
     /// Forgets `len` bytes at `offset`: they may read as anything after it. Does nothing unless
-    /// an export overrides it.
+    /// an export overrides it. A client's request comes in pieces of at most 32 MiB, and ends
+    /// between two of them if the client has left.
     ///
     /// # Errors
     /// A failure of the device; not being able to trim is none.
@@ -70,6 +71,7 @@ pub trait Export: Send + Sync {
     }
 
     /// Makes `len` bytes at `offset` read as zeros. Writes them unless an export overrides it.
+    /// Comes in pieces as [`Export::trim`] does.
     ///
     /// # Errors
     /// As for [`Export::write_at`], and [`Errno::NotSupported`] in the fast-only mode.
@@ -88,13 +90,21 @@ pub trait Export: Send + Sync {
         Ok(())
     }
 
-    /// Prepares to read `len` bytes at `offset`. Does nothing unless an export overrides it.
+    /// Prepares to read `len` bytes at `offset`. Does nothing unless an export overrides it. A
+    /// client's request comes in pieces of at most 1 MiB, [`Export::cache_bytes_max`] of them
+    /// together, and ends between two of them if the client has left or the server stops.
     ///
     /// # Errors
     /// A failure that the client should know of; reads may succeed nevertheless.
     fn cache(&self, offset: u64, len: u64) -> Result<(), ExportError> {
         let _ = (offset, len);
         Ok(())
+    }
+
+    /// How many bytes are worth caching at a time: what is beyond them in one request is left out,
+    /// as it would only displace what came before.
+    fn cache_bytes_max(&self) -> u64 {
+        u64::MAX
     }
 
     /// Tells how the range from `offset` is stored, from its start, until `extents` wants no
@@ -158,6 +168,10 @@ impl<E: Export> Export for ReadOnly<E> {
         self.0.cache(offset, len)
     }
 
+    fn cache_bytes_max(&self) -> u64 {
+        self.0.cache_bytes_max()
+    }
+
     fn block_status(&self, offset: u64, extents: &mut Extents) -> Result<(), ExportError> {
         self.0.block_status(offset, extents)
     }
@@ -206,6 +220,10 @@ impl<E: Export + ?Sized> Export for Arc<E> {
 
     fn cache(&self, offset: u64, len: u64) -> Result<(), ExportError> {
         (**self).cache(offset, len)
+    }
+
+    fn cache_bytes_max(&self) -> u64 {
+        (**self).cache_bytes_max()
     }
 
     fn block_status(&self, offset: u64, extents: &mut Extents) -> Result<(), ExportError> {

@@ -1,10 +1,11 @@
 //! Exports by name. Invariants: names are unique; the first export is the default one, which
 //! clients get that name none.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::proto::{Catalog, ExportInfo};
-use crate::{Export, NbdError};
+use crate::proto::{Catalog, Errno, ExportInfo};
+use crate::{Export, ExportError, NbdError};
 
 /// The longest name, in bytes, as the protocol has it for strings.
 const NAME_BYTES_MAX: usize = 4096;
@@ -41,7 +42,10 @@ impl Exports {
             if export.is_read_only() {
                 continue;
             }
-            if let Err(source) = export.flush() {
+            let flushed = catch_unwind(AssertUnwindSafe(|| export.flush()));
+            let flushed =
+                flushed.unwrap_or_else(|_| Err(ExportError::new(Errno::Io, "the export panicked")));
+            if let Err(source) = flushed {
                 let name = name.clone();
                 result = result.and(Err(NbdError::FinalFlush { name, source }));
             }

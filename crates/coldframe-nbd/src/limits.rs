@@ -21,6 +21,10 @@ pub struct Limits {
     pub message_timeout: Duration,
     /// How long a stopping server waits for clients to take the replies to what is in flight.
     pub stop_grace: Duration,
+    /// How long a stopping server waits for exports, once for the requests in flight and once for
+    /// the final flush: an export that hangs cannot be ended, and must not keep the program
+    /// around it from ending.
+    pub stop_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -33,6 +37,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(60),
             stop_grace: Duration::from_secs(2),
+            stop_timeout: Duration::from_secs(120),
         }
     }
 }

@@ -214,6 +214,14 @@ impl Drop for Helping {
 }
 
 impl Connection {
+    pub(super) fn socket(&self) -> &Socket {
+        self.channel.socket()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.shared.is_stopping.load(Ordering::SeqCst)
+    }
+
     /// Requests that were taken so far, and whether one of them is being performed.
     pub(super) fn progress(&self) -> (u64, bool) {
         let performed = self.performed.load(Ordering::SeqCst);
@@ -266,7 +274,7 @@ impl Connection {
 
     fn read_work(&self, input: &mut Input, scratch: &mut Scratch) -> io::Result<Option<Work>> {
         let timeout = self.shared.limits.message_timeout;
-        let is_stopping = || self.shared.is_stopping.load(Ordering::SeqCst);
+        let is_stopping = || self.is_stopping();
         let began = input.begin(&self.channel, timeout, is_stopping, || self.send_held())?;
         let Some(header) = began else {
             return Ok(None);

@@ -51,19 +51,11 @@ impl Connections {
     }
 
     /// Waits until nobody is connected; false if the time is over before.
-    pub(super) fn wait_until_none(&self, timeout: Option<Duration>) -> bool {
+    pub(super) fn wait_until_none(&self, timeout: Duration) -> bool {
         let table = lock(&self.table);
         let is_any = |table: &mut Table| !table.sockets.is_empty();
-        match timeout {
-            Some(timeout) => {
-                let waited = self.left.wait_timeout_while(table, timeout, is_any);
-                !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-            }
-            None => {
-                drop(self.left.wait_while(table, is_any));
-                true
-            }
-        }
+        let waited = self.left.wait_timeout_while(table, timeout, is_any);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 

@@ -2,7 +2,7 @@
 //! never makes it spin; clients beyond the limit are closed at once.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -10,67 +10,140 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::connections::Connections;
 use super::socket::Socket;
 use super::unix::{self, SocketFile};
 use super::{Shared, connection};
+use crate::addr::is_local;
 use crate::{ListenAddr, NbdError};
 
 /// How long to leave clients waiting where files or threads have run out.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// A listening socket.
+/// How often to look for a port that is free at all addresses of a name.
+const PORT_TRIES: u32 = 16;
+
+/// Listening sockets.
 pub(super) enum Listener {
     Unix {
         listener: UnixListener,
         _file: SocketFile,
     },
-    Tcp(TcpListener),
+    /// One for each address, all of one port.
+    Tcp {
+        listeners: Vec<TcpListener>,
+        addr: ListenAddr,
+    },
 }
 
 impl Listener {
-    pub(super) fn bind(addr: &ListenAddr) -> Result<Self, NbdError> {
+    pub(super) fn bind(addr: &ListenAddr, loopback_only: bool) -> Result<Self, NbdError> {
         let failed = |source| NbdError::Listen {
             addr: addr.to_string(),
             source,
         };
-        match addr {
-            ListenAddr::Unix(path) => {
-                let (listener, _file) = unix::bind(path)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                Ok(Self::Unix { listener, _file })
-            }
-            ListenAddr::Tcp(addr) => {
-                let listener = TcpListener::bind(addr).map_err(failed)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                Ok(Self::Tcp(listener))
-            }
+        if let ListenAddr::Unix(path) = addr {
+            let (listener, _file) = unix::bind(path)?;
+            listener.set_nonblocking(true).map_err(failed)?;
+            return Ok(Self::Unix { listener, _file });
         }
+        let found = addr.socket_addrs().map_err(failed)?;
+        if loopback_only && let Some(far) = found.iter().find(|addr| !is_local(addr)) {
+            let addr = format!("tcp:{far}");
+            return Err(NbdError::NotLoopback { addr });
+        }
+        let listeners = bind_all(&found).map_err(failed)?;
+        for listener in &listeners {
+            listener.set_nonblocking(true).map_err(failed)?;
+        }
+        let first = listeners.first().ok_or(io::ErrorKind::AddrNotAvailable);
+        let bound = first.map_err(|kind| failed(kind.into()))?.local_addr();
+        let bound = bound.map_err(failed)?;
+        let addr = match addr {
+            ListenAddr::TcpName { host, .. } => ListenAddr::TcpName {
+                host: host.clone(),
+                port: bound.port(),
+            },
+            _ => bound.into(),
+        };
+        Ok(Self::Tcp { listeners, addr })
     }
 
     /// The address that the system chose, where it chose one.
-    pub(super) fn addr(&self) -> io::Result<Option<ListenAddr>> {
+    pub(super) fn addr(&self) -> Option<&ListenAddr> {
         match self {
-            Self::Unix { .. } => Ok(None),
-            Self::Tcp(listener) => Ok(Some(listener.local_addr()?.into())),
+            Self::Unix { .. } => None,
+            Self::Tcp { addr, .. } => Some(addr),
         }
     }
 
+    /// The next client; `WouldBlock` if nobody waits.
     fn accept(&self) -> io::Result<Socket> {
         match self {
             Self::Unix { listener, .. } => Ok(Socket::Unix(listener.accept()?.0)),
-            Self::Tcp(listener) => Ok(Socket::Tcp(listener.accept()?.0)),
+            Self::Tcp { listeners, .. } => {
+                for listener in listeners {
+                    match listener.accept() {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        accepted => return Ok(Socket::Tcp(accepted?.0)),
+                    }
+                }
+                Err(io::ErrorKind::WouldBlock.into())
+            }
         }
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
         match self {
-            Self::Unix { listener, .. } => listener.as_fd(),
-            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix { listener, .. } => vec![listener.as_fd()],
+            Self::Tcp { listeners, .. } => listeners.iter().map(AsFd::as_fd).collect(),
         }
     }
+}
+
+/// Binds all addresses of a name, which have one port, to one port. An address that this host does
+/// not have (`::1` where IPv6 is off) is left out, unless it is the only one.
+fn bind_all(found: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let mut tries = 0;
+    loop {
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut refused = None;
+        for addr in found {
+            let mut addr = *addr;
+            if let Some(first) = listeners.first() {
+                addr.set_port(first.local_addr()?.port());
+            }
+            match TcpListener::bind(addr) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => {
+                    let is_absent = is_absent(&error);
+                    refused = Some(error);
+                    if !is_absent {
+                        listeners.clear();
+                        break;
+                    }
+                }
+            }
+        }
+        let Some(error) = refused.filter(|_| listeners.is_empty()) else {
+            return Ok(listeners);
+        };
+        // A port that was free at one address may be taken at another one.
+        let is_any = found.iter().all(|addr| addr.port() == 0);
+        tries += 1;
+        if !is_any || error.kind() != io::ErrorKind::AddrInUse || tries == PORT_TRIES {
+            return Err(error);
+        }
+    }
+}
+
+/// Whether an address is none of this host.
+fn is_absent(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
 }
 
 /// Accepts until the server is stopping; `woken` becomes readable then.
@@ -84,8 +157,8 @@ pub(super) fn accept_all(
         match listener.accept() {
             Ok(socket) => admit(socket, shared, connections),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let (client, stop) = (listener.fd(), woken.as_fd());
-                let mut fds = [client, stop].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                let fds = listener.fds().into_iter().chain([woken.as_fd()]);
+                let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
                 if let Err(error) = poll(&mut fds, PollTimeout::NONE) {
                     tracing::debug!(%error, "waiting for clients was interrupted");
                 }

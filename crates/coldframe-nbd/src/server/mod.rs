@@ -12,6 +12,7 @@ mod connections;
 mod handshake;
 mod input;
 mod listen;
+mod long;
 mod outgoing;
 mod pace;
 mod peers;
@@ -23,9 +24,10 @@ mod unix;
 mod watch;
 
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{io, net, thread};
 
 use crate::exports::Exports;
@@ -45,6 +47,7 @@ pub struct NbdServer {
     exports: Exports,
     limits: Limits,
     tls: Tls,
+    is_loopback_only: bool,
 }
 
 /// TLS as it was asked for.
@@ -94,6 +97,7 @@ impl NbdServer {
                 #[cfg(feature = "tls")]
                 config: None,
             },
+            is_loopback_only: false,
         }
     }
 
@@ -126,6 +130,14 @@ impl NbdServer {
         self
     }
 
+    /// Refuses to listen on TCP where other hosts could connect: NBD itself has no authentication,
+    /// and whoever connects may read and write.
+    #[must_use]
+    pub fn loopback_only(mut self) -> Self {
+        self.is_loopback_only = true;
+        self
+    }
+
     /// Serves at `addr` until the handle is stopped or dropped.
     ///
     /// A Unix socket gets mode 0600. One that a dead server left is replaced; one that a live
@@ -134,16 +146,16 @@ impl NbdServer {
     ///
     /// # Errors
     /// [`NbdError::SocketInUse`], [`NbdError::NotASocket`], [`NbdError::SocketPath`],
-    /// [`NbdError::Listen`], [`NbdError::Spawn`].
+    /// [`NbdError::NotLoopback`], [`NbdError::Listen`], [`NbdError::Spawn`].
     pub fn listen(self, addr: impl Into<ListenAddr>) -> Result<NbdHandle, NbdError> {
         let addr = addr.into();
         let failed = |source| NbdError::Listen {
             addr: addr.to_string(),
             source,
         };
-        let listener = Listener::bind(&addr)?;
-        let addr = listener.addr().map_err(failed)?.unwrap_or(addr.clone());
+        let listener = Listener::bind(&addr, self.is_loopback_only)?;
         let (wake, woken) = UnixStream::pair().map_err(failed)?;
+        let addr = listener.addr().cloned().unwrap_or(addr);
         let shared = Arc::new(Shared {
             exports: self.exports,
             limits: self.limits,
@@ -205,10 +217,13 @@ impl NbdHandle {
         &self.addr
     }
 
-    /// The NBD URI of an export; the empty name is the default one.
+    /// The NBD URI of an export, with TLS where it is required; the empty name is the default one.
     #[must_use]
     pub fn uri(&self, export: &str) -> String {
-        self.addr.uri(export)
+        match self.shared.tls.policy {
+            TlsPolicy::Required => self.addr.tls_uri(export),
+            _ => self.addr.uri(export),
+        }
     }
 
     /// Clients connected now.
@@ -220,10 +235,12 @@ impl NbdHandle {
     /// Takes no more requests, finishes those in flight, closes all connections, removes the
     /// socket, flushes every export.
     ///
-    /// Waits for exports as long as they take, and for clients [`Limits::stop_grace`].
+    /// Waits for clients [`Limits::stop_grace`], and for exports [`Limits::stop_timeout`]. A
+    /// request that caches ends at once, one that trims or zeroes after the grace; a call of an
+    /// export that hangs cannot be ended, and is an error: its thread goes on, and has the export.
     ///
     /// # Errors
-    /// [`NbdError::FinalFlush`].
+    /// [`NbdError::RequestHangs`], [`NbdError::FlushHangs`], [`NbdError::FinalFlush`].
     pub fn stop(mut self) -> Result<(), NbdError> {
         self.stop_all()
     }
@@ -240,16 +257,46 @@ impl NbdHandle {
         // Readers see the end of their input now, and writers may still reply.
         self.connections.shutdown(net::Shutdown::Read);
         let grace = self.shared.limits.stop_grace;
-        if !self.connections.wait_until_none(Some(grace)) {
+        let after = self.shared.limits.stop_timeout;
+        let mut finished = Ok(());
+        if !self.connections.wait_until_none(grace) {
             self.connections.shutdown(net::Shutdown::Both);
-            self.connections.wait_until_none(None);
+            if !self.connections.wait_until_none(after) {
+                let connections = self.connections.len();
+                finished = Err(NbdError::RequestHangs { connections, after });
+            }
         }
         self.shared.watch.stop();
         if running.watching.join().is_err() {
             tracing::error!("the watching thread panicked");
         }
-        self.shared.exports.flush()
+        finished.and(flush(&self.shared, after))
     }
+}
+
+/// Flushes all exports, on a thread of its own: one that hangs is not waited for any longer.
+fn flush(shared: &Arc<Shared>, timeout: Duration) -> Result<(), NbdError> {
+    let (sender, flushed) = mpsc::sync_channel(1);
+    let flushing = {
+        let shared = Arc::clone(shared);
+        let thread = thread::Builder::new().name("nbd-flush".into());
+        thread.spawn(move || {
+            let result = shared.exports.flush();
+            drop(shared);
+            // Nobody may be waiting any more.
+            let _ = sender.send(result);
+        })
+    };
+    let Ok(flushing) = flushing else {
+        return shared.exports.flush();
+    };
+    let Ok(result) = flushed.recv_timeout(timeout) else {
+        return Err(NbdError::FlushHangs { after: timeout });
+    };
+    if flushing.join().is_err() {
+        tracing::error!("the flushing thread panicked");
+    }
+    result
 }
 
 impl Drop for NbdHandle {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Connection, Scratch, Work};
 use super::outgoing::Outgoing;
-use crate::proto::{Allocation, Command, Errno, Extents, reply};
+use crate::proto::{Command, Errno, Extents, reply};
 use crate::{ExportError, ZeroMode};
 
 /// Reads shorter than this are not asked for holes, in bytes.
@@ -68,16 +68,10 @@ impl Connection {
                 len,
                 is_fua,
             } => {
-                if len > 0 {
-                    export.trim(offset, len.into())?;
-                }
+                self.trim(offset, len)?;
                 self.flush_if(is_fua)?;
             }
-            Command::Cache { offset, len } => {
-                if len > 0 {
-                    export.cache(offset, len.into())?;
-                }
-            }
+            Command::Cache { offset, len } => self.cache(offset, len)?,
             Command::WriteZeroes {
                 offset,
                 len,
@@ -89,9 +83,7 @@ impl Connection {
                     may_punch,
                     is_fast_only,
                 };
-                if len > 0 {
-                    export.write_zeroes(offset, len.into(), mode)?;
-                }
+                self.write_zeroes(offset, len, mode)?;
                 self.flush_if(is_fua)?;
             }
             Command::Disconnect => {}
@@ -188,16 +180,6 @@ impl Connection {
         let bytes = reply::block_status(cookie, extents.as_slice());
         scratch.reply.extend(&bytes);
         Ok(())
-    }
-
-    /// How a range is stored; at least one extent, and all of the range unless there are too many.
-    fn extents(&self, offset: u64, len: u32, count_max: usize) -> Result<Extents, ExportError> {
-        let mut extents = Extents::new(len, count_max);
-        self.export.block_status(offset, &mut extents)?;
-        if extents.wants_more() {
-            extents.push(u64::from(extents.left()), Allocation::Data);
-        }
-        Ok(extents)
     }
 }
 

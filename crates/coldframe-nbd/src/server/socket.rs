@@ -11,6 +11,12 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::peers::Peer;
 
+/// The event of a peer that ended its side, where there is one of its own.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LEAVING: PollFlags = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const LEAVING: PollFlags = PollFlags::empty();
+
 /// A connected stream.
 pub(super) enum Socket {
     Unix(UnixStream),
@@ -59,11 +65,27 @@ impl Socket {
 
     /// Whether a read would not wait.
     pub(super) fn is_readable(&self) -> bool {
+        self.shows(PollFlags::POLLIN)
+    }
+
+    /// Whether the peer sends nothing more: it has left, or ended its side.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.shows(LEAVING)
+    }
+
+    /// Whether nothing that is written can arrive any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.shows(PollFlags::empty())
+    }
+
+    /// Whether one of these events is there, or an error or the end of both directions, which are
+    /// always told.
+    fn shows(&self, events: PollFlags) -> bool {
         let fd = match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
         };
-        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(fd, events)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
     }
 

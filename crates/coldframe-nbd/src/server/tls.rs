@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
@@ -49,7 +49,10 @@ impl TlsConfig {
         key: &Path,
         client_roots: Option<&Path>,
     ) -> Result<Self, NbdError> {
-        let failed = |source| NbdError::Tls { source };
+        let failed = |path: &Path, source| NbdError::Tls {
+            path: path.into(),
+            source,
+        };
         let key_der = PrivateKeyDer::from_pem_file(key).map_err(|source| NbdError::TlsFile {
             path: key.into(),
             source,
@@ -57,24 +60,25 @@ impl TlsConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(failed)?;
+            .map_err(|error| failed(chain, error))?;
         let builder = match client_roots {
             None => builder.with_no_client_auth(),
             Some(path) => {
                 let mut roots = RootCertStore::empty();
                 for root in certificates(path)? {
-                    roots.add(root).map_err(failed)?;
+                    roots.add(root).map_err(|error| failed(path, error))?;
                 }
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                         .build()
-                        .map_err(|error| failed(rustls::Error::General(error.to_string())))?;
+                        .map_err(|error| rustls::Error::General(error.to_string()))
+                        .map_err(|error| failed(path, error))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
         let config = builder
             .with_single_cert(certificates(chain)?, key_der)
-            .map_err(failed)?;
+            .map_err(|error| failed(chain, error))?;
         Ok(Self::new(Arc::new(config)))
     }
 }
@@ -84,10 +88,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NbdError> {
         path: path.into(),
         source,
     };
-    CertificateDer::pem_file_iter(path)
+    let found = CertificateDer::pem_file_iter(path)
         .map_err(failed)?
-        .collect::<Result<_, _>>()
-        .map_err(failed)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    match found.is_empty() {
+        true => Err(failed(pem::Error::NoItemsFound)),
+        false => Ok(found),
+    }
 }
 
 /// Records that were read and not yet decrypted.

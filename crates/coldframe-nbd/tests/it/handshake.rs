@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use coldframe_nbd::{BlockSizes, NbdError, NbdHandle, NbdServer, ReadOnly};
 use coldframe_testkit::rng::Rng;
+use coldframe_testkit::scratch;
 
 use crate::client::*;
 use crate::disk::MemDisk;
@@ -17,7 +18,7 @@ pub struct Site {
 
 /// Serves at a socket in a directory of its own.
 pub fn serve(server: NbdServer) -> Site {
-    let _dir = tempfile::tempdir().unwrap();
+    let _dir = scratch::dir();
     let path = _dir.path().join("nbd.sock");
     let handle = server.listen(path.as_path()).unwrap();
     Site { path, handle, _dir }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coldframe_nbd::{Errno, Limits, ListenAddr, NbdError, NbdServer};
-use coldframe_testkit::require;
+use coldframe_testkit::{require, scratch};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::client::*;
@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Waits for what must become true soon.
 #[track_caller]
-fn eventually(what: impl Fn() -> bool) {
+pub fn eventually(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
         assert!(start.elapsed() < SOON, "it did not come");
@@ -272,7 +272,7 @@ fn a_flush_that_fails_at_the_end_is_told() {
 // Spec: NBD-27
 #[test]
 fn a_live_socket_is_left_alone_and_a_dead_one_is_replaced() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let path = dir.path().join("s");
     let listen = || NbdServer::new(MemDisk::new(512)).listen(path.as_path());
     let in_use = || matches!(listen(), Err(NbdError::SocketInUse { .. }));
@@ -309,7 +309,7 @@ fn a_live_socket_is_left_alone_and_a_dead_one_is_replaced() {
 #[test]
 fn one_of_many_servers_takes_a_dead_socket() {
     for mode in [0o700, 0o755] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch::dir();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
@@ -331,7 +331,7 @@ fn one_of_many_servers_takes_a_dead_socket() {
 // Spec: NBD-27
 #[test]
 fn whoever_may_read_the_directory_cannot_keep_a_server_from_starting() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let other = fs::File::open(dir.path()).unwrap();
     other.lock().unwrap();
@@ -350,7 +350,7 @@ fn whoever_may_read_the_directory_cannot_keep_a_server_from_starting() {
 // Spec: NBD-27
 #[test]
 fn paths_that_cannot_be_sockets_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let listen = |name: &str| {
         let server = NbdServer::new(MemDisk::new(512));
         server.listen(dir.path().join(name)).map(drop).unwrap_err()
@@ -365,14 +365,79 @@ fn paths_that_cannot_be_sockets_are_refused() {
 
 #[test]
 fn addresses_are_written_as_users_write_them() {
-    for text in ["unix:/run/a b.sock", "tcp:127.0.0.1:10809", "tcp:[::1]:0"] {
+    for text in [
+        "unix:/run/a b.sock",
+        "tcp:127.0.0.1:10809",
+        "tcp:[::1]:0",
+        "tcp:localhost:10809",
+        "tcp:disk-1.example.org:65535",
+    ] {
         assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
     }
-    for text in ["", "unix:", "tcp:localhost", "udp:1.2.3.4:5", "/run/sock"] {
+    for text in [
+        "",
+        "unix:",
+        "tcp:localhost",
+        "tcp:localhost:",
+        "tcp:localhost:65536",
+        "tcp:localhost:+1",
+        "tcp::10809",
+        "tcp:::1:10809",
+        "tcp:[::1]",
+        "tcp:1.2.3:4",
+        "tcp:1.2.3.256:4",
+        "tcp:a b:4",
+        "udp:1.2.3.4:5",
+        "/run/sock",
+    ] {
         assert!(text.parse::<ListenAddr>().is_err(), "{text}");
     }
     let addr: ListenAddr = "unix:/run/a b.sock".parse().unwrap();
     assert_eq!(addr.uri("x?y"), "nbd+unix:///x%3Fy?socket=/run/a%20b.sock");
+    let addr: ListenAddr = "tcp:localhost:5".parse().unwrap();
+    assert_eq!(addr.tls_uri("x"), "nbds://localhost:5/x");
+}
+
+fn listen_on(text: &str) -> Result<coldframe_nbd::NbdHandle, NbdError> {
+    let addr: ListenAddr = text.parse().unwrap();
+    let server = NbdServer::new(MemDisk::new(512)).loopback_only();
+    server.listen(addr)
+}
+
+// Spec: NBD-29
+#[test]
+fn a_name_is_served_at_all_its_addresses_with_one_port() {
+    let handle = listen_on("tcp:localhost:0").unwrap();
+    let ListenAddr::TcpName { host, port } = handle.addr() else {
+        panic!("{}", handle.addr());
+    };
+    assert_eq!(host, "localhost");
+    let served = handle.addr().socket_addrs().unwrap().into_iter();
+    let served = served.filter(|addr| std::net::TcpStream::connect(addr).is_ok());
+    assert!(served.count() > 0);
+    // Taken, by one of our own.
+    let again = listen_on(&format!("tcp:localhost:{port}"));
+    assert!(matches!(again.map(drop), Err(NbdError::Listen { .. })));
+    handle.stop().unwrap();
+    let unknown = listen_on("tcp:no-such-host.invalid:0");
+    assert!(matches!(unknown.map(drop), Err(NbdError::Listen { .. })));
+}
+
+// Spec: NBD-29
+#[test]
+fn other_hosts_are_not_let_in_unless_that_is_asked_for() {
+    for text in ["tcp:0.0.0.0:0", "tcp:[::]:0", "tcp:192.0.2.1:0"] {
+        let refused = listen_on(text).map(drop).unwrap_err();
+        assert!(matches!(refused, NbdError::NotLoopback { .. }), "{refused}");
+    }
+    drop(listen_on("tcp:127.0.0.1:0").unwrap());
+    drop(
+        listen_on("tcp:127.3.2.1:0")
+            .or_else(|_| listen_on("tcp:127.0.0.1:0"))
+            .unwrap(),
+    );
+    let any: ListenAddr = "tcp:0.0.0.0:0".parse().unwrap();
+    drop(NbdServer::new(MemDisk::new(512)).listen(any).unwrap());
 }
 
 #[test]
@@ -380,7 +445,7 @@ fn tcp_serves_the_same() {
     let disk = Arc::new(MemDisk::holding(&patchwork(4 * MIB, 5)));
     let addr: ListenAddr = "tcp:127.0.0.1:0".parse().unwrap();
     let handle = NbdServer::new(Arc::clone(&disk)).listen(addr).unwrap();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let copy = dir.path().join("copy");
     let uri = handle.uri("");
     assert!(!uri.ends_with(":0/"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coldframe_nbd::{Errno, Export, ExportError, NbdServer, ReadOnly, ZeroMode};
+use coldframe_testkit::scratch;
 
 use crate::client::*;
 use crate::disk::{Event, MemDisk};
@@ -354,7 +355,7 @@ fn fua_and_flush_are_durable_before_their_reply() {
 #[test]
 fn libnbd_without_its_own_checks_gets_the_same_answers() {
     let (_, site) = served(MemDisk::new(8 * MIB as usize));
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let script = dir.path().join("odd.py");
     std::fs::write(&script, include_str!("odd_requests.py")).unwrap();
     if let Some(text) = nbdsh(&script, &site.handle.uri("")) {

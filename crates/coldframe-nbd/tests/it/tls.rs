@@ -4,48 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use coldframe_nbd::proto::TlsPolicy;
-use coldframe_nbd::{NbdError, NbdServer, TlsConfig};
+use coldframe_nbd::{ListenAddr, NbdError, NbdServer, TlsConfig};
+use coldframe_testkit::scratch;
 
+use crate::certificates::certificates;
 use crate::client::*;
 use crate::disk::MemDisk;
 use crate::handshake::serve;
 use crate::tools::{patchwork, run, succeed};
-
-/// A CA, a certificate for localhost and one for a client, as libnbd wants to find them.
-fn certificates(dir: &Path) -> Option<()> {
-    let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
-    let key = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ];
-    let ca = at("ca-cert.pem");
-    let ca_key = at("ca-key.pem");
-    let mut args = vec![
-        "req", "-x509", "-subj", "/CN=ca", "-keyout", &ca_key, "-out", &ca,
-    ];
-    args.extend(key);
-    succeed("nbd", "openssl", &args)?;
-    for (name, subject) in [("server", "/CN=localhost"), ("client", "/CN=client")] {
-        let (cert, private) = (
-            at(&format!("{name}-cert.pem")),
-            at(&format!("{name}-key.pem")),
-        );
-        let mut args = vec![
-            "req", "-x509", "-subj", subject, "-CA", &ca, "-CAkey", &ca_key,
-        ];
-        args.extend(["-keyout", &private, "-out", &cert, "-addext"]);
-        args.extend(["subjectAltName=DNS:localhost,IP:127.0.0.1"]);
-        args.extend(["-addext", "basicConstraints=critical,CA:FALSE"]);
-        args.extend(key);
-        succeed("nbd", "openssl", &args)?;
-    }
-    Some(())
-}
 
 fn config(dir: &Path, asks_clients: bool) -> TlsConfig {
     let roots = dir.join("ca-cert.pem");
@@ -57,7 +23,7 @@ fn config(dir: &Path, asks_clients: bool) -> TlsConfig {
 // Spec: NBD-7
 #[test]
 fn libnbd_copies_over_tls() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     if certificates(dir.path()).is_none() {
         return;
     }
@@ -68,11 +34,10 @@ fn libnbd_copies_over_tls() {
         let disk = Arc::new(MemDisk::new(image.len()));
         let server = NbdServer::new(Arc::clone(&disk));
         let server = server.tls(config(dir.path(), asks_clients), TlsPolicy::Required);
-        let handle = server
-            .listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
-            .unwrap();
-        let plain = handle.uri("");
-        let secret = plain.replace("nbd://127.0.0.1", "nbds://localhost");
+        let addr: ListenAddr = "tcp:localhost:0".parse().unwrap();
+        let handle = server.listen(addr).unwrap();
+        let (plain, secret) = (handle.addr().uri(""), handle.uri(""));
+        assert!(secret.starts_with("nbds://localhost:"));
         let uri = format!("{secret}?tls-certificates={}", dir.path().display());
         let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
         if succeed("nbd", "nbdcopy", &["--flush", from, &uri]).is_none() {
@@ -93,7 +58,7 @@ fn libnbd_copies_over_tls() {
 // Spec: NBD-7
 #[test]
 fn strangers_are_not_let_in_and_garbage_ends_the_connection() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     if certificates(dir.path()).is_none() {
         return;
     }
@@ -116,7 +81,7 @@ fn strangers_are_not_let_in_and_garbage_ends_the_connection() {
 
 #[test]
 fn keys_that_cannot_be_used_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let path = dir.path().join("empty.pem");
     std::fs::write(&path, b"").unwrap();
     let missing = dir.path().join("missing.pem");
@@ -124,4 +89,30 @@ fn keys_that_cannot_be_used_are_refused() {
         let refused = TlsConfig::from_pem_files(&path, key, None).map(drop);
         assert!(matches!(refused, Err(NbdError::TlsFile { .. })));
     }
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_refused_by_name() {
+    let dir = scratch::dir();
+    if certificates(dir.path()).is_none() {
+        return;
+    }
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("empty.pem"), b"").unwrap();
+    let refused = |chain: &str, key: &str, roots: Option<&str>, named: &str| {
+        let roots = roots.map(at);
+        let refused = TlsConfig::from_pem_files(&at(chain), &at(key), roots.as_deref());
+        let error = refused.map(drop).unwrap_err();
+        let (NbdError::TlsFile { path, .. } | NbdError::Tls { path, .. }) = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(*path, at(named), "{error}");
+    };
+    let (chain, key) = ("server-cert.pem", "server-key.pem");
+    refused("empty.pem", key, None, "empty.pem");
+    refused(key, key, None, key);
+    refused(chain, "client-key.pem", None, chain);
+    // No authority in it: nobody could be let in.
+    refused(chain, key, Some("empty.pem"), "empty.pem");
+    refused(chain, key, Some("server-key.pem"), "server-key.pem");
 }

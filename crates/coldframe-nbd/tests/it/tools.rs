@@ -5,8 +5,9 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use coldframe_nbd::{Export, NbdHandle, NbdServer, ReadOnly};
-use coldframe_testkit::require;
+use coldframe_testkit::child::tied;
 use coldframe_testkit::rng::Rng;
+use coldframe_testkit::{require, scratch};
 
 use crate::disk::MemDisk;
 
@@ -20,7 +21,7 @@ struct Served {
 
 impl Served {
     fn new(disk: MemDisk) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch::dir();
         let disk = Arc::new(disk);
         let server = NbdServer::named("disk", Arc::clone(&disk)).unwrap();
         let server = server
@@ -42,7 +43,7 @@ impl Served {
 /// Runs a tool; none (after a word about it) if it is not here.
 #[track_caller]
 pub fn run(need: &str, tool: &str, args: &[&str]) -> Option<Output> {
-    match Command::new(tool).args(args).output() {
+    match tied(Command::new(tool).args(args)).output() {
         Ok(output) => Some(output),
         Err(error) => {
             require::skipped(need, &format!("{tool}: {error}"));
