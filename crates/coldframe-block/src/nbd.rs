@@ -66,14 +66,11 @@ impl<B: Backend, S: Storage + 'static> Export for BlockDevice<B, S> {
     }
 
     fn cache(&self, offset: u64, len: u64) -> Result<(), ExportError> {
-        let mut block = vec![0; BLOCK_BYTES as usize];
-        let mut at = offset;
-        while at < offset + len {
-            let part = (offset + len - at).min(BLOCK_BYTES - at % BLOCK_BYTES);
-            Self::read_at(self, at, &mut block[..part as usize])?;
-            at += part;
-        }
-        Ok(())
+        Ok(self.fetch(offset, len)?)
+    }
+
+    fn cache_bytes_max(&self) -> u64 {
+        self.memory_bytes()
     }
 
     fn block_status(&self, offset: u64, extents: &mut Extents) -> Result<(), ExportError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use coldframe_chunks::{Backend, Located};
-use coldframe_units::BLOCK_BYTES;
+use coldframe_units::{BLOCK_BYTES, ChunkId};
 use coldframe_wal::Sequence;
 
 use crate::overlay::{Block, Blocks, ENTRY_BYTES, Runs};
@@ -86,16 +86,29 @@ pub(super) struct Lower<B: Backend> {
 impl<B: Backend> Lower<B> {
     /// The chunk of a block, if all of the block is in one.
     pub fn chunk(&self, block: u64) -> Result<Option<Bytes>, BlockError> {
+        match self.located(block)? {
+            Some(Located::Chunk(id, len)) => self.image.chunk(block, id, len).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The id of that chunk; it is not read.
+    pub fn chunk_id(&self, block: u64) -> Result<Option<ChunkId>, BlockError> {
+        match self.located(block)? {
+            Some(Located::Chunk(id, _)) => Ok(Some(id)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Where the image has a block, unless the frozen layer covers it.
+    fn located(&self, block: u64) -> Result<Option<Located>, BlockError> {
         let covers = |frozen: &Arc<Frozen>| {
             frozen.block(block).is_some() || frozen.zeros.end_of(block).is_some()
         };
         if self.frozen.as_ref().is_some_and(covers) {
             return Ok(None);
         }
-        match self.image.located(block, 1)?.0 {
-            Located::Chunk(id, len) => self.image.chunk(block, id, len).map(Some),
-            Located::Zero | Located::Base | Located::Parts => Ok(None),
-        }
+        Ok(Some(self.image.located(block, 1)?.0))
     }
 }
 

@@ -210,12 +210,28 @@ impl<B: Backend, S: Storage + 'static> BlockDevice<B, S> {
         self.inner.write_zeroes(offset, len)
     }
 
-    /// Forgets `len` bytes at `offset`: they read as zeros from now on.
+    /// Forgets `len` bytes at `offset`: whole pages of 4 KiB among them read as zeros from now on,
+    /// and the others stay as they are. Nothing is read for it: what cannot be read can be
+    /// discarded.
     ///
     /// # Errors
     /// As [`BlockDevice::write_at`].
     pub fn discard(&self, offset: u64, len: u64) -> Result<(), BlockError> {
-        self.inner.write_zeroes(offset, len)
+        self.inner.discard(offset, len)
+    }
+
+    /// Brings the chunks of a range into the store's memory, many at a time.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::read_at`].
+    pub fn fetch(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        self.inner.fetch_range(offset, len)
+    }
+
+    /// The store's memory for chunks that were read, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.inner.store.options().cache_bytes
     }
 
     /// Returns when all that was written before survives a power cut.

@@ -11,6 +11,7 @@ use crate::device::inner::Inner;
 use crate::device::lower::{Lower, content};
 use crate::device::pages::{copy_pages, fill_pages, pages_of, parts};
 use crate::image::{by_block, check_range, copy_padded, ranges_by_block};
+use crate::record::PAGE_BYTES;
 
 impl<B: Backend, S: Storage> Inner<B, S> {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
@@ -55,6 +56,33 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         {
             tracing::debug!(block, %error, "block not fetched");
         }
+    }
+
+    /// Brings a range into the store's memory: chunks that nothing covers many at a time, and what
+    /// else there is by reading it.
+    pub fn fetch_range(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        check_range(offset, len, self.size())?;
+        let mut image = None;
+        let mut ids = Vec::new();
+        for (block, ..) in ranges_by_block(offset, len) {
+            if let Some(lower) = self.lower_of_uncovered(block)
+                && let Ok(Some(id)) = lower.chunk_id(block)
+            {
+                ids.push(id);
+                image = Some(lower);
+            }
+        }
+        if let Some(lower) = image {
+            // What fails is read again below, which says what it is.
+            drop(lower.image.chunks(&ids));
+        }
+        let mut page = [0; PAGE_BYTES as usize];
+        for (block, from, len) in ranges_by_block(offset, len) {
+            // A page of a chunk is enough: all of it is read for that.
+            let part = len.min(page.len());
+            self.read_block(block, from, &mut page[..part])?;
+        }
+        Ok(())
     }
 
     /// What is below a block, if the active layer has nothing of it.

@@ -37,6 +37,24 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         }
     }
 
+    /// Makes the whole pages of a range zero. The others stay: to make a part of one zero it would
+    /// have to be read, and nobody is promised zeros here.
+    pub fn discard(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        loop {
+            let size = self.size();
+            check_range(offset, len, size)?;
+            let first = offset.next_multiple_of(PAGE_BYTES);
+            // The page in which the disk ends is whole, as far as there is any of it.
+            let last = match offset + len {
+                end if end == size => end,
+                end => end / PAGE_BYTES * PAGE_BYTES,
+            };
+            if last <= first || self.zero_pages(first, last)? {
+                return Ok(());
+            }
+        }
+    }
+
     /// `end` is that of a page, or of the disk; false if it is neither any more.
     fn zero_pages(&self, at: u64, end: u64) -> Result<bool, BlockError> {
         self.with_room(|| {

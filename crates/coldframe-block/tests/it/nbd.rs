@@ -1,9 +1,10 @@
 //! A device and an image as exports.
 
+use coldframe_chunks::Folder;
 use coldframe_nbd::{Allocation, Errno, Export, ExportError, Extents, ZeroMode};
 
 use crate::backend::Trouble;
-use crate::support::{BLOCK, CALM, MIB, PAGE, Rig, noise};
+use crate::support::{BLOCK, CALM, MIB, PAGE, Rig, STORE, noise};
 
 // Spec: BLK-12
 #[test]
@@ -54,4 +55,31 @@ fn errors_have_the_number_that_is_nearest() {
     let full: ExportError = full.unwrap();
     assert_eq!(full.errno(), Errno::NoSpace, "{full}");
     assert!(full.message().contains("No space left"), "{full}");
+}
+
+// Spec: BLK-12
+#[test]
+fn caching_brings_chunks_into_memory_and_tells_what_cannot_be_read() {
+    let rig = Rig::new(MIB, MIB, CALM);
+    let device = rig.open();
+    Export::write_at(&device, &noise(1, 8 * BLOCK), BLOCK).unwrap();
+    device.close().unwrap();
+    let device = rig.open();
+    assert_eq!(device.cache_bytes_max(), STORE.cache_bytes);
+    // From the middle of a block to that of another, with zeros behind.
+    device.cache(BLOCK + 5, 7 * BLOCK).unwrap();
+    device.cache(8 * BLOCK + 9, 5 * BLOCK).unwrap();
+    // Nothing is fetched a second time.
+    rig.backend.trouble(Trouble::Flipped(Folder::Packs));
+    let calls = rig.backend.calls();
+    let mut found = vec![0; 8 * BLOCK as usize];
+    Export::read_at(&device, &mut found, BLOCK).unwrap();
+    assert!(found == noise(1, 8 * BLOCK));
+    assert_eq!(rig.backend.calls(), calls);
+    let damaged = rig.open();
+    // What was written over it is not looked for below.
+    Export::write_at(&damaged, &noise(2, BLOCK), 3 * BLOCK).unwrap();
+    damaged.cache(3 * BLOCK, BLOCK).unwrap();
+    let error = damaged.cache(0, 3 * BLOCK).unwrap_err();
+    assert_eq!(error.errno(), Errno::Io, "{error}");
 }

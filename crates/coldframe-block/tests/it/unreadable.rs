@@ -599,3 +599,38 @@ fn a_call_that_fails_again_and_again_uses_up_no_log() {
     }
     assert!(failed.contains(&60), "folds failed so often: {failed:?}");
 }
+
+// Spec: BLK-25
+#[test]
+fn what_cannot_be_read_can_be_discarded_in_part() {
+    let rig = filled(8, MIB);
+    lose(&rig, 2);
+    lose(&rig, 5);
+    let device = rig.open();
+    // Within one page: there is nothing to do. Over some: the whole ones are known afterwards.
+    device.discard(2 * BLOCK + 7, 100).unwrap();
+    device.discard(2 * BLOCK + 100, 3 * PAGE).unwrap();
+    device.discard(5 * BLOCK - 9, 2 * PAGE).unwrap();
+    for _ in 0..2 {
+        unreadable(&device, 2 * BLOCK);
+        assert_eq!(
+            read(&device, 2 * BLOCK + PAGE, 2 * PAGE),
+            [0; 2 * PAGE as usize]
+        );
+        unreadable(&device, 2 * BLOCK + 3 * PAGE);
+        assert_eq!(read(&device, 5 * BLOCK, PAGE), [0; PAGE as usize]);
+        unreadable(&device, 5 * BLOCK + PAGE);
+        // A page that is discarded in part has all that it had.
+        assert_eq!(read(&device, 4 * BLOCK, BLOCK), noise(4, BLOCK));
+        device.fold().unwrap();
+    }
+    // To the disk's end, wherever that is.
+    device
+        .resize(ByteLen::new(8 * BLOCK - 77), Shrink::Allow)
+        .unwrap();
+    device.discard(7 * BLOCK + 1, BLOCK - 78).unwrap();
+    let mut last = noise(7, BLOCK);
+    last.truncate(BLOCK as usize - 77);
+    last[PAGE as usize..].fill(0);
+    assert_eq!(read(&device, 7 * BLOCK, BLOCK - 77), last);
+}
