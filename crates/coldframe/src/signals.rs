@@ -83,12 +83,32 @@ pub fn clean_up() -> Result<(), Failure> {
             let _ = running.kill().and_then(|()| running.wait());
         }
         discard_living();
-        // Its default action ends the process, once one thread lets it come.
-        let mut one = SigSet::empty();
-        one.add(signal);
-        let _ = raise(signal).and_then(|()| one.thread_unblock());
-        // Whoever started this process had it ignore the signal, and there was no /proc to say so.
-        std::process::exit(128 + signal as i32);
+        end_by(signal);
+    };
+    let started = std::thread::Builder::new().spawn(wait);
+    started
+        .map(drop)
+        .map_err(|error| Failure::environment("cannot wait for signals", &error))
+}
+
+/// Ends this process by a signal, as its parent expects.
+fn end_by(signal: Signal) -> ! {
+    // Its default action ends the process, once one thread lets it come.
+    let mut one = SigSet::empty();
+    one.add(signal);
+    let _ = raise(signal).and_then(|()| one.thread_unblock());
+    // Whoever started this process had it ignore the signal, and there was no /proc to say so.
+    std::process::exit(128 + signal as i32);
+}
+
+/// Lets the next of these signals end the process at once: for a server that was told to stop, and
+/// waits for what may take long. They are blocked in every thread.
+pub fn end_by_the_next(signals: SigSet) -> Result<(), Failure> {
+    let wait = move || {
+        let Ok(signal) = signals.wait() else { return };
+        tracing::warn!(%signal, "ending at once: what was not flushed may be lost");
+        discard_living();
+        end_by(signal);
     };
     let started = std::thread::Builder::new().spawn(wait);
     started

@@ -144,14 +144,19 @@ pub struct Resize {
 /// What clients write moves the tag; checkpoints keep what it stood for.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  coldframe disk serve root --store chunks --listen unix:root.sock"
+    after_help = "Example:\n  coldframe disk serve root --store chunks --listen unix:root.sock\n  \
+                  coldframe disk serve root --store chunks --listen tcp:0.0.0.0:10809 \\\n    \
+                  --tls-cert server.pem --tls-key server.key --tls-client-ca clients.pem"
 )]
 pub struct Serve {
     #[command(flatten)]
     pub which: Which,
-    /// Where to listen: unix:PATH or tcp:ADDR:PORT.
+    /// Where to listen: unix:PATH or tcp:HOST:PORT, where HOST is a name, an IPv4 address or an
+    /// IPv6 address in brackets.
     #[arg(long, value_name = "ADDR")]
     pub listen: ListenAddr,
+    #[command(flatten)]
+    pub access: Access,
     /// Refuse writes. Changes that are only in the log are shown, and the log is not changed.
     #[arg(long, conflicts_with = "abandon_log")]
     pub read_only: bool,
@@ -171,6 +176,24 @@ pub struct Serve {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which clients may connect.
+#[derive(Debug, Args)]
+pub struct Access {
+    /// The server's certificate chain, PEM: clients must use TLS.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Certificate authorities, PEM: clients must have a certificate that one of them signed.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Listen on addresses that other hosts can reach, without --tls-client-ca: any host that can
+    /// connect can read and write the disk.
+    #[arg(long)]
+    pub allow_unauthenticated: bool,
 }
 
 /// Keep a served disk as it is now under a name, while writing goes on.

@@ -1,5 +1,6 @@
 //! `coldframe disk`: what its verbs share.
 
+mod access;
 mod checkpoint;
 mod control;
 mod ls;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use coldframe_testkit::child::tied;
 use coldframe_testkit::require;
 
 use crate::served::Place;
@@ -10,8 +11,8 @@ use crate::support::coldframe;
 
 /// Runs a tool; none (after a word about it) if it is not here.
 #[track_caller]
-fn run(need: &str, tool: &str, args: &[&str]) -> Option<Output> {
-    match Command::new(tool).args(args).output() {
+pub fn run(need: &str, tool: &str, args: &[&str]) -> Option<Output> {
+    match tied(Command::new(tool).args(args)).output() {
         Ok(output) => Some(output),
         Err(error) => {
             require::skipped(need, &format!("{tool}: {error}"));
@@ -22,7 +23,7 @@ fn run(need: &str, tool: &str, args: &[&str]) -> Option<Output> {
 
 /// Runs a tool that must succeed, and gives what it printed.
 #[track_caller]
-fn succeed(need: &str, tool: &str, args: &[&str]) -> Option<String> {
+pub fn succeed(need: &str, tool: &str, args: &[&str]) -> Option<String> {
     let output = run(need, tool, args)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -3,12 +3,15 @@
 
 mod bad_files;
 mod catalog;
+#[path = "../../../coldframe-nbd/tests/it/certificates.rs"]
+mod certificates;
 mod cli;
 mod corpus;
 mod damage;
 mod demo;
 mod derive;
 mod disk;
+mod disk_access;
 mod disk_kill;
 mod disk_log;
 mod disk_tools;

@@ -1,6 +1,7 @@
 //! A `disk serve` in a process of its own.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -64,7 +65,14 @@ impl Place {
     #[track_caller]
     pub fn serve(&self, name: &str, more: &[&str]) -> Server {
         let socket = self.at(&format!("{name}.sock"));
-        Server::start(&self.store(), name, &socket, more)
+        let listen = format!("unix:{}", socket.display());
+        Server::start(&self.store(), name, (&listen, &socket), more)
+    }
+
+    /// Serves at a TCP address.
+    #[track_caller]
+    pub fn serve_tcp(&self, name: &str, listen: &str, more: &[&str]) -> Server {
+        Server::start(&self.store(), name, (listen, Path::new("")), more)
     }
 }
 
@@ -77,10 +85,10 @@ pub struct Server {
 
 impl Server {
     #[track_caller]
-    fn start(store: &Path, name: &str, socket: &Path, more: &[&str]) -> Self {
-        let listen = format!("unix:{}", socket.display());
+    fn start(store: &Path, name: &str, at: (&str, &Path), more: &[&str]) -> Self {
+        let (listen, socket) = at;
         let mut serve = command(&[&"disk", &"serve", &name, &"--store", &store, &"--json"]);
-        serve.args(["--listen", &listen]).args(more);
+        serve.args(["--listen", listen]).args(more);
         serve.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Running::start(&mut serve);
         let mut text = String::new();
@@ -111,9 +119,25 @@ impl Server {
     }
 
     pub fn signal(self, signal: Signal) -> Outcome {
+        self.tell(signal);
+        self.child.output().into()
+    }
+
+    /// Sends it a signal.
+    pub fn tell(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
-        self.child.output().into()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The signal that ended it, if one did.
+    pub fn ended_by(&mut self) -> Option<Signal> {
+        let signal = self.child.wait().unwrap().signal();
+        signal.map(|number| Signal::try_from(number).unwrap())
     }
 
     /// SIGKILL: it gets to do nothing more.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cli::disk::Serve;
 use crate::exit::Failure;
 use crate::human::size;
+use crate::verbs::disk::access::Access;
 use crate::verbs::disk::{Device, control, failure, open_device, open_view};
 use crate::{output, store};
 
@@ -29,6 +30,7 @@ pub fn run(args: &Serve) -> Result<(), Failure> {
     signals.add(Signal::SIGINT);
     let blocked = signals.thread_block();
     blocked.map_err(|error| Failure::environment("cannot block signals", &error))?;
+    let access = Access::prepare(args)?;
     let store = store::open_with_memory(&args.which.store, args.cache_size)?;
     if args.read_only {
         let name = &args.which.name;
@@ -38,7 +40,8 @@ pub fn run(args: &Serve) -> Result<(), Failure> {
             DiskView::Stored(image) => NbdServer::named(name.as_str(), image),
             DiskView::Logged(disk) => NbdServer::named(name.as_str(), *disk),
         };
-        return serve(args, server.map_err(cannot_serve)?, size_bytes, &signals);
+        let server = access.guard(server.map_err(cannot_serve)?);
+        return serve(args, server, size_bytes, &signals);
     }
     if args.read_log.without_log {
         let text = "--without-log needs --read-only: what is written goes on top of the log";
@@ -49,12 +52,18 @@ pub fn run(args: &Serve) -> Result<(), Failure> {
         ..DeviceOptions::USUAL
     };
     let device = Arc::new(open_device(store, &args.which, &args.log, options)?);
-    serve_device(args, device, &signals)
+    serve_device(args, &access, device, &signals)
 }
 
-fn serve_device(args: &Serve, device: Arc<Device>, signals: &SigSet) -> Result<(), Failure> {
+fn serve_device(
+    args: &Serve,
+    access: &Access,
+    device: Arc<Device>,
+    signals: &SigSet,
+) -> Result<(), Failure> {
     let name = &args.which.name;
     let server = NbdServer::named(name.as_str(), Arc::clone(&device)).map_err(cannot_serve)?;
+    let server = access.guard(server);
     let size_bytes = device.size().get();
     let shared = Arc::new(Mutex::new(Some(Arc::clone(&device))));
     let socket = match &args.control {
@@ -107,15 +116,17 @@ fn serve(
     let signal = signals.wait();
     let signal = signal.map_err(|error| Failure::environment("cannot wait for signals", &error))?;
     tracing::info!(%signal, "stopping");
+    crate::signals::end_by_the_next(*signals)?;
     handle.stop().map_err(cannot_serve)
 }
 
 fn cannot_serve(error: NbdError) -> Failure {
     let what = "cannot serve";
     match error {
-        NbdError::Address { .. } | NbdError::SocketPath { .. } | NbdError::NotASocket { .. } => {
-            Failure::usage(what, &error)
-        }
+        NbdError::Address { .. }
+        | NbdError::NotLoopback { .. }
+        | NbdError::SocketPath { .. }
+        | NbdError::NotASocket { .. } => Failure::usage(what, &error),
         error => Failure::environment(what, &error),
     }
 }
