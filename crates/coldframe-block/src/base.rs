@@ -3,7 +3,8 @@
 //! Invariant: bytes leave it only if the file was, after they were read, still the inode, of the
 //! length and the times of change, that it was when its identity was taken.
 
-use std::fs::{File, FileType};
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -130,18 +131,18 @@ impl BaseFile {
     }
 }
 
-/// Opens what has bytes at offsets. The kind is looked at first: to open a FIFO is to wait for its
-/// other end, and to open a character device may do anything.
+/// Opens what has bytes at offsets; nothing is waited for (a FIFO) or woken (a device).
 pub(crate) fn open_image(path: &Path) -> Result<File, BlockError> {
-    let is_image = |kind: FileType| kind.is_file() || kind.is_block_device();
-    let metadata = std::fs::metadata(path).at(Operation::Open, path);
-    let opened = match is_image(metadata.map_err(read)?.file_type()) {
-        true => Some(File::open(path).at(Operation::Open, path).map_err(read)?),
-        false => None,
-    };
-    opened.ok_or_else(|| BlockError::NotAnImage {
-        path: path.to_path_buf(),
+    open_positional(path).map_err(|error| match error {
+        StorageError::NotRegular { path } => BlockError::NotAnImage { path },
+        error => read(error),
     })
+}
+
+fn open_positional(path: &Path) -> Result<File, StorageError> {
+    let storage = FileStorage::open_read_only(path)?;
+    let file = storage.as_fd().try_clone_to_owned();
+    file.map(File::from).at(Operation::Open, path)
 }
 
 fn read(source: StorageError) -> BlockError {

@@ -4,10 +4,12 @@
 //! that was there before is written over. What a process left that was killed while it made a log
 //! is removed by the next that makes one in that directory.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use coldframe_storage::{
     FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError, sweep_stale,
+    sync_directory,
 };
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_wal::{Region, RingOptions, RingWal};
@@ -20,20 +22,41 @@ const ALIGN: u64 = 16;
 
 /// Opens the log in a file; makes one of `size` bytes there if there is no file.
 ///
+/// The name of the log is durable when this returns, whoever made it: what is flushed is in it.
+///
 /// # Errors
 /// [`BlockError::LogFile`]; [`BlockError::Log`]: someone else has the log, the file holds something
 /// else, or is damaged.
 pub fn open_log(path: &Path, size: ByteLen) -> Result<RingWal<FileStorage>, BlockError> {
-    if !path
-        .try_exists()
-        .at(Operation::Open, path)
-        .map_err(failed)?
-    {
+    let is_there = path.try_exists().at(Operation::Open, path);
+    let is_there = is_there.map_err(failed)?;
+    if !is_there {
         create(path, size)?;
     }
     let storage = FileStorage::open(path).map_err(failed)?;
     let region = region_of(&storage)?;
-    RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)
+    let opened = RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)?;
+    if is_there {
+        sync_name(path).map_err(failed)?;
+    }
+    Ok(opened)
+}
+
+/// Makes the name of a log durable that another process made: it may have ended before it could.
+fn sync_name(path: &Path) -> Result<(), StorageError> {
+    let real = path.canonicalize().at(Operation::Open, path)?;
+    let Some(parent) = real.parent() else {
+        return Ok(());
+    };
+    match sync_directory(parent) {
+        // Not ours to read, so another made what is there, and answers for it.
+        Err(StorageError::SyncDirectory { source, .. })
+            if source.kind() == ErrorKind::PermissionDenied =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 /// The whole of a file, as the region of a ring.

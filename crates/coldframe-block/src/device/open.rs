@@ -114,17 +114,17 @@ fn displace<B: Backend, S: Storage>(
     let note = parts.store.log_note(head).map_err(store)?;
     // It may have been taken away just now; then the swap of the tag fails, or there is nothing.
     let Some(note) = note else { return Ok(None) };
-    if other == OtherLog::Abandon {
-        tracing::warn!(%head, log = %note, "changes in another log are given up");
-        return Ok(None);
-    }
     let path = note.path().to_path_buf();
     let looked = look(&path, Some(note.id), head, tag, Some(parts.log.storage()));
-    if let LogFound::Clean = looked.found {
-        return Ok(looked.guard);
+    match (looked.found, other) {
+        (LogFound::Clean, _) => Ok(looked.guard),
+        // What a living process acknowledges now is not given up.
+        (found, OtherLog::Abandon) if !matches!(found, LogFound::InUse) => {
+            tracing::warn!(%head, log = %note, %found, "changes in another log are given up");
+            Ok(looked.guard)
+        }
+        (found, _) => Err(NotedLog { note, path, found }.refuse(head)),
     }
-    let found = looked.found;
-    Err(NotedLog { note, path, found }.refuse(head))
 }
 
 /// Whether the log at `path` may be made, or opened, for the disk: to be asked before a file is
