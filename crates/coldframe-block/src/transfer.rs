@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use coldframe_chunkfile::{IMAGE_BYTES_MAX, IndexBuilder, IndexOrigin, Tag};
 use coldframe_chunks::{Backend, Located, PackStore, Push, PutCount, StoreError, TagName};
 use coldframe_envelope::Producer;
-use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError};
+use coldframe_storage::{FileStorage, IoContext, Operation, Overwrite, Storage, StorageError};
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, FileOffset, RootHash};
 
 use crate::base::open_image;
@@ -40,12 +40,17 @@ pub struct ImportOptions {
     pub mode: ImportMode,
     /// Take the bytes as they are, also if they are those of a format that holds a disk.
     pub as_raw: bool,
+    /// What to do if the tag exists.
+    pub overwrite: Overwrite,
 }
 
 impl From<ImportMode> for ImportOptions {
     fn from(mode: ImportMode) -> Self {
-        let as_raw = false;
-        Self { mode, as_raw }
+        Self {
+            mode,
+            as_raw: false,
+            overwrite: Overwrite::Refuse,
+        }
     }
 }
 
@@ -62,15 +67,19 @@ pub struct Imported {
     pub chunks: PutCount,
 }
 
-/// Makes a disk of a raw image, a file or a block device, under a new tag. `progress` is told of
-/// bytes that are done.
+/// Makes a disk of a raw image, a file or a block device. `progress` is told of bytes that are
+/// done.
+///
+/// A disk that takes the place of another one has an identity of its own: no log of the other one
+/// goes with it.
 ///
 /// Spec: BLK-30, BLK-31
 ///
 /// # Errors
-/// [`BlockError::Exists`], [`BlockError::NotRaw`], [`BlockError::Import`],
-/// [`BlockError::TooLarge`], [`BlockError::BaseChanged`] if the file changed meanwhile,
-/// [`BlockError::Store`].
+/// [`BlockError::Exists`]; [`BlockError::Store`] with [`StoreError::UnfoldedLog`] if a log may
+/// have changes of the disk to replace; [`BlockError::NotRaw`], [`BlockError::NotAnImage`],
+/// [`BlockError::BaseRead`], [`BlockError::Import`], [`BlockError::TooLarge`],
+/// [`BlockError::BaseChanged`] if the file changed meanwhile, [`BlockError::Store`].
 pub fn import<B: Backend>(
     into: &PackStore<B>,
     path: &Path,
@@ -78,10 +87,12 @@ pub fn import<B: Backend>(
     options: impl Into<ImportOptions>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Imported, BlockError> {
-    if into.tag(name).map_err(store)?.is_some() {
-        return Err(BlockError::Exists { name: name.clone() });
-    }
-    let ImportOptions { mode, as_raw } = options.into();
+    let ImportOptions {
+        mode,
+        as_raw,
+        overwrite,
+    } = options.into();
+    let found = replaceable(into, name, overwrite)?;
     let base = BaseFile::open(path)?;
     if let Some(format) = base.format()?.filter(|_| !as_raw) {
         let path = path.to_path_buf();
@@ -109,7 +120,7 @@ pub fn import<B: Backend>(
         let path = path.to_path_buf();
         return Err(BlockError::BaseChanged { path });
     }
-    let root = publish(into, &push, name, builder)?;
+    let root = publish(into, &push, (name, found), builder)?;
     let chunks = push.finish().map_err(store)?;
     Ok(Imported {
         root,
@@ -117,6 +128,27 @@ pub fn import<B: Backend>(
         data_bytes,
         chunks,
     })
+}
+
+/// What the tag is now, if it may be replaced: told before the work, and again when it is done.
+fn replaceable<B: Backend>(
+    into: &PackStore<B>,
+    name: &TagName,
+    overwrite: Overwrite,
+) -> Result<Option<Tag>, BlockError> {
+    let found = into.tag(name).map_err(store)?;
+    let note = match (found, overwrite) {
+        (Some(_), Overwrite::Refuse) => {
+            return Err(BlockError::Exists { name: name.clone() });
+        }
+        (Some(tag), Overwrite::Replace) if tag.log.is_some() => into.log_note(name),
+        _ => return Ok(found),
+    };
+    let Some(log) = note.map_err(store)?.map(Box::new) else {
+        return Ok(found);
+    };
+    let name = name.clone();
+    Err(store(StoreError::UnfoldedLog { name, log }))
 }
 
 /// Makes a disk of zeros, under a new tag.
@@ -138,7 +170,7 @@ pub fn create<B: Backend>(
         builder.push_zeros(0, blocks).map_err(index)?;
     }
     let push = into.push().map_err(store)?;
-    let root = publish(into, &push, name, builder)?;
+    let root = publish(into, &push, (name, None), builder)?;
     push.finish().map_err(store)?;
     Ok(root)
 }
@@ -152,14 +184,15 @@ fn producer() -> Producer {
 fn publish<B: Backend>(
     into: &PackStore<B>,
     push: &Push<B>,
-    name: &TagName,
+    (name, found): (&TagName, Option<Tag>),
     builder: IndexBuilder,
 ) -> Result<RootHash, BlockError> {
     let file = builder.finish().map_err(index)?.into_file();
     let root = push.put_root(&[&file]).map_err(store)?;
     let disk = into.new_disk_id().map_err(store)?;
-    let tagged = push.tag(name, None, Tag::disk(root, disk));
+    let tagged = push.tag(name, found, Tag::disk(root, disk));
     tagged.map_err(|error| match error {
+        StoreError::TagMoved { name } if found.is_some() => BlockError::HeadMoved { name },
         StoreError::TagMoved { name } => BlockError::Exists { name },
         error => store(error),
     })?;

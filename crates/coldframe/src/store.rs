@@ -64,9 +64,17 @@ fn open_failure(url: &str, what: &str, error: &StoreError) -> Failure {
     }
 }
 
+/// What to do about a tag that cannot be changed, since a log may have changes of its disk.
+pub const FOLD_LOG: &str = "'coldframe disk resize TAG --size 0 --wal FILE' brings them into the \
+     store; if the log is gone for good, add --abandon-log";
+
 /// What is lost or damaged in the store is exit 1, everything else exit 3.
 pub fn failure(what: impl std::fmt::Display, error: &StoreError) -> Failure {
-    if error.is_wanting() || error.is_unfolded_log() {
+    if error.is_unfolded_log() {
+        let text = crate::exit::line(what, error);
+        return Failure::Wanting(format!("{text}; {FOLD_LOG}"));
+    }
+    if error.is_wanting() {
         Failure::wanting(what, error)
     } else {
         Failure::environment(what, error)
@@ -81,6 +89,7 @@ pub fn transfer_failure(what: impl std::fmt::Display, error: &TransferError) -> 
             Failure::usage(what, error)
         }
         TransferError::NotASnapshot { .. } => Failure::usage(what, error),
+        TransferError::Store(source) if source.is_unfolded_log() => failure(what, source),
         error if error.is_wanting() => Failure::wanting(what, error),
         error => Failure::environment(what, error),
     }

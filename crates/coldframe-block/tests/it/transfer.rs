@@ -137,8 +137,8 @@ fn what_holds_a_disk_is_not_taken_for_the_disk() {
             assert_eq!(store.tag(&disk).unwrap(), None);
         }
         let as_raw = ImportOptions {
-            mode: ImportMode::Now,
             as_raw: true,
+            ..ImportMode::Now.into()
         };
         import(&store, &path, &disk, as_raw, &mut |_| {}).unwrap();
         let (out, image) = (MemStorage::new(), DiskImage::open(&store, &disk, None));

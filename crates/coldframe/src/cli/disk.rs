@@ -42,6 +42,9 @@ pub struct Import {
     /// Read blocks when they are first used: the image must stay as it is, and be given as --base.
     #[arg(long)]
     pub lazy: bool,
+    /// Overwrite TAG if it already exists; refused while a log may have changes of that disk.
+    #[arg(long)]
+    pub replace: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -22,7 +22,7 @@ use coldframe_units::ByteLen;
 
 use crate::cli::disk::{Disk, Log, ReadLog, Which};
 use crate::exit::Failure;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// A device as the verbs open it.
 type Device = BlockDevice<AnyBackend, FileStorage>;
@@ -66,10 +66,7 @@ fn way_out(error: &BlockError) -> Option<String> {
         BlockError::Diverged { .. }
         | BlockError::LogOfAnother { .. }
         | BlockError::LogOfAnotherLife { .. } => return Some(recover.to_owned()),
-        BlockError::Store { .. } => {
-            let serve = "serve the disk with that log once";
-            return Some(format!("{serve}, or {recover}"));
-        }
+        BlockError::Store { .. } => return Some(store::FOLD_LOG.to_owned()),
         _ => return None,
     };
     let path = log.path.display();
@@ -78,10 +75,10 @@ fn way_out(error: &BlockError) -> Option<String> {
              what the store has, --without-log"
             .to_owned(),
         LogFound::Changes(_) | LogFound::Clean => {
-            format!("serve the disk with --wal {path}, or {recover}")
+            format!("name it with --wal {path}, or {recover}")
         }
-        _ => "name the log where it is now with --wal; if it is gone for good, 'disk serve \
-             --abandon-log' goes on without its changes"
+        _ => "name the log where it is now with --wal; if it is gone for good, 'disk resize TAG \
+             --size 0 --abandon-log' goes on without its changes"
             .to_owned(),
     })
 }

@@ -10,10 +10,10 @@ use crate::nbd_client::{Client, FLUSH};
 use crate::served::Place;
 use crate::support::{Outcome, coldframe, command};
 
-const MIB: usize = 1 << 20;
+pub const MIB: usize = 1 << 20;
 
 /// A disk of zeros, of which a server that was killed has a flushed page in its log.
-fn killed(more: &[&str]) -> (Place, Vec<u8>) {
+pub fn killed(more: &[&str]) -> (Place, Vec<u8>) {
     let place = Place::new();
     fs::write(place.at("a.img"), vec![0; MIB]).unwrap();
     place.import(&place.at("a.img"), "a");
@@ -27,12 +27,12 @@ fn killed(more: &[&str]) -> (Place, Vec<u8>) {
     (place, bytes)
 }
 
-fn disk(place: &Place, verb: &str, more: &[&str]) -> Outcome {
+pub fn disk(place: &Place, verb: &str, more: &[&str]) -> Outcome {
     let mut run = command(&[&"disk", &verb, &"--store", &place.store()]);
     run.args(more).output().unwrap().into()
 }
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 

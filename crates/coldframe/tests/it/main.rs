@@ -12,6 +12,7 @@ mod demo;
 mod derive;
 mod disk;
 mod disk_access;
+mod disk_after_kill;
 mod disk_kill;
 mod disk_log;
 mod disk_tools;

@@ -13,13 +13,13 @@ use crate::support::{Home, Outcome, assert_sound, coldframe, command, memory_of,
 const BUCKET: &str = "cold-bucket";
 
 /// The store of one test in the server.
-struct Far {
+pub struct Far {
     endpoint: &'static str,
     url: String,
 }
 
 impl Far {
-    fn new(prefix: &str) -> Option<Self> {
+    pub fn new(prefix: &str) -> Option<Self> {
         let endpoint = moto::endpoint(BUCKET)?;
         let url = format!("s3://{BUCKET}/{prefix}");
         let far = Self { endpoint, url };
@@ -27,7 +27,7 @@ impl Far {
         Some(far)
     }
 
-    fn command(&self, args: &[&dyn AsRef<OsStr>]) -> Command {
+    pub fn command(&self, args: &[&dyn AsRef<OsStr>]) -> Command {
         let mut command = command(args);
         command.args(["--store", &self.url]);
         command.env("AWS_ENDPOINT_URL", self.endpoint);
@@ -38,7 +38,7 @@ impl Far {
         command
     }
 
-    fn run(&self, args: &[&dyn AsRef<OsStr>]) -> Outcome {
+    pub fn run(&self, args: &[&dyn AsRef<OsStr>]) -> Outcome {
         self.command(args).output().unwrap().into()
     }
 

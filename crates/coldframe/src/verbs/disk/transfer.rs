@@ -45,8 +45,15 @@ pub fn import(args: &Import) -> Result<(), Failure> {
         ImportMode::Now
     };
     let bar = progress::bytes("import", len);
-    let as_raw = args.raw;
-    let options = ImportOptions { mode, as_raw };
+    let options = ImportOptions {
+        mode,
+        as_raw: args.raw,
+        overwrite: if args.replace {
+            Overwrite::Replace
+        } else {
+            Overwrite::Refuse
+        },
+    };
     let made = read_image(&store, &args.image, &args.name, options, &mut |done| {
         bar.inc(done)
     });
@@ -91,6 +98,10 @@ fn import_failure(cannot: &str, error: &BlockError) -> Failure {
         BlockError::NotRaw { format, .. } => {
             let (text, way) = (crate::exit::line(cannot, error), format.way_out());
             Failure::Usage(format!("{text}; {way}, or take its bytes with --raw"))
+        }
+        BlockError::Exists { .. } => {
+            let text = crate::exit::line(cannot, error);
+            Failure::Usage(format!("{text}; overwrite it with --replace"))
         }
         error => failure(cannot, error),
     }

@@ -17,7 +17,7 @@ struct Report<'a> {
     removed: Vec<String>,
 }
 
-/// Removes them all, or none if one is not there.
+/// Removes them all, or none if one is not there, or a log has changes of it.
 pub fn run(args: &Untag) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
@@ -29,6 +29,14 @@ pub fn run(args: &Untag) -> Result<(), Failure> {
             .map_err(|error| failure(cannot(), &error))?;
         let missing = StoreError::MissingTag { name: name.clone() };
         let tag = tag.ok_or_else(|| failure(cannot(), &missing))?;
+        if tag.log.is_some()
+            && let Some(log) = chunks
+                .log_note(name)
+                .map_err(|error| failure(cannot(), &error))?
+        {
+            let (name, log) = (name.clone(), Box::new(log));
+            return Err(failure(cannot(), &StoreError::UnfoldedLog { name, log }));
+        }
         tags.insert(name.clone(), tag);
     }
     let (removed, result) = remove(&chunks, url, &tags);
@@ -46,21 +54,27 @@ pub fn run(args: &Untag) -> Result<(), Failure> {
     result
 }
 
-/// Removes tags, each if it is what it was; returns those that were, and what stopped it.
+/// Removes tags, each if it is what it was; returns those that were, and what stopped it. A disk
+/// that a log has changes of stays, and stops nothing.
 pub fn remove(
     chunks: &Store,
     url: &str,
     tags: &BTreeMap<TagName, Tag>,
 ) -> (Vec<String>, Result<(), Failure>) {
     let mut removed = Vec::new();
+    let mut result = Ok(());
     for (name, tag) in tags {
         match chunks.remove_tag(name, *tag) {
             Ok(()) => removed.push(name.to_string()),
             Err(error) => {
                 let what = format!("cannot untag {name} in {url}");
-                return (removed, Err(failure(what, &error)));
+                let failed = Err(failure(what, &error));
+                if !error.is_unfolded_log() {
+                    return (removed, failed);
+                }
+                result = result.and(failed);
             }
         }
     }
-    (removed, Ok(()))
+    (removed, result)
 }
