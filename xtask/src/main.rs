@@ -56,6 +56,9 @@ enum Command {
         /// Leave out what takes long: other targets, feature sets, loom, docs, deny, fuzzing.
         #[arg(long)]
         fast: bool,
+        /// Run no tests: count those of a `cargo test --workspace` just made, whose output is here.
+        #[arg(long)]
+        tested: Option<std::path::PathBuf>,
     },
     /// Check line, function and file lengths, headers, banned APIs, ASCII, goldens, file names.
     Tidy,
@@ -160,7 +163,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool> {
     let tree = Tree::open()?;
     match command {
-        Command::Ci { fast } => ci::run(&tree, fast),
+        Command::Ci { fast, tested } => ci::run(&tree, fast, tested.as_deref()),
         Command::Tidy => report(tidy::check(&tree)?),
         Command::Layers { write: true } => picture::write(&tree),
         Command::Layers { write: false } => report(layers::check(&tree)?),

@@ -1,12 +1,15 @@
 //! The steps of `ci` that run other programs. Each is a function from the tree to a verdict.
 
 use std::fmt::Write as _;
+use std::num::NonZero;
+use std::path::Path;
 use std::process::Command;
+use std::thread::ScopedJoinHandle;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::compat;
-use crate::exec;
+use crate::exec::{self, Done};
 use crate::fuzz;
 use crate::manifests::{self, Crate};
 use crate::tree::Tree;
@@ -65,6 +68,17 @@ pub fn test(tree: &Tree) -> Result<Verdict> {
     let args = "test --workspace --locked --no-fail-fast";
     let done = exec::logged(tree, "test", &mut exec::cargo(tree, args))?;
     Ok(verdict::of_tests(&done, &exec::required()))
+}
+
+/// The same of what `cargo test --workspace` has printed. It cannot be told how that ended: whoever
+/// ran it knows.
+pub fn tested(output: &Path) -> Result<Verdict> {
+    let output = std::fs::read(output).with_context(|| format!("reading {}", output.display()))?;
+    let output = String::from_utf8_lossy(&output).into_owned();
+    // It says so at its end when a program of tests failed, or when one was not built.
+    let is_whole = output.contains("test result: ") && output.contains("   Doc-tests ");
+    let ok = is_whole && !output.lines().any(|line| line.starts_with("error: "));
+    Ok(verdict::of_tests(&Done { ok, output }, &exec::required()))
 }
 
 /// Each crate with no feature, with each alone, and with all.
@@ -219,17 +233,31 @@ pub fn fuzz(tree: &Tree) -> Result<Verdict> {
         let reason = format!("fuzz: needs nightly and cargo-fuzz: `{}`", fuzz::INSTALL);
         return Ok(Verdict::missing("fuzz", &reason));
     }
-    let mut verdict = Verdict::default();
-    for target in fuzz::targets(tree)? {
-        let mut command = fuzz::command(tree, &target, FUZZ_SECS)?;
-        let log = format!("fuzz-{target}");
-        verdict.add(&Verdict::of_program(&exec::logged(
-            tree,
-            &log,
-            &mut command,
-        )?));
+    let build = exec::logged(tree, "fuzz", &mut exec::nightly_cargo(tree, "fuzz build"))?;
+    let mut verdict = Verdict::of_program(&build);
+    if !build.ok {
+        return Ok(verdict);
+    }
+    // A target keeps one processor busy, and gets it whole.
+    let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
+    for targets in fuzz::targets(tree)?.chunks(at_once) {
+        let ended = std::thread::scope(|scope| {
+            let start = |target| scope.spawn(move || fuzz_one(tree, target));
+            let running: Vec<_> = targets.iter().map(start).collect();
+            let end = |run: ScopedJoinHandle<_>| run.join().expect("it does not panic");
+            running.into_iter().map(end).collect::<Result<Vec<_>>>()
+        });
+        for one in ended? {
+            verdict.add(&one);
+        }
     }
     Ok(as_one(&verdict))
+}
+
+fn fuzz_one(tree: &Tree, target: &String) -> Result<Verdict> {
+    let mut command = fuzz::command(tree, target, FUZZ_SECS)?;
+    let done = exec::logged(tree, &format!("fuzz-{target}"), &mut command)?;
+    Ok(Verdict::of_program(&done))
 }
 
 /// Runs a step as a command of its own.
