@@ -34,8 +34,8 @@ use typist::Typist;
 
 /// Runs the demonstration.
 pub fn run(args: &Demo) -> Result<(), Failure> {
-    let choice = guest::choose(args.guest.backend)?;
     let config = guest::configure(args)?;
+    let choice = guest::choose(&args.guest)?;
     let home = Home::new(args.dir.as_deref())?;
     let bar = progress::steps("demo", 2 + u64::from(args.diffs) + 1);
 

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use coldframe_testkit::require::skipped;
+use coldframe_testkit::child;
 use serde_json::Value;
 
 use crate::support::{Home, Outcome, assert_sound, coldframe, command, keys, names, no_kvm};
@@ -228,24 +228,21 @@ fn both_ways_of_restoring_end_the_same_on_kvm() {
 
 /// Runs the command where there is no /dev/kvm; `None` if that cannot be had.
 fn without_kvm(args: &[&str]) -> Option<Outcome> {
-    const HIDE: &str = "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && exec \"$@\"";
-    let hidden = |program: &str, args: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", HIDE, "sh", program]);
-        command.args(args).output()
-    };
-    let possible = hidden("true", &[]).is_ok_and(|output| output.status.success());
-    possible.then(|| {
-        hidden(env!("CARGO_BIN_EXE_coldframe"), args)
-            .unwrap()
-            .into()
-    })
+    // A directory with nothing but `null` in the place of /dev.
+    const HIDE: &str = "mkdir \"$0\" && : >\"$0/null\" && mount --bind /dev/null \"$0/null\" \
+                        && mount --rbind \"$0\" /dev && exec \"$@\"";
+    let home = Home::new();
+    let mut hidden = child::mounting(HIDE)?;
+    hidden
+        .arg(home.at("dev"))
+        .arg(env!("CARGO_BIN_EXE_coldframe"));
+    let output = hidden.args(args).env("TMPDIR", home.path()).output();
+    Some(output.unwrap().into())
 }
 
 #[test]
 fn without_kvm_it_is_refused_or_simulated_and_says_so() {
     let Some(demo) = without_kvm(&["demo", "--backend", "kvm", "--ram", "8MiB"]) else {
-        skipped("unshare", "/dev/kvm cannot be hidden from a process here");
         return;
     };
     demo.fails(3, &["KVM cannot be used here", "--backend simulated"]);
@@ -255,6 +252,17 @@ fn without_kvm_it_is_refused_or_simulated_and_says_so() {
     assert_eq!(demo.stderr.lines().count(), 1, "{demo:#?}");
     assert!(demo.stderr.contains("simulated"), "{demo:#?}");
     check_report(&demo.json(), "simulated", "hash", 1);
+
+    // It is no machine for other people's programs: one line says so, and not that it is used.
+    let home = Home::new();
+    let payload = home.at("payload");
+    fs::write(&payload, [0xf4]).unwrap();
+    let payload = payload.to_str().unwrap();
+    let flat = ["--load-at", "0x1000", "--entry", "real"];
+    let demo = without_kvm(&[&["demo", "--payload", payload][..], &flat].concat()).unwrap();
+    demo.fails(3, &["KVM cannot be used here", "payload"]);
+    let demo = without_kvm(&["demo", "--payload", payload]).unwrap();
+    demo.fails(2, &["not an ELF64 image"]);
 }
 
 #[test]
@@ -273,7 +281,7 @@ fn the_command_may_be_replaced_while_it_runs() {
     let home = Home::new();
     let program = home.at("coldframe");
     fs::copy(env!("CARGO_BIN_EXE_coldframe"), &program).unwrap();
-    let mut demo = Command::new(&program);
+    let mut demo = child::command(&program);
     demo.args([
         "demo",
         "--backend",

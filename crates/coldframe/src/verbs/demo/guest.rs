@@ -5,7 +5,7 @@ use coldframe_minivmm::{Config, Entry, MiniVmError, Program, Shape, Workload};
 use coldframe_storage::read_small;
 use coldframe_units::{ByteLen, GuestAddr};
 
-use crate::cli::{Backend, Demo, EntryMode, WorkloadName};
+use crate::cli::{Backend, Demo, EntryMode, Guest, WorkloadName};
 use crate::exit::{Failure, line};
 
 /// The machine under the guest, once it is known to work.
@@ -28,12 +28,16 @@ impl Choice {
 }
 
 /// Picks a machine; says so if it is not the one that one would expect.
-pub fn choose(backend: Backend) -> Result<Choice, Failure> {
-    match (backend, coldframe_minivmm::check_kvm()) {
+pub fn choose(guest: &Guest) -> Result<Choice, Failure> {
+    match (guest.backend, coldframe_minivmm::check_kvm()) {
         (Backend::Simulated, _) => Ok(Choice::Simulated),
         (Backend::Kvm | Backend::Auto, Ok(())) => Ok(Choice::Kvm),
         (Backend::Kvm, Err(error)) => Err(Failure::environment(
             "KVM cannot be used here; try --backend simulated",
+            &error,
+        )),
+        (Backend::Auto, Err(error)) if guest.payload.is_some() => Err(Failure::environment(
+            "KVM cannot be used here, and a payload cannot be simulated",
             &error,
         )),
         (Backend::Auto, Err(error)) => {
