@@ -46,6 +46,8 @@ enum Scope {
     Library,
     /// Not in anything under `crates/`.
     Published,
+    /// Not in tests of anything under `crates/`.
+    Tests,
 }
 
 struct Ban {
@@ -100,6 +102,21 @@ const BANS: &[Ban] = &[
         "# [ should_panic",
         Scope::Everywhere,
         "return an error and match on it",
+    ),
+    ban(
+        "Command :: new",
+        Scope::Tests,
+        "it may outlive the test: use `coldframe_testkit::child::command`",
+    ),
+    ban(
+        "temp_dir (",
+        Scope::Tests,
+        "it is left when the test is killed: use `coldframe_testkit::scratch`",
+    ),
+    ban(
+        "tempdir (",
+        Scope::Tests,
+        "it is left when the test is killed: use `coldframe_testkit::scratch`",
     ),
     ban("from_ne_bytes", Scope::Everywhere, "use `from_le_bytes`"),
     ban("to_ne_bytes", Scope::Everywhere, "use `to_le_bytes`"),
@@ -213,5 +230,6 @@ fn applies(scope: &Scope, path: &str) -> bool {
         Scope::Production => path.contains("/src/") && !is_test_path(path),
         Scope::Library => path.contains("/src/") && !is_test_path(path) && !binary && !tool,
         Scope::Published => crate_of(path).is_some(),
+        Scope::Tests => crate_of(path).is_some() && is_test_path(path),
     }
 }

@@ -11,13 +11,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 
 use coldframe_envelope::Producer;
 use coldframe_minivmm::{
     Config, Guest, MiniVm, SimVm, Stops, Tracking, Workload, check_kvm, copy_ram, map_ram,
 };
 use coldframe_snapshot::{Chain, DirtyTracker, Freezer, Kind, Snapshot};
+use coldframe_testkit::child;
 use coldframe_units::ByteLen;
 
 const PHASES: [&str; 4] = ["prepare", "pause", "publish", "thaw"];
@@ -457,8 +457,8 @@ fn inner() {
 #[track_caller]
 fn check(backend: &str) {
     for phase in PHASES {
-        let home = tempfile::tempdir().unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let home = coldframe_testkit::scratch::on_disk();
+        let mut command = child::command(std::env::current_exe().unwrap());
         command.args(["--exact", "inner", "--nocapture", "--test-threads=1"]);
         command.env(PHASE, phase).env(BACKEND, backend);
         command.env(DIR, home.path().join("snapshot"));
@@ -516,12 +516,12 @@ fn a_jail_without_proc_is_enough() {
         return;
     }
     for backend in ["simulated", "kvm"] {
-        let home = tempfile::tempdir().unwrap();
+        let home = coldframe_testkit::scratch::on_disk();
         if backend == "kvm" && (check_kvm().is_err() || !make_node(&home.path().join("dev"))) {
             coldframe_testkit::require::skipped("kvm", "no /dev/kvm in a jail");
             return;
         }
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = child::command(std::env::current_exe().unwrap());
         command.args(["--exact", "inner", "--nocapture", "--test-threads=1"]);
         command.env(PHASE, "all").env(BACKEND, backend);
         command.env(DIR, "/snapshot").env(JAIL, home.path());

@@ -6,8 +6,25 @@
 //! called (signal-safety(7)): prctl(2), getppid(2) and _exit(2) are system calls and nothing else.
 #![allow(unsafe_code)]
 
+use std::ffi::OsStr;
+use std::io::{PipeReader, PipeWriter};
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Output};
+use std::sync::OnceLock;
+
+use crate::require::skipped;
+
+/// Runs its arguments, and kills its own process group once standard input ends. The reader's
+/// streams are its own: whoever waits for the end of the program's output does not wait for it.
+const GROUP: &str = "exec 3<&0; (read _ <&3; kill -KILL 0) >/dev/null 2>&1 & watcher=$!; \
+                     \"$0\" \"$@\" </dev/null; code=$?; kill -KILL $watcher; exit $code";
+
+/// The options of unshare(1) that give a mount namespace: to root, and to anybody where users may
+/// have a user namespace.
+const UNSHARE: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
+
+/// A namespace without the right to mount is of no use.
+const TRY: &str = "mount -t tmpfs tmpfs /tmp";
 
 /// A process that is killed when this is dropped, and with the process that started it.
 #[derive(Debug)]
@@ -59,6 +76,50 @@ impl Drop for Running {
             let _ = child.wait();
         }
     }
+}
+
+/// A command whose process is [`tied`] to the thread that starts it.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    tied(&mut command);
+    command
+}
+
+/// The same for a program that starts others, such as a script: they all end with this process.
+/// It has nothing to read.
+///
+/// # Panics
+/// If no pipe can be made.
+pub fn group(program: impl AsRef<OsStr>) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
+    let pipe = || std::io::pipe().expect("a pipe can be made");
+    let (reader, _until_this_process_ends) = PIPE.get_or_init(pipe);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", GROUP]).arg(program).process_group(0);
+    command.stdin(reader.try_clone().expect("a descriptor can be had"));
+    command
+}
+
+/// A command that runs `script` (of sh(1), whose `$0` is the next argument) where it may mount what
+/// it likes: nobody else sees it, and it is gone when the last process there ends. `None`, said to
+/// be skipped, where that cannot be had.
+///
+/// # Panics
+/// If `COLDFRAME_REQUIRE` lists `unshare` and there is none.
+pub fn mounting(script: &str) -> Option<Command> {
+    let possible = |options: &&&[&str]| {
+        let mut tried = command("unshare");
+        tried.args(**options).args(["sh", "-c", TRY]);
+        tried.output().is_ok_and(|tried| tried.status.success())
+    };
+    let Some(options) = UNSHARE.iter().find(possible) else {
+        skipped("unshare", "nothing can be mounted here, not even unseen");
+        return None;
+    };
+    let mut mounting = command("unshare");
+    mounting.args(*options).args(["sh", "-c", script]);
+    Some(mounting)
 }
 
 /// Ties what `command` will start to the thread that starts it: the kernel kills it when that ends

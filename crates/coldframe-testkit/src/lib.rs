@@ -37,4 +37,6 @@ pub mod report;
 pub mod require;
 pub mod rng;
 pub mod scratch;
+#[cfg(target_os = "linux")]
+pub mod small;
 pub mod unreadable;

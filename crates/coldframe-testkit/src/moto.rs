@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::require;
+use crate::{child, require};
 
 /// What one may not be skipped without, where `COLDFRAME_REQUIRE` lists it.
 const NEED: &str = "s3";
@@ -39,7 +39,7 @@ pub fn endpoint(bucket: &str) -> Option<&'static str> {
 
 fn start(bucket: &str) -> io::Result<Moto> {
     let program = std::env::var("COLDFRAME_MOTO").unwrap_or_else(|_| "moto_server".to_owned());
-    let found = Command::new(&program).arg("--help").output();
+    let found = child::command(&program).arg("--help").output();
     if !found.is_ok_and(|output| output.status.success()) {
         let reason = format!("{program} does not run: pip install 'moto[server]'");
         return Err(io::Error::other(reason));

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::require::skipped;
+use crate::{child, scratch};
 
 /// What is compiled.
 const SOURCE: &str = include_str!("poor_host/shim.c");
@@ -174,10 +175,10 @@ impl PoorHost {
 }
 
 fn build() -> io::Result<PoorHost> {
-    let dir = tempfile::tempdir()?;
+    let dir = scratch::on_disk();
     let (source, built) = (dir.path().join("shim.c"), dir.path().join("shim.so"));
     fs::write(&source, SOURCE)?;
-    let output = Command::new("cc")
+    let output = child::command("cc")
         .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"])
         .arg("-o")
         .args([&built, &source])
@@ -192,7 +193,7 @@ fn build() -> io::Result<PoorHost> {
     let path = format!("/proc/{}/fd/{}", std::process::id(), library.as_raw_fd());
     // Where another process may not open it, a program would start without it, and say so only on
     // standard error.
-    let tried = Command::new("true").env("LD_PRELOAD", &path).output()?;
+    let tried = child::command("true").env("LD_PRELOAD", &path).output()?;
     if !tried.stderr.is_empty() {
         let text = String::from_utf8_lossy(&tried.stderr).into_owned();
         return Err(io::Error::other(text));

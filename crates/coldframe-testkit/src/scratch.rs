@@ -14,8 +14,9 @@ use tempfile::TempDir;
 const MEMORY: &str = "/dev/shm";
 
 /// Removes what its argument names once standard input ends. Not ended by the signals of a terminal
-/// itself, which go to every process there.
-const JANITOR: &str = "trap '' INT TERM HUP QUIT; cat >/dev/null; rm -rf \"$0\"";
+/// itself, which go to every process there. What a test has closed to its owner too is opened.
+const JANITOR: &str = "trap '' INT TERM HUP QUIT; cat >/dev/null; rm -rf \"$0\" || \
+                       { chmod -R u+rwx \"$0\"; rm -rf \"$0\"; }";
 
 struct Root {
     path: PathBuf,
@@ -51,6 +52,15 @@ pub fn root() -> &'static Path {
     static ROOT: OnceLock<Root> = OnceLock::new();
     let make = || Root::new(&std::env::temp_dir()).expect("a directory can be made");
     &ROOT.get_or_init(make).path
+}
+
+/// Makes a named pipe (mkfifo(3)).
+///
+/// # Panics
+/// If it cannot be made.
+pub fn make_fifo(path: &Path) {
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::unistd::mkfifo(path, mode).expect("a pipe can be made");
 }
 
 /// A new directory on the file system of the temporary directory, removed when dropped, and when

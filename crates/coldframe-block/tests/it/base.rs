@@ -26,7 +26,7 @@ struct Flat {
 impl Flat {
     /// Blocks of noise and of zeros, and an end that is no block.
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = coldframe_testkit::scratch::on_disk();
         let path = dir.path().join("flat.img");
         let mut bytes = noise(1, 10 * BLOCK + 777);
         bytes[3 * BLOCK as usize..6 * BLOCK as usize].fill(0);

@@ -22,7 +22,7 @@ fn bytes_under(dir: &Path) -> u64 {
 // Spec: BLK-22
 #[test]
 fn a_checkpoint_of_a_tebibyte_with_a_hundred_changed_chunks_is_small_and_quick() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let place = dir.path().join("store");
     let store = LocalStore::create(&place).unwrap();
     let head = name("disk");

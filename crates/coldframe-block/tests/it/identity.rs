@@ -26,7 +26,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = coldframe_testkit::scratch::on_disk();
         let place = Self { dir };
         let store = LocalStore::create(&place.at("store")).unwrap();
         create(&store, &name("disk"), ByteLen::new(MIB)).unwrap();

@@ -78,7 +78,7 @@ fn a_log_with_changes_is_taken_only_with_the_tag_and_the_index_that_it_is_of() {
 
 #[test]
 fn a_log_is_open_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("disk.wal");
     let first = open_log(&path, ByteLen::new(MIB)).unwrap();
     let error = open_log(&path, ByteLen::new(MIB)).unwrap_err();

@@ -18,7 +18,7 @@ fn an_image_comes_out_as_it_went_in() {
         70 * BLOCK,
         200 * BLOCK + 1,
     ] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = coldframe_testkit::scratch::on_disk();
         let path = dir.path().join("x.img");
         let mut bytes = noise(len + 1, len);
         let middle = bytes.len() / 3..bytes.len() / 2;
@@ -41,7 +41,7 @@ fn an_image_comes_out_as_it_went_in() {
 
 #[test]
 fn holes_cost_nothing_on_either_side() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("sparse.img");
     let file = fs::File::create(&path).unwrap();
     file.set_len(1 << 40).unwrap();
@@ -62,7 +62,7 @@ fn holes_cost_nothing_on_either_side() {
 
 #[test]
 fn an_import_over_a_tag_or_of_nothing_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("x.img");
     let (store, _) = new_store();
     let disk = name("disk");
@@ -80,7 +80,7 @@ fn an_import_over_a_tag_or_of_nothing_is_refused() {
 // Spec: BLK-34
 #[test]
 fn what_is_no_file_with_bytes_at_offsets_is_refused_before_it_is_opened() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let socket = dir.path().join("socket");
@@ -120,7 +120,7 @@ fn what_holds_a_disk_is_not_taken_for_the_disk() {
         ("lz4", 0, b"\x04\x22\x4d\x18"),
         ("zip", 0, b"PK\x03\x04"),
     ];
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("x.img");
     let (store, _) = new_store();
     for (number, (kind, at, magic)) in kinds.into_iter().enumerate() {

@@ -468,7 +468,7 @@ struct Lazy {
 
 impl Lazy {
     fn new(blocks: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = coldframe_testkit::scratch::on_disk();
         let path = dir.path().join("flat.img");
         std::fs::write(&path, noise(1, blocks * BLOCK)).unwrap();
         let (store, backend) = new_store();

@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use coldframe_chunks::{Backend, ChunkStore, Directory, Folder, Key, LocalStore, StoreError};
+use coldframe_testkit::child;
 use coldframe_testkit::require::skipped;
 use coldframe_units::{ByteLen, FileOffset};
 
@@ -14,7 +15,7 @@ use crate::support::{AT_ONCE, chunk, id, name, push_image, untag};
 // Spec: STORE-1, STORE-5
 #[test]
 fn files_lie_where_their_keys_say_and_are_their_owners() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("new/store");
     let store = LocalStore::create(&path).unwrap();
     let root = push_image(&store, "a", &[1]).unwrap();
@@ -47,7 +48,7 @@ fn names_that_are_not_ours_are_passed_over() {
         assert_eq!(Folder::Packs.key(name), None, "{name}");
         assert_eq!(Folder::Roots.key(name), None, "{name}");
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let store = LocalStore::create(dir.path()).unwrap();
     store.put(&chunk(1)).unwrap();
     fs::write(dir.path().join("packs/notes.txt"), "x").unwrap();
@@ -60,7 +61,7 @@ fn names_that_are_not_ours_are_passed_over() {
 // Spec: STORE-8
 #[test]
 fn a_swap_compares_what_is_there() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let place = Directory::new(dir.path()).unwrap();
     place.prepare().unwrap();
     let key = Key::Tag(name("a"));
@@ -84,7 +85,7 @@ fn a_swap_compares_what_is_there() {
 
 #[test]
 fn a_key_is_made_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let place = Directory::new(dir.path()).unwrap();
     place.prepare().unwrap();
     assert!(place.create(&Key::Ledger, &[b"a", b"b"]).unwrap());
@@ -98,7 +99,7 @@ fn a_key_is_made_once() {
 // Spec: STORE-11
 #[test]
 fn a_lease_is_held_as_long_as_its_holder_lives() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let (place, other) = (
         Directory::new(dir.path()).unwrap(),
         Directory::new(dir.path()).unwrap(),
@@ -133,7 +134,7 @@ fn a_lease_is_held_as_long_as_its_holder_lives() {
 // Spec: STORE-11
 #[test]
 fn a_lease_that_may_not_be_opened_for_writing_counts_as_held() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let place = Directory::new(dir.path()).unwrap();
     place.prepare().unwrap();
     let path = dir.path().join("leases/0123456789abcdef.lease");
@@ -152,7 +153,7 @@ fn a_lease_that_may_not_be_opened_for_writing_counts_as_held() {
 // Spec: STORE-10, STORE-27
 #[test]
 fn files_that_are_listed_and_cannot_be_looked_at_stop_the_collector() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let store = LocalStore::create(dir.path()).unwrap();
     push_image(&store, "a", &[1]).unwrap();
     push_image(&store, "b", &[2]).unwrap();
@@ -188,7 +189,7 @@ fn files_that_are_listed_and_cannot_be_looked_at_stop_the_collector() {
 // Spec: STORE-27
 #[test]
 fn what_root_makes_belongs_to_the_owner_of_the_store() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let store = LocalStore::create(dir.path()).unwrap();
     push_image(&store, "a", &[1]).unwrap();
     if fs::metadata(dir.path().join("store")).unwrap().uid() != 0 {
@@ -232,7 +233,7 @@ fn files_of(dir: &Path) -> Vec<PathBuf> {
 // Their space is free only when nobody has them open.
 #[test]
 fn packs_that_others_have_deleted_are_closed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let store = LocalStore::create(dir.path()).unwrap();
     store.put(&chunk(1)).unwrap();
     let reader = LocalStore::open(dir.path()).unwrap();
@@ -257,7 +258,7 @@ fn packs_that_others_have_deleted_are_closed() {
 // Spec: STORE-9
 #[test]
 fn names_that_a_file_system_takes_for_one_are_not_one_tag() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let store = LocalStore::create(dir.path()).unwrap();
     push_image(&store, "Nightly", &[1]).unwrap();
     if !dir.path().join("tags/nightly").exists() {
@@ -292,10 +293,10 @@ fn child_that_pushes_until_killed() {
 // Spec: STORE-5, STORE-11
 #[test]
 fn after_kills_at_any_moment_tags_are_whole_and_the_rest_is_garbage() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let store = LocalStore::create(dir.path()).unwrap();
     for round in 0..12_u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = child::command(std::env::current_exe().unwrap())
             .args(["--exact", "directory::child_that_pushes_until_killed"])
             .env(CHILD, dir.path())
             .stdout(Stdio::null())

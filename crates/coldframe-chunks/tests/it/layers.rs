@@ -16,7 +16,7 @@ fn cached(remote: Arc<dyn ChunkStore>, cache: &Arc<DiskCache>) -> Layers {
 // Spec: STORE-14
 #[test]
 fn a_cache_answers_after_the_first_read_and_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let (remote, backend) = mem();
     remote
         .put_many(&(0..4).map(chunk).collect::<Vec<_>>())
@@ -47,7 +47,7 @@ fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 // Spec: STORE-14
 #[test]
 fn a_poisoned_cache_heals_itself() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let (remote, _) = mem();
     remote.put(&chunk(1)).unwrap();
     let cache = Arc::new(DiskCache::open(dir.path(), 1 << 20).unwrap());
@@ -67,7 +67,7 @@ fn a_poisoned_cache_heals_itself() {
 // Spec: STORE-14
 #[test]
 fn a_cache_is_bounded_whoever_writes_to_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let bound = 60_000;
     let caches = [0, 1].map(|_| DiskCache::open(dir.path(), bound).unwrap());
     fs::create_dir_all(dir.path().join("00")).unwrap();

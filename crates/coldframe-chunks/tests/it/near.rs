@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use coldframe_chunkfile::{IndexBuilder, IndexOrigin};
@@ -10,6 +9,7 @@ use coldframe_chunks::{
     AnyBackend, BlockData, ChunkStore, DiskCache, Layer, Layers, PackStore, open,
 };
 use coldframe_envelope::Producer;
+use coldframe_testkit::child;
 use coldframe_units::ByteLen;
 
 use crate::faulty::{Call, Fault, Faulty};
@@ -32,7 +32,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 // Spec: STORE-14
 #[test]
 fn what_was_fetched_once_is_not_fetched_again_even_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let faulty = Faulty::default();
     faulty.store().put_many(&[chunk(1), chunk(2)]).unwrap();
     let fetched = || faulty.count(Call::Get, "packs/");
@@ -57,7 +57,7 @@ fn what_was_fetched_once_is_not_fetched_again_even_after_a_restart() {
 // Spec: STORE-14
 #[test]
 fn a_poisoned_entry_is_fetched_again_and_healed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let faulty = Faulty::default();
     faulty.store().put(&chunk(1)).unwrap();
     let store = cached(&faulty, dir.path());
@@ -73,7 +73,7 @@ fn a_poisoned_entry_is_fetched_again_and_healed() {
 // Spec: STORE-14
 #[test]
 fn everything_is_read_again_after_the_whole_cache_was_lost() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let faulty = Faulty::default();
     let store = cached(&faulty, dir.path());
     push_image(&store, "a", &[1, 2, 3]).unwrap();
@@ -88,7 +88,7 @@ fn everything_is_read_again_after_the_whole_cache_was_lost() {
 // Spec: STORE-12
 #[test]
 fn a_verification_reads_the_store_and_not_the_cache() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let faulty = Faulty::default();
     let store = cached(&faulty, dir.path());
     store.put(&chunk(1)).unwrap();
@@ -101,7 +101,7 @@ fn a_verification_reads_the_store_and_not_the_cache() {
 // Spec: STORE-14, STORE-16
 #[test]
 fn an_image_is_read_through_the_cache() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let faulty = Faulty::default();
     let store = cached(&faulty, dir.path());
     let push = store.push().unwrap();
@@ -154,7 +154,7 @@ fn child_that_reads_through_a_cache() {
 // Spec: STORE-14
 #[test]
 fn two_processes_share_a_cache_that_is_too_small_for_either() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let prefix = new_prefix();
     let place = remote(s3s_endpoint(), &prefix, QUICK);
     let store = PackStore::create_at(place, OPTIONS).unwrap();
@@ -162,7 +162,7 @@ fn two_processes_share_a_cache_that_is_too_small_for_either() {
     put(&push, &(0..60).collect::<Vec<_>>()).unwrap();
     push.finish().unwrap();
     let children = [0, 1].map(|_| {
-        Command::new(std::env::current_exe().unwrap())
+        child::command(std::env::current_exe().unwrap())
             .args(["--exact", "near::child_that_reads_through_a_cache"])
             .env(CHILD, dir.path())
             .env(

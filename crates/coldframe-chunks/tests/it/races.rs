@@ -60,7 +60,7 @@ fn race<B: Backend>(open: &(impl Fn() -> PackStore<B> + Sync), rounds: usize) {
 // Spec: STORE-11
 #[test]
 fn two_pushes_and_a_collector_at_once_lose_nothing_that_is_tagged() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     race(&|| LocalStore::create(dir.path()).unwrap(), 40);
 }
 
@@ -79,7 +79,7 @@ fn two_pushes_and_a_collector_at_once_lose_nothing_in_object_storage() {
 // A list that is older than a push of another thread once made the catalog forget the pack.
 #[test]
 fn threads_of_one_store_do_not_forget_each_others_packs() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let store = LocalStore::create(dir.path()).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {

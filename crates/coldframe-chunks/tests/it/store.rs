@@ -177,7 +177,7 @@ fn reads_fill_the_cache_and_its_bytes_are_bounded() {
 // Spec: STORE-1
 #[test]
 fn only_a_store_is_opened() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let error = LocalStore::open(dir.path()).unwrap_err();
     assert!(matches!(error, StoreError::NoStore { .. }));
     LocalStore::create(dir.path()).unwrap();

@@ -94,7 +94,7 @@ fn a_swap_that_failed_after_its_effect_is_told_apart_by_looking() {
 // Spec: STORE-8
 #[test]
 fn of_many_that_race_for_a_tag_one_wins() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let store = coldframe_chunks::LocalStore::create(dir.path()).unwrap();
     let wins = std::thread::scope(|scope| {
         let race = |number: u64| {

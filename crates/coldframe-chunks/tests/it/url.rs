@@ -1,7 +1,5 @@
 //! Where a store is, as people write it.
 
-use std::process::Command;
-
 use coldframe_chunks::{
     ChunkStore, Options, Service, StoreError, StoreUrl, StoreUrlError, create, open,
 };
@@ -105,7 +103,7 @@ fn what_is_no_place_is_refused_with_its_reason() {
 
 #[test]
 fn a_directory_is_opened_by_path_and_by_url() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("new store");
     let text = path.to_str().unwrap();
     let error = open(text, Options::usual()).unwrap_err();
@@ -153,7 +151,7 @@ fn child_that_uses_the_store_of_a_url() {
 fn endpoint_and_credentials_come_from_the_environment() {
     let url = format!("s3://{BUCKET}/{}", new_prefix());
     let run = |variables: &[(&str, &str)]| {
-        let mut child = Command::new(std::env::current_exe().unwrap());
+        let mut child = coldframe_testkit::child::command(std::env::current_exe().unwrap());
         child.args(["--exact", "url::child_that_uses_the_store_of_a_url"]);
         child.env(CHILD, &url).envs(variables.iter().copied());
         let output = child.output().unwrap();

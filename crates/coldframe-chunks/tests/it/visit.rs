@@ -103,7 +103,7 @@ proptest! {
 // Spec: STORE-5
 #[test]
 fn packs_of_many_pieces_hold_what_was_put() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let options = Options {
         pack_bytes: 5 << 20,
         ..OPTIONS

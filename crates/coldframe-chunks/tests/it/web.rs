@@ -102,7 +102,7 @@ fn listed(folder: &PathBuf, path: &str) -> Option<Vec<u8>> {
 // Spec: STORE-25
 #[test]
 fn a_directory_behind_a_web_server_is_read_and_not_written() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let local = LocalStore::create(dir.path()).unwrap();
     let root = push_image(&local, "a", &[1, 2, 3]).unwrap();
     let url = serve(dir.path());

@@ -19,7 +19,7 @@ fn chain(snapshot: &Snapshot) -> Chain {
 
 #[test]
 fn a_chain_of_the_framework_is_verified_merged_pushed_and_pulled_and_ends_the_same() {
-    let home = tempfile::tempdir().unwrap();
+    let home = coldframe_testkit::scratch::on_disk();
     let at = |name: &str| home.path().join(name);
     let never_stopped = Vmm::new(1, Host::default());
     let stage2 = never_stopped.stage2(Watch::DEFAULT);
@@ -55,7 +55,7 @@ fn a_chain_of_the_framework_is_verified_merged_pushed_and_pulled_and_ends_the_sa
 
 #[test]
 fn a_host_of_another_kind_is_told_apart_item_by_item() {
-    let home = tempfile::tempdir().unwrap();
+    let home = coldframe_testkit::scratch::on_disk();
     let recorded = Vmm::new(1, Host::default());
     let (snapshots, _) = record(&recorded, home.path(), 0);
     let state = snapshots[0].machine().unwrap();

@@ -75,7 +75,7 @@ pub fn thaw(snapshot: &Snapshot, vcpus: u32, counter: u64) -> (Vec<End>, Vec<u8>
 }
 
 fn check(vcpus: u32, diffs: u64) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let never_stopped = Vmm::new(vcpus, Host::default());
     let stage2 = never_stopped.stage2(Watch::DEFAULT);
     let ((), ends) = never_stopped.run(&stage2, Start::Boot, || ());
@@ -109,7 +109,7 @@ fn several_vcpus_end_as_if_never_stopped() {
 
 #[test]
 fn a_diff_holds_what_was_written_and_not_all_memory() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let vmm = Vmm::new(1, Host::default());
     let (snapshots, _) = record(&vmm, dir.path(), 2);
     let bytes = |snapshot: &Snapshot| {

@@ -220,7 +220,7 @@ pub struct Files {
 impl Files {
     pub fn new() -> Self {
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: coldframe_testkit::scratch::on_disk(),
             next: std::cell::Cell::new(0),
         }
     }

@@ -1,9 +1,8 @@
 //! Certificates made by openssl(1), under the names that libnbd and QEMU look for.
 
 use std::path::Path;
-use std::process::Command;
 
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child::command;
 use coldframe_testkit::require;
 
 const KEY: [&str; 7] = [
@@ -37,9 +36,9 @@ pub fn certificates(dir: &Path) -> Option<()> {
 
 #[track_caller]
 fn request(args: &[&str]) -> Option<()> {
-    let mut openssl = Command::new("openssl");
+    let mut openssl = command("openssl");
     openssl.args(["req", "-x509"]).args(KEY).args(args);
-    let output = match tied(&mut openssl).output() {
+    let output = match openssl.output() {
         Ok(output) => output,
         Err(error) => {
             require::skipped("nbd", &format!("openssl: {error}"));

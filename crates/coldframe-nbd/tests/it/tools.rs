@@ -1,11 +1,11 @@
 //! Other people's clients against our server.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 
 use coldframe_nbd::{Export, NbdHandle, NbdServer, ReadOnly};
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child::command;
 use coldframe_testkit::rng::Rng;
 use coldframe_testkit::{require, scratch};
 
@@ -43,7 +43,7 @@ impl Served {
 /// Runs a tool; none (after a word about it) if it is not here.
 #[track_caller]
 pub fn run(need: &str, tool: &str, args: &[&str]) -> Option<Output> {
-    match tied(Command::new(tool).args(args)).output() {
+    match command(tool).args(args).output() {
         Ok(output) => Some(output),
         Err(error) => {
             require::skipped(need, &format!("{tool}: {error}"));

@@ -1,15 +1,14 @@
 //! Whatever fails, and wherever: the dirty pages are back, and nothing is left on disk.
 
 use std::path::Path;
-use std::process::Command;
 
 use coldframe_dirty::DirtyBitmap;
 use coldframe_hv::DeviceState;
 use coldframe_snapshot::{DirtyTracker, Freezer, Kind, Snapshot, SnapshotError};
-use coldframe_testkit::require::skipped;
+use coldframe_testkit::child;
 use coldframe_units::{ByteLen, PageSize};
 
-use crate::support::{Home, PAGE, Source, Vm, assert_sound, producer, thawed_memory};
+use crate::support::{Home, PAGE, Source, Vm, assert_sound, names, producer, thawed_memory};
 
 /// A guest with a full snapshot behind it and three pages dirty since.
 fn dirtied(home: &Home) -> (Vm, Snapshot) {
@@ -203,41 +202,38 @@ fn a_parent_of_another_memory_is_refused() {
     assert!(matches!(error, Err(SnapshotError::Disagree { what, .. }) if what == "RAM layout"));
 }
 
-/// A small file system of its own, taken away again.
-struct Tmpfs<'a>(&'a Path);
-
-impl<'a> Tmpfs<'a> {
-    fn mount(at: &'a Path, options: &str) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at);
-        let output = mount.output().ok()?;
-        output.status.success().then_some(Self(at))
-    }
-}
-
-impl Drop for Tmpfs<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_leaves_no_snapshot_and_loses_no_dirty_page() {
+    const INNER: &str = "COLDFRAME_TEST_FULL_DISK";
+    const MOUNT: &str = "mount -t tmpfs -o size=256k tmpfs \"$0\" && exec \"$@\"";
+    if let Some(disk) = std::env::var_os(INNER) {
+        return on_a_full_disk(Path::new(&disk));
+    }
     let home = Home::new();
-    let Some(_disk) = Tmpfs::mount(home.path(), "size=256k") else {
-        skipped("tmpfs", "a small file system cannot be mounted here");
+    let Some(mut mounting) = child::mounting(MOUNT) else {
         return;
     };
+    mounting
+        .arg(home.path())
+        .arg(std::env::current_exe().unwrap());
+    mounting.args(["--exact"]);
+    mounting.arg("failure::a_full_disk_leaves_no_snapshot_and_loses_no_dirty_page");
+    let output = mounting.env(INNER, home.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn on_a_full_disk(disk: &Path) {
+    let at = |name: &str| disk.join(name);
     // 256 KiB hold the full snapshot and its tables, never the 64 pages of the next.
     let mut vm = Vm::new(256);
     vm.fill(9, 9);
-    let full = vm.full(&home.at("full"));
+    let full = vm.full(&at("full"));
     let mut at_which_step = [0, 0];
     for count in 30..64 {
         for page in 0..count {
             vm.fill(page, 0x55);
         }
-        let capture = Freezer::new(home.at("diff"), producer()).begin(Kind::Diff { parent: &full });
+        let capture = Freezer::new(at("diff"), producer()).begin(Kind::Diff { parent: &full });
         let copied =
             capture.and_then(|capture| capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![]));
         let (step, error) = match copied {
@@ -246,7 +242,7 @@ fn a_full_disk_leaves_no_snapshot_and_loses_no_dirty_page() {
                 Err(error) => (1, error),
                 // It did fit: the next one has to begin where this one did.
                 Ok(_) => {
-                    std::fs::remove_dir_all(home.at("diff")).unwrap();
+                    std::fs::remove_dir_all(at("diff")).unwrap();
                     vm.dirty =
                         DirtyTracker::new(vm.bitmap.clone(), Source::default(), Some(full.id()));
                     continue;
@@ -255,17 +251,17 @@ fn a_full_disk_leaves_no_snapshot_and_loses_no_dirty_page() {
         };
         at_which_step[step] += 1;
         assert!(!error.is_corrupt(), "{error}");
-        assert_eq!(home.names(), ["full"], "{error}");
+        assert_eq!(names(disk), ["full"], "{error}");
         assert_eq!(vm.bitmap.count(), count, "{error}");
     }
     assert!(at_which_step[0] > 0, "{at_which_step:?}");
-    assert_sound(&home.at("full"));
+    assert_sound(&at("full"));
     // With room again, the next diff has all pages that the failed ones gave back.
     let elsewhere = Home::new();
     let diff = vm.diff(&elsewhere.at("diff"), &full);
     assert_eq!(diff.manifest().parent().unwrap().id, full.id());
-    std::fs::rename(home.at("full"), elsewhere.at("full")).unwrap_or_else(|_| {
-        crate::support::copy_dir(&home.at("full"), &elsewhere.at("full"));
+    std::fs::rename(at("full"), elsewhere.at("full")).unwrap_or_else(|_| {
+        crate::support::copy_dir(&at("full"), &elsewhere.at("full"));
     });
     assert!(thawed_memory(diff.path()) == vm.read());
 }

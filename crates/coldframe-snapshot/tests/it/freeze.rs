@@ -182,7 +182,7 @@ fn a_bare_name_and_a_relative_path_work() {
     }
     let home = Home::new();
     fs::create_dir(home.at("inner")).unwrap();
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
+    let status = coldframe_testkit::child::command(std::env::current_exe().unwrap())
         .args(["--exact", "freeze::a_bare_name_and_a_relative_path_work"])
         .env(INNER, "1")
         .current_dir(home.path())

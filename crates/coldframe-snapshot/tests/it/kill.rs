@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use coldframe_snapshot::Snapshot;
 use coldframe_storage::sweep_stale;
+use coldframe_testkit::child;
 use coldframe_testkit::rng::Rng;
 
 use crate::support::{Home, PAGE, Vm, assert_sound, thawed_memory};
@@ -54,7 +55,7 @@ fn capture_for_ever(dir: &Path) -> ! {
 }
 
 fn start(dir: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    child::command(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
         .arg("kill::what_is_under_a_final_name_is_whole_whenever_the_process_is_killed")
         .env(INNER, dir)

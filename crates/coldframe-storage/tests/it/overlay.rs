@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use coldframe_storage::{PendingDir, Storage, StorageError, retract, retract_sealed, sweep_stale};
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child;
 use coldframe_testkit::require::skipped;
 use coldframe_testkit::scratch;
 use coldframe_units::FileOffset;
@@ -36,18 +35,21 @@ fn directories_of_a_lower_layer_are_published_and_retracted() {
         fs::set_permissions(&directory, private).unwrap();
     }
     // In a mount namespace of its own: nothing is mounted any more when it ends.
-    let script = "cd \"$1\" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work \
-                  overlay merged || exit 77; shift; exec \"$@\"";
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "sh", "-c", script, "sh"]);
-    unshare
+    // Anybody's may note what is removed in nothing but attributes of users.
+    let script = "cd \"$0\"; layers=lowerdir=lower,upperdir=upper,workdir=work; \
+                  mount -t overlay -o $layers,userxattr overlay merged || \
+                  mount -t overlay -o $layers overlay merged || exit 77; exec \"$@\"";
+    let Some(mut mounting) = child::mounting(script) else {
+        return;
+    };
+    mounting
         .arg(home.path())
         .arg(std::env::current_exe().unwrap());
-    unshare.args([
+    mounting.args([
         "--exact",
         "overlay::directories_of_a_lower_layer_are_published_and_retracted",
     ]);
-    let output = tied(unshare.env(INNER, at("merged"))).output();
+    let output = mounting.env(INNER, at("merged")).output();
     match output {
         Ok(output) if output.status.success() => {}
         Ok(output) if String::from_utf8_lossy(&output.stdout).contains("panicked") => {

@@ -3,10 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use coldframe_storage::{Overwrite, PendingFile, Storage, StorageError};
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child;
 use coldframe_testkit::scratch;
 use coldframe_units::FileOffset;
 
@@ -201,7 +200,7 @@ fn a_bare_name_works() {
         return;
     }
     let dir = scratch::on_disk();
-    let status = tied(&mut Command::new(std::env::current_exe().unwrap()))
+    let status = child::command(std::env::current_exe().unwrap())
         .args(["--exact", "publish::a_bare_name_works"])
         .current_dir(dir.path())
         .env(INNER, "1")

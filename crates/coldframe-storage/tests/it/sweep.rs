@@ -3,10 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::process::Command;
 
 use coldframe_storage::{Overwrite, PendingDir, PendingFile, Storage, discard_living, sweep_stale};
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child;
 use coldframe_testkit::scratch;
 
 use crate::names;
@@ -121,7 +120,7 @@ fn a_signal_may_discard_what_is_not_published_yet() {
         std::process::exit(0);
     }
     let dir = scratch::on_disk();
-    let status = tied(&mut Command::new(std::env::current_exe().unwrap()))
+    let status = child::command(std::env::current_exe().unwrap())
         .args([
             "--exact",
             "sweep::a_signal_may_discard_what_is_not_published_yet",
@@ -185,7 +184,7 @@ fn what_a_dead_process_left_is_removed() {
         std::process::abort();
     }
     let dir = scratch::on_disk();
-    let status = tied(&mut Command::new(std::env::current_exe().unwrap()))
+    let status = child::command(std::env::current_exe().unwrap())
         .args(["--exact", "sweep::what_a_dead_process_left_is_removed"])
         .env(INNER, dir.path())
         .status()

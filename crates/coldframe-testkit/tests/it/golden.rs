@@ -14,7 +14,7 @@ fn panic_of(body: impl FnOnce() + UnwindSafe) -> String {
 
 #[test]
 fn a_different_byte_is_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("x.bin");
     fs::write(&path, b"abc").unwrap();
     assert_golden(&path, b"abc");
@@ -29,7 +29,7 @@ fn a_missing_one_is_not_written_unasked() {
     if std::env::var_os("COLDFRAME_BLESS").is_some() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("x.bin");
     assert!(panic_of(|| assert_golden(&path, b"abc")).contains("is missing"));
     assert!(!path.exists());

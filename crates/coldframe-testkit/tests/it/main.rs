@@ -7,6 +7,7 @@ use coldframe_testkit::alloc::CountingAlloc;
 static ALLOC: CountingAlloc = CountingAlloc;
 
 mod alloc;
+mod child;
 mod crash;
 mod fault;
 mod golden;

@@ -190,7 +190,7 @@ fn a_log_behind_a_link_is_a_log_and_somebody_elses_file_is_none() {
 #[test]
 fn a_log_whose_name_cannot_be_made_durable_takes_no_writes() {
     let Some(host) = PoorHost::get() else { return };
-    let logs = tempfile::tempdir().unwrap();
+    let logs = coldframe_testkit::scratch::on_disk();
     let wal = logs.path().join("x.wal");
     let (place, bytes) = killed(&["--wal", wal.to_str().unwrap()]);
     let mut resize = command(&[&"disk", &"resize", &"a", &"--size", &"0", &"--wal", &wal]);

@@ -74,7 +74,7 @@ fn a_disk_that_is_being_served_is_not_exported_without_its_changes() {
 
 #[test]
 fn a_log_elsewhere_is_not_passed_over_by_resize_and_a_second_server() {
-    let log = tempfile::tempdir().unwrap();
+    let log = coldframe_testkit::scratch::on_disk();
     let log = log.path().join("x.wal");
     let (place, bytes) = killed(&["--wal", log.to_str().unwrap()]);
     let socket = format!("unix:{}", place.at("s2").display());

@@ -1,9 +1,9 @@
 //! Other people's tools against a served disk that holds a real file system.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child::command;
 use coldframe_testkit::require;
 
 use crate::served::Place;
@@ -12,7 +12,7 @@ use crate::support::coldframe;
 /// Runs a tool; none (after a word about it) if it is not here.
 #[track_caller]
 pub fn run(need: &str, tool: &str, args: &[&str]) -> Option<Output> {
-    match tied(Command::new(tool).args(args)).output() {
+    match command(tool).args(args).output() {
         Ok(output) => Some(output),
         Err(error) => {
             require::skipped(need, &format!("{tool}: {error}"));

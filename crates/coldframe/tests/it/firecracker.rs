@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use coldframe_testkit::child;
 use coldframe_testkit::require::skipped;
 
 use crate::support::{
@@ -29,7 +29,7 @@ impl Family {
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         if !*made {
             let _ = fs::remove_dir_all(&dir);
-            let output = Command::new(tools.join("make-snapshots.sh"))
+            let output = child::group(tools.join("make-snapshots.sh"))
                 .arg(&dir)
                 .args(["64", "2"])
                 .env("ROUNDS", "20000u")
@@ -71,7 +71,7 @@ impl Family {
     /// Firecracker loads a pair, and the guest goes on as it did when it was never stopped.
     #[track_caller]
     fn thaw(&self, pair: &Path) {
-        let output = Command::new(self.tools.join("thaw.sh"))
+        let output = child::group(self.tools.join("thaw.sh"))
             .arg(&self.dir)
             .arg(pair.join("state"))
             .arg(format!("file:{}", pair.join("mem").display()))
@@ -219,7 +219,7 @@ impl Archive {
                 continue;
             };
             let dir = Home::new();
-            let unpacked = Command::new("tar")
+            let unpacked = child::command("tar")
                 .args(["--zstd", "-xSf"])
                 .arg(folder.join(&name))
                 .arg("-C")

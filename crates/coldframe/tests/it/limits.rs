@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use coldframe_storage::is_temporary;
-use coldframe_testkit::child::Running;
+use coldframe_testkit::child::{self, Running};
 use coldframe_testkit::require::skipped;
 use coldframe_testkit::rng::Rng;
 use nix::sys::signal::{Signal, kill};
@@ -59,7 +59,7 @@ impl Scene {
         let mut shell = command(&[]);
         let program = shell.get_program().to_owned();
         let exec = format!("{first} exec \"$0\" \"$@\"");
-        shell = Command::new("sh");
+        shell = child::command("sh");
         shell.arg("-c").arg(exec).arg(program).args(verb.split(' '));
         shell
             .current_dir(self.0.path())

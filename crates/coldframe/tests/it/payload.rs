@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+
+use coldframe_testkit::child;
 
 use crate::support::{Home, Outcome, coldframe, no_kvm, tool};
 
@@ -131,7 +133,7 @@ fn a_program_that_cannot_be_entered_is_wrong_usage() {
 
 /// Builds the tiny kernel.
 fn build(tiny: &Path, out: &Path, settings: &[&str]) {
-    let mut build = Command::new(tiny.join("build.sh"));
+    let mut build = child::command(tiny.join("build.sh"));
     let status = build.arg(out).args(settings).status().unwrap();
     assert!(status.success());
 }
@@ -163,7 +165,7 @@ fn under_firecracker(firecracker: &Path, home: &Path, ram_mib: u32) -> Vec<Strin
     });
     fs::write(home.join("config.json"), config.to_string()).unwrap();
     fs::write(home.join("log"), []).unwrap();
-    let output = Command::new(firecracker.join("firecracker"))
+    let output = child::command(firecracker.join("firecracker"))
         .args(["--no-seccomp", "--no-api", "--log-path", "log"])
         .args(["--config-file", "config.json"])
         .current_dir(home)

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child;
 use coldframe_testkit::require::skipped;
 use coldframe_testkit::scratch;
 use serde_json::Value;
@@ -85,11 +85,11 @@ pub fn changed(home: &Home, from: &Path, change: impl FnOnce(&mut Vec<u8>)) -> P
 
 /// The command with these arguments, not yet run.
 pub fn command(args: &[&dyn AsRef<OsStr>]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coldframe"));
+    let mut command = child::command(env!("CARGO_BIN_EXE_coldframe"));
     command.args(args.iter().map(|arg| arg.as_ref()));
     command.stdin(Stdio::null()).env_remove("COLDFRAME_LOG");
-    // It ends with the test, and so does what it keeps in the temporary directory.
-    tied(&mut command).env("TMPDIR", scratch::root());
+    // What it keeps in the temporary directory ends with the test, as it does.
+    command.env("TMPDIR", scratch::root());
     command
 }
 

@@ -1,7 +1,6 @@
 //! Other people's programs: flat binaries, ELF images, and what only looks like one.
 
 use std::path::Path;
-use std::process::Command;
 
 use coldframe_minivmm::{
     Backing, Config, ElfError, EndReason, Entry, Event, Guest, LoadError, MiniVm, MiniVmError,
@@ -196,15 +195,15 @@ fn the_tiny_kernel_prints_its_lines_and_ends() {
         coldframe_testkit::require::skipped("tiny-kernel", "COLDFRAME_TINY_KERNEL is not set");
         return;
     };
-    let out = std::env::temp_dir().join(format!("coldframe-tiny-{}", std::process::id()));
-    let built = Command::new(Path::new(&dir).join("build.sh"))
+    let home = coldframe_testkit::scratch::on_disk();
+    let out = home.path().join("tiny");
+    let built = coldframe_testkit::child::command(Path::new(&dir).join("build.sh"))
         .arg(&out)
         .args(["-DROUNDS=256", "-DPAGES=512"])
         .status()
         .unwrap();
     assert!(built.success());
     let bytes = std::fs::read(&out).unwrap();
-    std::fs::remove_file(&out).unwrap();
     let mut vm = boot(Program::Elf { bytes }).unwrap();
     let event = vm.run_until_event(Stops::NONE).unwrap();
     assert_eq!(event, Event::Ended(EndReason::Code(0)));

@@ -68,7 +68,7 @@ pub(super) fn film<G: Lab>(workload: Workload) -> Film {
         (parameters.rounds, parameters.mark_every) = (160, 16);
         parameters.pages = 512;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("journal");
     let mut vm = <G as Lab>::boot(&config).unwrap();
     vm.ports()

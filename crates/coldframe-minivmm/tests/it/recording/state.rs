@@ -11,7 +11,7 @@ fn machine() -> SimVm {
 
 /// A recorded one, on which something was typed.
 fn typed() -> (SimVm, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = coldframe_testkit::scratch::on_disk();
     let recorder = Recorder::create(&dir.path().join("journal")).unwrap();
     let mut vm = machine();
     vm.ports().attach(Inputs::recorded(recorder));

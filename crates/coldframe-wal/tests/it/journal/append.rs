@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coldframe_storage::{MemStorage, Storage, StorageError};
 use coldframe_testkit::fault::{Call, EIO, Fault, FaultStorage};
-use coldframe_testkit::require;
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_wal::journal::{
     Batch, Durability, End, JournalError, JournalReader, JournalWriter, Next,
@@ -285,10 +284,7 @@ fn too_long_an_entry_is_refused_with_both_lengths() {
 fn what_is_no_regular_file_is_refused_and_not_waited_for() {
     let dir = coldframe_testkit::scratch::on_disk();
     let fifo = dir.path().join("fifo");
-    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
-    if !made.is_ok_and(|status| status.success()) {
-        return require::skipped("wal", "no mkfifo here");
-    }
+    coldframe_testkit::scratch::make_fifo(&fifo);
     let null = std::path::PathBuf::from("/dev/null");
     for path in [null, dir.path().to_path_buf(), fifo] {
         let not_regular = |error: JournalError| {

@@ -2,12 +2,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use coldframe_storage::MemStorage;
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child;
 use coldframe_testkit::rng::Rng;
 use coldframe_units::ByteLen;
 use coldframe_wal::journal::kinds::CoreEntries;
@@ -192,7 +192,7 @@ fn what_was_flushed_is_there_whenever_a_compacting_process_is_killed() {
     for round in 0..12 {
         let name = "journal::compacting::\
                     what_was_flushed_is_there_whenever_a_compacting_process_is_killed";
-        let mut child = tied(&mut Command::new(std::env::current_exe().unwrap()))
+        let mut child = child::command(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", name])
             .env(INNER, &path)
             .stdout(Stdio::piped())

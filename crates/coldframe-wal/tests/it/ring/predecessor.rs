@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use coldframe_storage::{FileStorage, MemStorage, Storage};
-use coldframe_testkit::child::tied;
+use coldframe_testkit::child;
 use coldframe_testkit::crash::CrashStorage;
 use coldframe_wal::ring::{RingError, RingWal};
 use coldframe_wal::{RingOptions, Sequence};
@@ -245,7 +245,7 @@ fn d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known() {
         .unwrap();
     let name = "ring::predecessor::\
                 d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known";
-    let mut child = tied(&mut Command::new(std::env::current_exe().unwrap()))
+    let mut child = child::command(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", name])
         .env(INNER, &path)
         .stdout(Stdio::piped())

@@ -1,74 +1,25 @@
 //! A store, or a directory to pull to, that is full: an error, nothing lost, and room helps.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use coldframe_testkit::require::skipped;
+use coldframe_testkit::small::Small;
 
 use super::{assert_equal, assert_sound_store, frozen, noise, pull, pulled_path, push, store_verb};
 use crate::support::{Home, coldframe, names};
 
-/// A small file system of its own; it goes with the process that holds it.
-struct Small {
-    holder: Child,
-    path: PathBuf,
-}
-
-impl Small {
-    /// Of so many MiB; `None` if there can be none here.
-    fn new(home: &Home, mib: u32) -> Option<Self> {
-        let point = home.at("point");
-        fs::create_dir(&point).unwrap();
-        let hold = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && echo ready && cat");
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "sh", "-c", &hold]).arg(&point);
-        unshare.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let held = unshare.stderr(Stdio::null()).spawn();
-        let mut holder = match held {
-            Ok(holder) => holder,
-            Err(error) => {
-                skipped("unshare", &error.to_string());
-                return None;
-            }
-        };
-        let mut line = String::new();
-        let stdout = holder.stdout.as_mut().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        if line != "ready\n" {
-            holder.wait().unwrap();
-            skipped("unshare", "no file system can be mounted here");
-            return None;
-        }
-        let point = point.strip_prefix("/").unwrap();
-        let path = Path::new("/proc").join(holder.id().to_string());
-        let path = path.join("root").join(point);
-        Some(Self { holder, path })
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Its input ends, and it with it.
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
-    }
-}
-
 #[test]
 fn a_full_store_is_an_error_that_loses_nothing_and_room_helps() {
     let home = Home::new();
-    let Some(small) = Small::new(&home, 48) else {
+    let Some(small) = Small::new(48 << 20) else {
         return;
     };
-    let store = small.path.join("store");
+    let store = small.path().join("store");
     coldframe(&[&"store", &"init", &"--store", &store]).done();
     let one = frozen(&home, "one", &noise(41, 64));
     let two = frozen(&home, "two", &noise(42, 512));
     push(&one, &store, &["--name", "one"]).done();
     let before = store_verb("ls", &store, &[]).done().json();
-    fs::write(small.path.join("filler"), noise(43, 256)).unwrap();
+    fs::write(small.path().join("filler"), noise(43, 256)).unwrap();
     let failed = push(&two, &store, &["--name", "two"]);
     failed.fails(
         3,
@@ -82,7 +33,7 @@ fn a_full_store_is_an_error_that_loses_nothing_and_room_helps() {
     let left = names(&store.join("packs"));
     assert!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
 
-    fs::remove_file(small.path.join("filler")).unwrap();
+    fs::remove_file(small.path().join("filler")).unwrap();
     push(&two, &store, &["--name", "two"]).done();
     assert_sound_store(&store);
     let report = pull("two", &store, &home.at("out"), &[]).done().json();
@@ -92,18 +43,18 @@ fn a_full_store_is_an_error_that_loses_nothing_and_room_helps() {
 #[test]
 fn a_pull_to_a_full_disk_is_an_error_and_goes_on_when_there_is_room() {
     let home = Home::new();
-    let Some(small) = Small::new(&home, 24) else {
+    let Some(small) = Small::new(24 << 20) else {
         return;
     };
     let store = super::new_store(&home);
     let one = frozen(&home, "one", &noise(44, 256));
     push(&one, &store, &["--name", "one"]).done();
-    fs::write(small.path.join("filler"), noise(45, 256)).unwrap();
-    let out = small.path.join("out");
+    fs::write(small.path().join("filler"), noise(45, 256)).unwrap();
+    let out = small.path().join("out");
     let failed = pull("one", &store, &out, &[]);
     failed.fails(3, &["cannot pull one", "No space left on device"]);
     assert!(names(&out).iter().all(|name| name.starts_with('.')));
-    fs::remove_file(small.path.join("filler")).unwrap();
+    fs::remove_file(small.path().join("filler")).unwrap();
     let report = pull("one", &store, &out, &[]).done().json();
     assert_equal(&one, &pulled_path(&report));
     // Some of it had been fetched.

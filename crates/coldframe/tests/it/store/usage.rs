@@ -163,7 +163,7 @@ fn the_terminal_gets_a_bar_and_nothing_else_does() {
         out.display(),
         home.at("json").display()
     );
-    let mut script = std::process::Command::new("script");
+    let mut script = coldframe_testkit::child::command("script");
     script.args(["--quiet", "--return", "--command", &asked, "/dev/null"]);
     let ran = match script.stdin(std::process::Stdio::null()).output() {
         Ok(ran) => ran,
