@@ -56,6 +56,20 @@ fn comments_and_strings_are_not_code() {
 }
 
 #[test]
+fn what_is_banned_can_be_found() {
+    for pattern in tidy::banned() {
+        // Brackets are tokens only in pairs.
+        let close = match pattern.chars().rfind(|c| "([".contains(*c)) {
+            Some('(') => ")",
+            Some('[') => "]",
+            _ => "",
+        };
+        let source = Source::parse(&format!("{pattern}{close}")).unwrap();
+        assert_eq!(source.find(pattern).count(), 1, "{pattern}");
+    }
+}
+
+#[test]
 fn functions_are_measured_with_their_signature() {
     let text = "fn a(\n  x: [u8; 3],\n) -> u8 {\n  x[0]\n}\ntrait T { fn b(); }\n";
     let functions = Source::parse(text).unwrap().functions();

@@ -89,7 +89,7 @@ const BANS: &[Ban] = &[
         "return the text, or use a `tracing` event",
     ),
     ban(
-        "anyhow ::",
+        "anyhow : :",
         Scope::Published,
         "use the crate's own error enum",
     ),
@@ -104,7 +104,7 @@ const BANS: &[Ban] = &[
         "return an error and match on it",
     ),
     ban(
-        "Command :: new",
+        "Command : : new",
         Scope::Tests,
         "it may outlive the test: use `coldframe_testkit::child::command`",
     ),
@@ -121,6 +121,12 @@ const BANS: &[Ban] = &[
     ban("from_ne_bytes", Scope::Everywhere, "use `from_le_bytes`"),
     ban("to_ne_bytes", Scope::Everywhere, "use `to_le_bytes`"),
 ];
+
+/// What is banned, each as tokens.
+#[cfg(test)]
+pub fn banned() -> impl Iterator<Item = &'static str> {
+    BANS.iter().map(|ban| ban.pattern)
+}
 
 const fn ban(pattern: &'static str, scope: Scope, instead: &'static str) -> Ban {
     Ban {

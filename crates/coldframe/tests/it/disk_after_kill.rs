@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use coldframe_storage::is_temporary;
-use coldframe_testkit::child::{Running, tied};
+use coldframe_testkit::child::Running;
 use coldframe_testkit::poor_host::{Lack, PoorHost};
 use coldframe_testkit::require::skipped;
 
@@ -264,10 +264,10 @@ fn read_only(dir: &Path, args: &[&dyn AsRef<OsStr>]) -> Option<Outcome> {
     const SCRIPT: &str = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" \
          || exit 99; shift; exec \"$@\"";
     let run = command(args);
-    let mut unshare = Command::new("unshare");
+    let mut unshare = coldframe_testkit::child::command("unshare");
     unshare.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"]);
     unshare.arg(dir).arg(run.get_program()).args(run.get_args());
-    let output = tied(&mut unshare).stdin(Stdio::null()).output();
+    let output = unshare.stdin(Stdio::null()).output();
     match output.map(Outcome::from) {
         Ok(outcome) if outcome.code == 99 || outcome.stderr.contains("unshare") => {
             skipped("unshare", &outcome.stderr);
