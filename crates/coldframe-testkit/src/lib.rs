@@ -33,6 +33,7 @@ pub mod moto;
 pub mod pagecache;
 #[cfg(target_os = "linux")]
 pub mod poor_host;
+pub mod poor_service;
 pub mod report;
 pub mod require;
 pub mod rng;
