@@ -222,6 +222,16 @@ pub enum StoreError {
         /// Why.
         source: StoreUrlError,
     },
+    /// A variable of the environment has a value that cannot be used.
+    #[error("{variable} is {value:?}, expected {expected}")]
+    BadSetting {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
     /// There is no store here.
     #[error("there is no chunk store at {place}")]
     NoStore {

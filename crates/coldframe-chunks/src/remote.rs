@@ -2,14 +2,18 @@
 //! Blob Storage, web servers (read-only), and memory.
 //!
 //! Invariants: all requests run on one thread of its own, and every call is a plain function. Each
-//! request is tried a bounded number of times, for a bounded time. Nothing that can be written by
-//! two at once is written without a condition. Spec: STORE-22 to STORE-25.
+//! request is retried for a bounded time. Nothing that can be written by two at once is written
+//! without a condition, and nothing is written before the service was seen to honour conditions.
+//! Spec: STORE-22 to STORE-25, STORE-27, STORE-28.
 
+mod answers;
 mod clock;
 mod connect;
+mod credentials;
 mod failure;
 mod lease;
 mod objects;
+mod probe;
 mod runtime;
 mod upload;
 
@@ -17,6 +21,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,15 +40,20 @@ use crate::remote::objects::Objects;
 use crate::remote::runtime::Runtime;
 use crate::url::StoreUrl;
 
+pub use answers::RemoteConnector;
+
 /// How object storage is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteOptions {
-    /// How often a request is tried.
+    /// How often a request is tried, within [`RemoteOptions::give_up_after`]; `u32::MAX` is as
+    /// often as there is time.
     pub attempts: u32,
     /// How long one try may take; an upload is given a second more for each 128 KiB.
     pub attempt_timeout: Duration,
     /// No new try is begun after so long.
     pub give_up_after: Duration,
+    /// The same, as long as the service has never answered: its address may be wrong.
+    pub first_answer_within: Duration,
     /// The pause before the second try; each further one is twice as long.
     pub first_pause: Duration,
     /// The longest pause.
@@ -62,12 +72,13 @@ pub struct RemoteOptions {
 }
 
 impl RemoteOptions {
-    /// Six tries within 90 seconds, leases of two minutes, parts of 8 MiB, four sent and 32 chunks
+    /// Tries for 90 seconds, leases of two minutes, parts of 8 MiB, four sent and 32 chunks
     /// fetched at once.
     pub const USUAL: Self = Self {
-        attempts: 6,
+        attempts: u32::MAX,
         attempt_timeout: Duration::from_secs(20),
         give_up_after: Duration::from_secs(90),
+        first_answer_within: Duration::from_secs(10),
         first_pause: Duration::from_millis(100),
         longest_pause: Duration::from_secs(5),
         lease_ttl: Duration::from_secs(120),
@@ -76,6 +87,49 @@ impl RemoteOptions {
         reads_at_once: 32,
         abandoned_after: Duration::from_secs(24 * 3600),
     };
+
+    /// [`RemoteOptions::USUAL`], but failed requests are retried for as long as the environment
+    /// variable `COLDFRAME_RETRY_FOR` says: `45s`, `10m`, `1h`, or a number of seconds.
+    ///
+    /// # Errors
+    /// [`StoreError::BadSetting`] if its value is no such time, or more than a day.
+    pub fn from_env() -> Result<Self, StoreError> {
+        let usual = Self::USUAL;
+        let Some(value) = std::env::var_os(RETRY_FOR) else {
+            return Ok(usual);
+        };
+        let text = value.to_string_lossy();
+        let wrong = || StoreError::BadSetting {
+            variable: RETRY_FOR,
+            value: text.clone().into_owned(),
+            expected: "a time such as 45s, 10m or 1h, at most 24h",
+        };
+        let limit = retry_time(text.trim()).ok_or_else(wrong)?;
+        Ok(Self {
+            give_up_after: limit,
+            first_answer_within: limit,
+            ..usual
+        })
+    }
+}
+
+/// The variable that says how long failed requests are retried.
+const RETRY_FOR: &str = "COLDFRAME_RETRY_FOR";
+
+fn retry_time(text: &str) -> Option<Duration> {
+    let digits = text.len()
+        - text
+            .trim_start_matches(|letter: char| letter.is_ascii_digit())
+            .len();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    (seconds <= 24 * 3600).then(|| Duration::from_secs(seconds))
 }
 
 /// Object storage that holds a store.
@@ -83,6 +137,8 @@ pub struct Remote {
     objects: Objects,
     clock: Clock,
     runtime: Arc<Runtime>,
+    /// Conditional writes were seen to be honoured.
+    is_probed: AtomicBool,
 }
 
 impl fmt::Debug for Remote {
@@ -114,8 +170,9 @@ impl Remote {
     }
 
     /// Objects of any service that the crate object_store knows, below a prefix. It must be able to
-    /// write conditionally, by ETag or version; `multipart` is the same service, if it takes
-    /// objects in parts.
+    /// write conditionally, by ETag or version, which is checked before the first write;
+    /// `multipart` is the same service, if it takes objects in parts. Its clients should be built
+    /// with a [`RemoteConnector`], and not retry by themselves.
     ///
     /// # Errors
     /// [`StorageError::Open`] if no thread can be started.
@@ -134,10 +191,27 @@ impl Remote {
                 place: place.to_owned(),
                 prefix: prefix.to_owned(),
                 options,
+                has_answered: Arc::default(),
             },
             clock: Clock::default(),
             runtime: Arc::new(runtime),
+            is_probed: AtomicBool::new(false),
         })
+    }
+
+    /// Checks once, before the first write, that the service honours conditional writes.
+    fn probe(&self) -> Result<(), StorageError> {
+        if self.is_probed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let name = probe::PROBES;
+        self.run(
+            TAKING,
+            name,
+            |objects, _| async move { objects.probe().await },
+        )?;
+        self.is_probed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Runs requests; what fails is told as `operation` on the object of this name.
@@ -154,6 +228,7 @@ impl Remote {
         let _entered = span.enter();
         let future = requests(self.objects.clone(), self.clock.clone());
         let done = self.runtime.run(future);
+        let done = done.unwrap_or(Err(Failure::Panicked));
         done.map_err(|failure| failure.at(operation, &self.objects.shown(name)))
     }
 }
@@ -173,6 +248,7 @@ impl Backend for Remote {
     }
 
     fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError> {
+        self.probe()?;
         let name = key.to_string();
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let size = self.objects.options.part_bytes.max(5 << 20) as usize;
@@ -199,6 +275,7 @@ impl Backend for Remote {
         expected: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<bool, StorageError> {
+        self.probe()?;
         let name = key.to_string();
         let operation = Operation::Write(FileOffset::ZERO, len_of(new.unwrap_or_default()));
         let expected = expected.map(Bytes::copy_from_slice);
@@ -303,6 +380,7 @@ impl Backend for Remote {
     }
 
     fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError> {
+        self.probe()?;
         let taken = self.run(TAKING, "collector", |objects, clock| async move {
             ObjectExclusive::take(&objects, &clock).await
         })?;

@@ -147,7 +147,7 @@ impl StoreUrl {
 #[cfg(feature = "remote")]
 fn remote_backend(url: &StoreUrl) -> Result<AnyBackend, StoreError> {
     use crate::remote::{Remote, RemoteOptions};
-    Remote::connect(url, RemoteOptions::USUAL).map(AnyBackend::new)
+    Remote::connect(url, RemoteOptions::from_env()?).map(AnyBackend::new)
 }
 
 #[cfg(not(feature = "remote"))]

@@ -16,6 +16,8 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use crate::StoreError;
 use crate::error::storage;
 use crate::remote::RemoteOptions;
+use crate::remote::answers::RemoteConnector;
+use crate::remote::credentials;
 use crate::url::{Service, StoreUrl, StoreUrlError};
 
 /// How long a connection may take to be made.
@@ -40,7 +42,7 @@ impl Connected {
 }
 
 pub(crate) fn connect(url: &StoreUrl, options: RemoteOptions) -> Result<Connected, StoreError> {
-    let refused = |error: object_store::Error| {
+    let refused = |error: Refused| {
         let place = url.to_string();
         let error: Result<(), _> = Err(io::Error::new(io::ErrorKind::InvalidInput, error));
         match error.at(Operation::Open, place.as_ref()) {
@@ -63,9 +65,10 @@ pub(crate) fn connect(url: &StoreUrl, options: RemoteOptions) -> Result<Connecte
             let is_plain = url.starts_with("http:");
             let client = client(options).with_allow_http(is_plain);
             let builder = HttpBuilder::new().with_url(url).with_retry(once());
+            let builder = builder.with_http_connector(answers());
             let store = builder.with_client_options(client).build();
             Ok(Connected {
-                store: Arc::new(store.map_err(refused)?),
+                store: Arc::new(store.map_err(|error| refused(error.into()))?),
                 multipart: None,
                 prefix: String::new(),
             })
@@ -73,16 +76,27 @@ pub(crate) fn connect(url: &StoreUrl, options: RemoteOptions) -> Result<Connecte
     }
 }
 
+/// Why the environment does not say how to reach a service.
+type Refused = Box<dyn std::error::Error + Send + Sync>;
+
+fn answers() -> RemoteConnector {
+    RemoteConnector::default().with_metadata(credentials::asks_metadata())
+}
+
 fn in_bucket(
     service: Service,
     bucket: &str,
     prefix: &str,
     options: RemoteOptions,
-) -> object_store::Result<Connected> {
+) -> Result<Connected, Refused> {
     provide_tls();
     Ok(match service {
         Service::S3 => {
             let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+            credentials::of_s3(&builder)?;
+            // One object is deleted at a time: not every service has DeleteObjects.
+            let builder = builder.with_disable_bulk_delete(true);
+            let builder = builder.with_http_connector(answers());
             let timed = limits(options).into_iter();
             let builder = timed.fold(builder, |builder, (key, value)| {
                 builder.with_config(object_store::aws::AmazonS3ConfigKey::Client(key), value)
@@ -91,6 +105,8 @@ fn in_bucket(
         }
         Service::Gcs => {
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+            credentials::of_gcs(&builder)?;
+            let builder = builder.with_http_connector(answers());
             let timed = limits(options).into_iter();
             let builder = timed.fold(builder, |builder, (key, value)| {
                 builder.with_config(object_store::gcp::GoogleConfigKey::Client(key), value)
@@ -99,6 +115,8 @@ fn in_bucket(
         }
         Service::Azure => {
             let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
+            credentials::of_azure(&builder)?;
+            let builder = builder.with_http_connector(answers());
             let timed = limits(options).into_iter();
             let builder = timed.fold(builder, |builder, (key, value)| {
                 builder.with_config(object_store::azure::AzureConfigKey::Client(key), value)

@@ -7,12 +7,51 @@ use std::time::Duration;
 use coldframe_storage::{IoContext, Operation, StorageError};
 use coldframe_units::{ByteLen, FileOffset};
 
+use crate::remote::answers::Answer;
+
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The service, or the way to it.
     #[error(transparent)]
     Service(#[from] object_store::Error),
+    /// The service answered with a status that object_store has no error of its own for.
+    #[error("the service answered with status {status}{}{}", hint(source), asked(*retry_after))]
+    Answered {
+        /// The status.
+        status: u16,
+        /// How long the service asks to wait.
+        retry_after: Option<Duration>,
+        /// What else it said.
+        source: object_store::Error,
+    },
+    /// The object cannot be read, and the service does not say whether it exists.
+    #[error(
+        "access is denied, and so is listing the object: without the permission to list (S3: \
+         s3:ListBucket) a missing object cannot be told from a forbidden one"
+    )]
+    Forbidden {
+        /// The refusal of the object itself.
+        source: object_store::Error,
+    },
+    /// Listing is refused.
+    #[error("listing is denied: the credentials lack the permission to list (S3: s3:ListBucket)")]
+    ListDenied {
+        /// The refusal.
+        source: object_store::Error,
+    },
+    /// The service ignores a condition of a write.
+    #[error(
+        "the service does not honour conditional writes ({0}): concurrent writers would overwrite \
+         each other"
+    )]
+    Unconditional(&'static str),
+    /// A list repeats itself without end.
+    #[error("the service's list repeats its entries and does not end")]
+    Endless,
+    /// The client library panicked over an answer.
+    #[error("the client library failed on an answer of the service (panic)")]
+    Panicked,
     /// Nothing came back in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
@@ -58,13 +97,60 @@ impl Failure {
         )
     }
 
+    /// The refusal, if access is denied.
+    pub fn denied(self) -> Result<object_store::Error, Self> {
+        match self {
+            Self::Service(source @ object_store::Error::PermissionDenied { .. })
+            | Self::Answered {
+                status: 403,
+                source,
+                ..
+            } => Ok(source),
+            failure => Err(failure),
+        }
+    }
+
     /// Asked again, the service may answer.
     pub const fn is_transient(&self) -> bool {
         use object_store::Error::{Generic, JoinError};
         match self {
             Self::Service(error) => matches!(error, Generic { .. } | JoinError { .. }),
+            // 501 and 505 say what the service cannot do at all. Below 300 it is a body that
+            // failed.
+            Self::Answered { status, .. } => {
+                matches!(status, 408 | 429 | 500 | 502..=504 | 506..)
+            }
             Self::TimedOut(_) | Self::Short { .. } => true,
-            Self::PastEnd { .. } | Self::TooLong { .. } | Self::Contended(_) => false,
+            Self::PastEnd { .. }
+            | Self::TooLong { .. }
+            | Self::Contended(_)
+            | Self::Forbidden { .. }
+            | Self::ListDenied { .. }
+            | Self::Unconditional(_)
+            | Self::Endless
+            | Self::Panicked => false,
+        }
+    }
+
+    /// How long the service asks to wait before the next try.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Answered { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// What an attempt failed with, whose last answer was this.
+    pub fn of(error: object_store::Error, answer: Answer) -> Self {
+        match answer.status {
+            Some(status @ 300..) if matches!(error, object_store::Error::Generic { .. }) => {
+                Self::Answered {
+                    status,
+                    retry_after: answer.retry_after,
+                    source: error,
+                }
+            }
+            _ => Self::Service(error),
         }
     }
 
@@ -75,9 +161,9 @@ impl Failure {
             Self::Service(E::PermissionDenied { .. } | E::Unauthenticated { .. }) => {
                 io::ErrorKind::PermissionDenied
             }
-            Self::Service(E::NotImplemented { .. } | E::NotSupported { .. }) => {
-                io::ErrorKind::Unsupported
-            }
+            Self::Service(E::NotImplemented { .. } | E::NotSupported { .. })
+            | Self::Unconditional(_) => io::ErrorKind::Unsupported,
+            Self::Forbidden { .. } | Self::ListDenied { .. } => io::ErrorKind::PermissionDenied,
             Self::TimedOut(_) => io::ErrorKind::TimedOut,
             Self::Short { .. } => io::ErrorKind::UnexpectedEof,
             _ => io::ErrorKind::Other,
@@ -108,5 +194,21 @@ impl Failure {
             Err(error) => error,
             Ok(()) => StorageError::BadName { path },
         }
+    }
+}
+
+fn asked(retry_after: Option<Duration>) -> String {
+    let text = |wait: Duration| format!(", and asks to wait {} s", wait.as_secs());
+    retry_after.map(text).unwrap_or_default()
+}
+
+/// What to do about a refusal, where its text says so.
+fn hint(source: &object_store::Error) -> &'static str {
+    let text = source.to_string();
+    let wants_checksum = ["Content-MD5", "x-amz-checksum", "ObjectLockConfiguration"];
+    if wants_checksum.iter().any(|word| text.contains(word)) {
+        " (a bucket with Object Lock wants a checksum: set AWS_CHECKSUM_ALGORITHM=SHA256)"
+    } else {
+        ""
     }
 }

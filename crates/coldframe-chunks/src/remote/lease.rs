@@ -19,7 +19,7 @@ use object_store::path::Path;
 use crate::backend::{Exclusive, Lease, LeaseId};
 use crate::remote::clock::Clock;
 use crate::remote::failure::Failure;
-use crate::remote::objects::{Objects, Tries, new_mark};
+use crate::remote::objects::{Objects, Whole, new_mark};
 use crate::remote::runtime::Runtime;
 
 /// No lease is waited for longer, whatever its name says.
@@ -76,12 +76,12 @@ fn random() -> Result<u64, Failure> {
 }
 
 /// The object as it is, if it is this one's. That it is not is what two reads see.
-async fn ours(objects: &Objects, path: &Path, id: u64) -> Result<Option<ObjectMeta>, Failure> {
+async fn ours(objects: &Objects, path: &Path, id: u64) -> Result<Option<Whole>, Failure> {
     for _ in 0..2 {
         let found = objects.whole(path, TEXT_MAX).await?;
         let ours = found.filter(|found| parse(&found.bytes).is_some_and(|(who, _)| who == id));
-        if let Some(ours) = ours {
-            return Ok(Some(ours.meta));
+        if ours.is_some() {
+            return Ok(ours);
         }
     }
     Ok(None)
@@ -119,31 +119,39 @@ impl Renewed {
     async fn renew(&self) -> bool {
         let objects = &self.objects.0;
         let mut version = self.version.lock().await;
+        let (began, next) = (Instant::now(), version.1 + 1);
+        let mut pause = objects.options.first_pause.min(self.ttl / 32);
         while self.is_held() {
-            let (began, next) = (Instant::now(), version.1 + 1);
             let Ok(mark) = new_mark() else { return false };
             let new = text(self.id, next, self.ttl);
-            match objects.update(&self.path, &version.0, new, &mark).await {
-                Ok(meta) => {
-                    *version = (meta, next);
-                    if !self.is_held() {
-                        return false;
-                    }
-                    *self.since.lock().unwrap_or_else(PoisonError::into_inner) = began;
-                    return true;
-                }
+            let mut renewed = None;
+            match objects
+                .update(&self.path, &version.0, new.clone(), &mark)
+                .await
+            {
+                Ok(meta) => renewed = Some(meta),
                 Err(failure) if failure.is_refused() || failure.is_missing() => {
                     // A renewal whose answer was lost has changed it, or it is another's, or gone.
                     match ours(objects, &self.path, self.id).await {
-                        Ok(Some(meta)) => version.0 = meta,
+                        Ok(Some(found)) if found.bytes == new => renewed = Some(found.meta),
+                        Ok(Some(found)) => version.0 = found.meta,
                         Ok(None) => self.is_lost.store(true, Ordering::Release),
                         Err(failure) => tracing::warn!(lease = %self.path, %failure, "lease"),
                     }
                 }
                 Err(failure) => {
                     tracing::warn!(lease = %self.path, %failure, "lease not renewed yet");
-                    tokio::time::sleep(self.ttl / 32).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(self.ttl / 32);
                 }
+            }
+            if let Some(meta) = renewed {
+                *version = (meta, next);
+                if !self.is_held() {
+                    return false;
+                }
+                *self.since.lock().unwrap_or_else(PoisonError::into_inner) = began;
+                return true;
             }
         }
         tracing::warn!(lease = %self.path, "lease lost");
@@ -215,7 +223,8 @@ impl Lease for ObjectLease {
 
     fn confirm(&self) -> Result<bool, StorageError> {
         let renewed = Arc::clone(&self.renewed);
-        Ok(self.runtime.run(async move { renewed.renew().await }))
+        let confirmed = self.runtime.run(async move { renewed.renew().await });
+        Ok(confirmed.unwrap_or(false))
     }
 }
 
@@ -294,25 +303,36 @@ impl ObjectExclusive {
         let began = Instant::now();
         let new = text(id, 0, ttl);
         if !objects.create(&path, vec![new.clone()]).await? {
-            let now = clock.ask(objects).await?;
-            let Some(found) = objects.whole(&path, TEXT_MAX).await? else {
-                return Ok(None);
-            };
-            // An empty one was given back.
-            let ttl = parse(&found.bytes).map_or(objects.options.lease_ttl, |(_, ttl)| ttl);
-            if !found.bytes.is_empty() && Clock::age(now, &found.meta) <= ttl {
-                return Ok(None);
-            }
-            match objects.update(&path, &found.meta, new, &mark).await {
-                Ok(_) => {}
-                // Another was quicker.
-                Err(failure) if failure.is_refused() || failure.is_missing() => return Ok(None),
-                Err(failure) => return Err(failure),
+            let mut tries = objects.tries();
+            loop {
+                let now = clock.ask(objects).await?;
+                let Some(found) = objects.whole(&path, TEXT_MAX).await? else {
+                    return Ok(None);
+                };
+                let holder = parse(&found.bytes);
+                // A try whose answer was lost has taken it.
+                if holder.is_some_and(|(who, _)| who == id) {
+                    break;
+                }
+                // An empty one was given back.
+                let ttl = holder.map_or(objects.options.lease_ttl, |(_, ttl)| ttl);
+                if !found.bytes.is_empty() && Clock::age(now, &found.meta) <= ttl {
+                    return Ok(None);
+                }
+                match objects.update(&path, &found.meta, new.clone(), &mark).await {
+                    Ok(_) => break,
+                    Err(failure) if failure.is_missing() => return Ok(None),
+                    // Another was quicker, or this one: the object tells.
+                    Err(failure) if failure.is_refused() || failure.is_transient() => {
+                        tries.again(failure).await?;
+                    }
+                    Err(failure) => return Err(failure),
+                }
             }
         }
-        Ok(ours(objects, &path, id).await?.map(|meta| {
-            clock.learn(&meta);
-            Renewed::new(objects, path, id, began, meta)
+        Ok(ours(objects, &path, id).await?.map(|found| {
+            clock.learn(&found.meta);
+            Renewed::new(objects, path, id, began, found.meta)
         }))
     }
 
@@ -330,7 +350,8 @@ impl Exclusive for ObjectExclusive {
         if renewed.was_renewed_within(renewed.ttl / 16) {
             return Ok(true);
         }
-        Ok(self.runtime.run(async move { renewed.renew().await }))
+        let confirmed = self.runtime.run(async move { renewed.renew().await });
+        Ok(confirmed.unwrap_or(false))
     }
 }
 
@@ -349,18 +370,14 @@ impl Drop for ObjectExclusive {
 async fn give_back(objects: &Objects, id: u64) {
     let path = objects.path(COLLECTOR);
     let once = || async {
-        let found = objects.whole(&path, TEXT_MAX).await?;
-        let ours = found.filter(|found| parse(&found.bytes).is_some_and(|(who, _)| who == id));
-        if let Some(ours) = ours {
-            let empty = Bytes::new();
-            objects
-                .update(&path, &ours.meta, empty, &new_mark()?)
-                .await?;
+        if let Some(ours) = ours(objects, &path, id).await? {
+            let (meta, empty) = (ours.meta, Bytes::new());
+            objects.update(&path, &meta, empty, &new_mark()?).await?;
         }
         Ok::<(), Failure>(())
     };
     let all = async {
-        let mut tries = Tries::new(objects.options);
+        let mut tries = objects.tries();
         while let Err(failure) = once().await {
             tries.again(failure).await?;
         }

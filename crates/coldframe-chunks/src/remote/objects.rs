@@ -1,12 +1,14 @@
-//! Single objects: whole and ranged reads, conditional writes, lists, each tried a bounded number
-//! of times.
+//! Single objects: whole and ranged reads, conditional writes, lists, each tried for a bounded
+//! time.
 //!
 //! Invariants: no answer is taken for what was asked for before its length and range were held
 //! against that. Of a conditional write whose effect is open, the object tells: each carries a mark
 //! of its own, and what carries another was written by someone else.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,10 +20,17 @@ use object_store::{
 };
 
 use crate::remote::RemoteOptions;
+use crate::remote::answers::noted;
 use crate::remote::failure::Failure;
 
 /// The name of the mark in an object's metadata; one that every service takes.
 const MARK: &str = "coldframewrite";
+
+/// Conditional writes that are refused, though nobody else wrote, before it is given up.
+const CONFLICTS_MAX: u32 = 8;
+
+/// Entries that a list may have more than once.
+const REPEATED_MAX: u64 = 20_000;
 
 /// Bytes in a second that an upload is given time for.
 const SLOWEST_UPLOAD: u64 = 128 << 10;
@@ -36,6 +45,8 @@ pub(crate) struct Objects {
     pub place: String,
     pub prefix: String,
     pub options: RemoteOptions,
+    /// Some request of this process was answered.
+    pub has_answered: Arc<AtomicBool>,
 }
 
 /// An object, whole.
@@ -96,9 +107,30 @@ impl Objects {
     ) -> Result<T, Failure> {
         let limit = self.options.attempt_timeout;
         let limit = limit.saturating_add(Duration::from_secs(bytes / SLOWEST_UPLOAD));
-        match tokio::time::timeout(limit, request).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Failure::TimedOut(limit)),
+        self.timed(limit, request).await
+    }
+
+    async fn timed<T>(
+        &self,
+        limit: Duration,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, Failure> {
+        let timed = tokio::time::timeout(limit, noted(request)).await;
+        let (done, answer) = timed.map_err(|_| Failure::TimedOut(limit))?;
+        let done = done.map_err(|error| Failure::of(error, answer));
+        if !matches!(&done, Err(failure) if failure.is_transient()) || answer.status.is_some() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    pub fn tries(&self) -> Tries {
+        Tries {
+            options: self.options,
+            has_answered: Arc::clone(&self.has_answered),
+            began: Instant::now(),
+            count: 1,
+            pause: self.options.first_pause,
         }
     }
 
@@ -107,7 +139,7 @@ impl Objects {
         &self,
         mut request: impl FnMut() -> F,
     ) -> Result<T, Failure> {
-        let mut tries = Tries::new(self.options);
+        let mut tries = self.tries();
         loop {
             match request().await {
                 Err(failure) if failure.is_transient() => tries.again(failure).await?,
@@ -124,7 +156,50 @@ impl Objects {
         let found = self
             .retried(|| self.attempt(0, self.store.head(path)))
             .await;
-        absent(found)
+        self.settled(path, found).await
+    }
+
+    /// That there is nothing is an answer. Without the permission to list, services answer 403
+    /// for what does not exist: then the listing tells.
+    async fn settled<T>(
+        &self,
+        path: &Path,
+        answer: Result<T, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        let source = match answer.map_err(Failure::denied) {
+            Ok(found) => return Ok(Some(found)),
+            Err(Err(failure)) => return absent(Err(failure)),
+            Err(Ok(source)) => source,
+        };
+        match self.is_listed(path).await.map_err(Failure::denied) {
+            Ok(true) => Err(Failure::Service(source)),
+            Ok(false) => Ok(None),
+            Err(Ok(_)) => Err(Failure::Forbidden { source }),
+            Err(Err(failure)) => Err(failure),
+        }
+    }
+
+    async fn is_listed(&self, path: &Path) -> Result<bool, Failure> {
+        let text = path.as_ref();
+        let (folder, name) = text.rsplit_once('/').unwrap_or(("", text));
+        // Begins shortly before the object, where the service lists in order.
+        let before = name.char_indices().last().map_or(0, |(at, _)| at).max(1);
+        let before = Path::from(format!("{folder}/{}", &name[..before.min(name.len())]));
+        let folder = Path::from(folder);
+        let page = self.options.attempt_timeout;
+        let once = || async {
+            let listed = async {
+                let mut stream = self.store.list_with_offset(Some(&folder), &before);
+                while let Some(meta) = stream.try_next().await? {
+                    if &meta.location == path {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            };
+            self.timed(page, listed).await
+        };
+        self.retried(once).await
     }
 
     /// A whole object of at most `limit` bytes; `None` if there is none.
@@ -140,7 +215,8 @@ impl Objects {
             of_length(&bytes, meta.size)?;
             Ok(Whole { bytes, meta, mark })
         };
-        absent(self.retried(once).await)
+        let whole = self.retried(once).await;
+        self.settled(path, whole).await
     }
 
     /// A range of an object; `None` if there is none.
@@ -161,7 +237,10 @@ impl Objects {
             let result = match self.get(path, options).await {
                 // A range that begins past the end is refused, in as many ways as there are
                 // services.
-                Err(failure @ Failure::Service(object_store::Error::Generic { .. })) => {
+                Err(
+                    failure @ (Failure::Service(object_store::Error::Generic { .. })
+                    | Failure::Answered { .. }),
+                ) => {
                     let meta = self.attempt(0, self.store.head(path)).await;
                     return Err(match meta {
                         Ok(meta) if meta.size < end => past_end(meta.size),
@@ -182,7 +261,8 @@ impl Objects {
             of_length(&bytes, len)?;
             Ok(bytes)
         };
-        absent(self.retried(once).await)
+        let range = self.retried(once).await;
+        self.settled(path, range).await
     }
 
     /// Who wrote the object that is there, if it is not known whether a write took effect.
@@ -193,7 +273,7 @@ impl Objects {
             ..GetOptions::default()
         };
         let found = self.retried(|| self.get(path, options())).await;
-        let Some(found) = absent(found)? else {
+        let Some(found) = self.settled(path, found).await? else {
             return Ok(Author::Nobody);
         };
         if let Some(found) = mark_of(&found) {
@@ -219,7 +299,7 @@ impl Objects {
     pub async fn create(&self, path: &Path, new: Vec<Bytes>) -> Result<bool, Failure> {
         let mark = new_mark()?;
         let len: usize = new.iter().map(Bytes::len).sum();
-        let mut tries = Tries::new(self.options);
+        let mut tries = self.tries();
         loop {
             let options = PutOptions {
                 mode: PutMode::Create,
@@ -246,7 +326,7 @@ impl Objects {
     /// Puts `new` in the place of the object whose bytes are `expected`; `false` if others are.
     pub async fn swap(&self, path: &Path, expected: &[u8], new: Bytes) -> Result<bool, Failure> {
         let mark = new_mark()?;
-        let mut tries = Tries::new(self.options);
+        let mut tries = self.tries();
         let mut differs = false;
         loop {
             // One that is longer than both is neither.
@@ -308,23 +388,29 @@ impl Objects {
         })
     }
 
-    /// All objects of a folder below the prefix, by all pages.
+    /// All objects of a folder below the prefix, by all pages, each once.
     pub async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>, Failure> {
         let path = self.path(folder);
+        // Each page is given its time, not the whole list.
         let page = self.options.attempt_timeout;
         let once = || async {
-            let mut listed = Vec::new();
+            let mut listed = BTreeMap::new();
+            let mut repeated = 0;
             let mut stream = self.store.list(Some(&path));
-            loop {
-                // Each page is given its time, not the whole list.
-                let next = tokio::time::timeout(page, stream.try_next()).await;
-                match next.map_err(|_| Failure::TimedOut(page))?? {
-                    Some(meta) => listed.push(meta),
-                    None => return Ok(listed),
+            while let Some(meta) = self.timed(page, stream.try_next()).await? {
+                repeated += u64::from(listed.insert(meta.location.clone(), meta).is_some());
+                // Some pages come twice; a list that never ends is none.
+                if repeated > REPEATED_MAX {
+                    return Err(Failure::Endless);
                 }
             }
+            Ok(listed.into_values().collect())
         };
-        self.retried(once).await
+        let listed = self.retried(once).await;
+        listed.map_err(|failure| match failure.denied() {
+            Ok(source) => Failure::ListDenied { source },
+            Err(failure) => failure,
+        })
     }
 
     /// Removes an object; `false` if there was none.
@@ -358,24 +444,25 @@ pub(crate) fn absent<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure
 #[derive(Debug)]
 pub(crate) struct Tries {
     options: RemoteOptions,
+    has_answered: Arc<AtomicBool>,
     began: Instant,
     count: u32,
     pause: Duration,
 }
 
 impl Tries {
-    pub fn new(options: RemoteOptions) -> Self {
-        Self {
-            options,
-            began: Instant::now(),
-            count: 1,
-            pause: options.first_pause,
-        }
-    }
-
     /// Waits before the next try; gives the failure back if there is none.
     pub async fn again(&mut self, failure: Failure) -> Result<(), Failure> {
-        let is_over = self.began.elapsed() + self.pause > self.options.give_up_after;
+        // What the service asks for is waited for in full, or not begun.
+        let asked = failure.retry_after().unwrap_or_default();
+        let limit = match self.has_answered.load(Ordering::Relaxed) {
+            true => self.options.give_up_after,
+            false => self.options.first_answer_within,
+        };
+        let limit = limit.min(self.options.give_up_after);
+        let is_over = self.began.elapsed() + self.pause.max(asked) > limit;
+        // Only others, or a service that is broken for good, refuse a write so often.
+        let is_over = is_over || failure.is_refused() && self.count >= CONFLICTS_MAX;
         if self.count >= self.options.attempts.max(1) || is_over {
             tracing::warn!(%failure, tries = self.count, "request given up");
             return Err(match failure.is_refused() {
@@ -386,7 +473,8 @@ impl Tries {
         tracing::debug!(%failure, tries = self.count, "request is tried again");
         // Half of it by chance: those who failed together do not come back together.
         let part = getrandom::u32().map_or(0, |number| number % 1024);
-        tokio::time::sleep(self.pause / 2 + self.pause / 2 * part / 1024).await;
+        let chance = self.pause / 2 * part / 1024;
+        tokio::time::sleep((self.pause / 2).max(asked) + chance).await;
         self.count += 1;
         self.pause = (self.pause * 2).min(self.options.longest_pause);
         Ok(())

@@ -44,17 +44,17 @@ impl Runtime {
         })
     }
 
-    /// Runs a future to its end, the caller waiting.
-    ///
-    /// # Panics
-    /// If the future panics.
-    pub fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
+    /// Runs a future to its end, the caller waiting; `None` if it panicked. Callers may be in a
+    /// destructor: a second panic there would end the process.
+    pub fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let (answer, answered) = sync_channel(1);
         self.spawn(async move {
             let _ = answer.send(future.await);
         });
-        let answered = answered.recv();
-        answered.expect("a request does not panic, and the thread lives as long as its handle")
+        answered.recv().ok()
     }
 
     /// Runs a future beside everything else.

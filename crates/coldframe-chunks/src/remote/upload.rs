@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use object_store::PutMultipartOptions;
+use object_store::Error::{NotImplemented, NotSupported};
 use object_store::multipart::PartId;
 use object_store::path::Path;
+use object_store::{Attributes, ObjectMeta, PutMultipartOptions};
 
 use crate::remote::clock::Clock;
 use crate::remote::failure::Failure;
-use crate::remote::objects::{Author, MultipartStore, Objects, Tries, absent, marked, new_mark};
+use crate::remote::objects::{Author, MultipartStore, Objects, absent, marked, new_mark};
+use crate::remote::probe::PROBES;
 
 /// The most bytes of an upload's record.
 const RECORD_MAX: u64 = 64 << 10;
@@ -40,14 +42,20 @@ impl Objects {
             return Ok(false);
         }
         let mark = new_mark()?;
-        let begin = || {
+        let begin = |attributes: Attributes| {
             let options = PutMultipartOptions {
-                attributes: marked(&mark),
+                attributes,
                 ..PutMultipartOptions::default()
             };
             self.attempt(0, store.create_multipart_opts(&path, options))
         };
-        let id = self.retried(begin).await?;
+        let id = match self.retried(|| begin(marked(&mark))).await {
+            // Azure takes no metadata here: then the bytes tell whose the object is.
+            Err(Failure::Service(NotSupported { .. } | NotImplemented { .. })) => {
+                self.retried(|| begin(Attributes::new())).await?
+            }
+            id => id?,
+        };
         let record = self.path(&format!("uploads/{mark}"));
         let text = format!("{name}\n{id}\n");
         self.create(&record, vec![Bytes::from(text)]).await?;
@@ -88,7 +96,7 @@ impl Objects {
         let sent = futures_util::stream::iter(sent.collect::<Vec<_>>());
         let sent = sent.buffered(self.options.parts_at_once.max(1));
         let ids: Vec<PartId> = sent.try_collect().await?;
-        let mut tries = Tries::new(self.options);
+        let mut tries = self.tries();
         loop {
             let complete = store.complete_multipart(path, id, ids.clone());
             let failure = match self.attempt(0, complete).await {
@@ -107,6 +115,14 @@ impl Objects {
 
     /// Aborts uploads of processes that died, and returns how many.
     pub async fn sweep(&self, clock: &Clock) -> Result<u64, Failure> {
+        let probes = self.list(PROBES).await?;
+        if !probes.is_empty() {
+            let now = clock.ask(self).await?;
+            let is_old = |meta: &&ObjectMeta| Clock::age(now, meta) >= self.options.abandoned_after;
+            for meta in probes.iter().filter(is_old) {
+                self.delete(&meta.location).await?;
+            }
+        }
         let Some(store) = self.multipart.clone() else {
             return Ok(0);
         };

@@ -83,6 +83,8 @@ struct State {
 #[derive(Clone, Debug, Default)]
 pub struct Faulty {
     pub inner: Arc<InMemory>,
+    /// Uploads in parts take no metadata, as those of Azure.
+    parts_are_plain: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -93,6 +95,14 @@ impl fmt::Display for Faulty {
 }
 
 impl Faulty {
+    /// One that takes no metadata with an upload in parts.
+    pub fn with_plain_parts() -> Self {
+        Self {
+            parts_are_plain: true,
+            ..Self::default()
+        }
+    }
+
     /// What a process that starts now sees.
     pub fn backend(&self, options: RemoteOptions) -> AnyBackend {
         let (store, parts) = (Arc::new(self.clone()), Some(Arc::new(self.clone()) as _));
@@ -329,6 +339,10 @@ impl MultipartStore for Faulty {
         path: &Path,
         opts: PutMultipartOptions,
     ) -> Result<MultipartId> {
+        if self.parts_are_plain && !opts.attributes.is_empty() {
+            let source = "metadata of an upload in parts".into();
+            return Err(Error::NotSupported { source });
+        }
         let begun = self.inner.create_multipart_opts(path, opts);
         Ok(self.with(Call::Part, path, begun).await?.0)
     }

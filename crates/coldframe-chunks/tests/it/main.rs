@@ -18,6 +18,7 @@ mod log_note;
 mod model;
 mod near;
 mod places;
+mod poor;
 mod races;
 mod remote_faults;
 mod remote_leases;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use coldframe_chunks::{AnyBackend, Directory, Remote, RemoteOptions};
+use coldframe_chunks::{AnyBackend, Directory, Remote, RemoteConnector, RemoteOptions};
+use coldframe_testkit::poor_service::PoorService;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::memory::InMemory;
 use object_store::{ClientOptions, RetryConfig};
@@ -18,6 +19,7 @@ pub const QUICK: RemoteOptions = RemoteOptions {
     attempts: 5,
     attempt_timeout: Duration::from_secs(10),
     give_up_after: Duration::from_secs(20),
+    first_answer_within: Duration::from_secs(20),
     first_pause: Duration::from_millis(2),
     longest_pause: Duration::from_millis(20),
     lease_ttl: Duration::from_secs(60),
@@ -41,9 +43,10 @@ impl Place {
         (self.open)()
     }
 
-    /// Whether two who write at once are told apart: s3s-fs looks first and writes then.
+    /// Whether two who write at once are told apart: s3s-fs and moto look first and write then,
+    /// both on many threads.
     pub fn is_atomic(&self) -> bool {
-        self.name != "s3s-fs"
+        !matches!(self.name, "s3s-fs" | "moto")
     }
 
     /// Whether a service keeps it.
@@ -54,7 +57,7 @@ impl Place {
 
 /// A fresh place of each kind.
 pub fn places() -> Vec<Place> {
-    let mut places = vec![directory(), memory(), s3s()];
+    let mut places = vec![directory(), memory(), s3s(), look_alike()];
     places.extend(moto());
     places
 }
@@ -99,6 +102,13 @@ pub fn s3s() -> Place {
     in_bucket("s3s-fs", s3s_endpoint())
 }
 
+/// A store of its own in a service of this process that does one request after the other.
+fn look_alike() -> Place {
+    static SERVICE: OnceLock<PoorService> = OnceLock::new();
+    let service = SERVICE.get_or_init(|| PoorService::start().unwrap());
+    in_bucket("look-alike", service.endpoint())
+}
+
 /// A store of its own in a `moto_server`, if there is one.
 pub fn moto() -> Option<Place> {
     moto_endpoint().map(|endpoint| in_bucket("moto", endpoint))
@@ -141,6 +151,8 @@ pub fn client(endpoint: &str) -> AmazonS3 {
         .with_secret_access_key("SK")
         .with_client_options(ClientOptions::new().with_allow_http(true))
         .with_retry(retry)
+        .with_disable_bulk_delete(true)
+        .with_http_connector(RemoteConnector::default())
         .build()
         .unwrap()
 }

@@ -321,6 +321,27 @@ fn an_upload_that_goes_wrong_leaves_no_pack_and_one_that_is_repeated_a_whole_one
     assert!(faulty.store().verify(&[]).unwrap().is_sound());
 }
 
+// Azure takes no metadata with an upload in parts: then the bytes tell whose the object is.
+// Spec: STORE-22, STORE-23
+#[test]
+fn an_upload_that_takes_no_mark_is_known_by_its_bytes() {
+    let faulty = Faulty::with_plain_parts();
+    let place = faulty.backend(QUICK);
+    let key = |number| Key::Pack(coldframe_chunks::FileId::new(number));
+    let bytes = Rng::new(1).bytes(17 << 20);
+    assert!(place.create(&key(1), &[&bytes]).unwrap());
+    assert!(!place.create(&key(1), &[&bytes]).unwrap());
+    for (number, fault) in [(2, Fault::LostAnswer), (3, Fault::Refused)] {
+        faulty.spoil(Call::Complete, "packs/", 1, fault);
+        assert!(place.create(&key(number), &[&bytes]).unwrap(), "{fault:?}");
+    }
+    assert!(faulty.count(Call::Part, "packs/") > 9, "not in parts");
+    let limit = ByteLen::new(18 << 20);
+    for number in 1..4 {
+        assert_eq!(place.read(&key(number), limit).unwrap().unwrap(), bytes);
+    }
+}
+
 // Failure mode 12: what a dead process has begun to send.
 // Spec: STORE-22
 #[test]

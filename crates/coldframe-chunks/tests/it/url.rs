@@ -175,3 +175,138 @@ fn endpoint_and_credentials_come_from_the_environment() {
     let (ok, output) = run(&all);
     assert!(ok && output.contains("1 passed"), "{output}");
 }
+
+const CHILD_OPENS: &str = "COLDFRAME_CHUNKS_TEST_OPENED";
+
+/// In a child process: what opening a store says, in one line that begins with "said: ".
+#[test]
+fn child_that_says_why_a_store_does_not_open() {
+    let Ok(url) = std::env::var(CHILD_OPENS) else {
+        return;
+    };
+    let error = open(&url, Options::usual()).unwrap_err();
+    println!("said: {}", crate::poor::told(&error));
+}
+
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+/// What opening a store says where the environment has these variables and none of a cloud's.
+fn said(url: &str, variables: Variables<'_>) -> String {
+    let mut child = coldframe_testkit::child::command(std::env::current_exe().unwrap());
+    child.args(["--exact", "--nocapture"]);
+    child.arg("url::child_that_says_why_a_store_does_not_open");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let clouds = ["AWS_", "GOOGLE_", "AZURE_", "GCE_", "COLDFRAME_"];
+        if clouds.iter().any(|cloud| text.starts_with(cloud)) {
+            child.env_remove(&name);
+        }
+    }
+    let home = coldframe_testkit::scratch::dir();
+    child.env(CHILD_OPENS, url).env("HOME", home.path());
+    let output = child.envs(variables.iter().copied()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find_map(|line| line.split_once("said: "));
+    line.unwrap_or_else(|| panic!("{output:?}")).1.to_owned()
+}
+
+// A metadata service is asked only if the environment says so: at any other place its address may
+// be anyone's.
+#[test]
+fn missing_credentials_are_named_at_once_and_no_metadata_service_is_asked() {
+    let metadata = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = metadata.local_addr().unwrap().to_string();
+    let (url, identity) = (
+        format!("http://{address}"),
+        format!("http://{address}/identity"),
+    );
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&asked);
+    std::thread::spawn(move || {
+        // Closed without an answer.
+        for _ in metadata.incoming().flatten() {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    let asked = || asked.load(std::sync::atomic::Ordering::SeqCst);
+    let services: [(&str, &str, Variables<'_>); 3] = [
+        (
+            "s3://bucket/x",
+            "AWS_ACCESS_KEY_ID",
+            &[("AWS_METADATA_ENDPOINT", &url)],
+        ),
+        (
+            "gs://bucket/x",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            &[
+                ("GCE_METADATA_HOST", &address),
+                ("GCE_METADATA_IP", &address),
+            ],
+        ),
+        (
+            "az://container/x",
+            "AZURE_STORAGE_ACCOUNT_KEY",
+            &[
+                ("AZURE_STORAGE_ACCOUNT_NAME", "a"),
+                ("IDENTITY_ENDPOINT", &identity),
+            ],
+        ),
+    ];
+    for (store, named, variables) in services {
+        let began = std::time::Instant::now();
+        let error = said(store, variables);
+        assert!(
+            error.contains("no credentials") && error.contains(named),
+            "{error}"
+        );
+        assert!(error.contains("COLDFRAME_INSTANCE_CREDENTIALS"), "{error}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+        assert_eq!(asked(), 0, "{store}");
+    }
+    // Told to, it asks.
+    let told = [
+        ("AWS_METADATA_ENDPOINT", &*url),
+        ("COLDFRAME_INSTANCE_CREDENTIALS", "true"),
+        ("COLDFRAME_RETRY_FOR", "0"),
+    ];
+    said("s3://bucket/x", &told);
+    assert!(asked() > 0);
+}
+
+#[test]
+fn a_plain_endpoint_needs_leave_and_says_which() {
+    let began = std::time::Instant::now();
+    for variable in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"] {
+        let variables = [
+            (variable, "http://127.0.0.1:9"),
+            ("AWS_ACCESS_KEY_ID", "AK"),
+            ("AWS_SECRET_ACCESS_KEY", "SK"),
+        ];
+        let error = said("s3://bucket/x", &variables);
+        assert!(error.contains("AWS_ALLOW_HTTP=true"), "{variable}: {error}");
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(10));
+}
+
+// Spec: STORE-25
+#[test]
+fn the_time_of_retries_is_set_by_the_environment_and_a_wrong_one_is_refused() {
+    let dead = |retry_for| {
+        let variables = [
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", "AK"),
+            ("AWS_SECRET_ACCESS_KEY", "SK"),
+            ("COLDFRAME_RETRY_FOR", retry_for),
+        ];
+        let began = std::time::Instant::now();
+        (said("s3://bucket/x", &variables), began.elapsed().as_secs())
+    };
+    for wrong in ["soon", "", "1d", "-1", "1.5", "25h", "99999999999999999999"] {
+        let (error, _) = dead(wrong);
+        assert!(error.contains("COLDFRAME_RETRY_FOR"), "{wrong}: {error}");
+    }
+    assert!(dead("0").1 < 2);
+    let (_, took) = dead("3s");
+    assert!((1..10).contains(&took), "{took}");
+}

@@ -14,7 +14,10 @@ pub struct At {
     /// The store: a directory, s3://bucket/prefix, gs://, az://, or https:// to read from.
     ///
     /// Endpoints and credentials of object storage come from the environment: AWS_*, GOOGLE_*,
-    /// AZURE_*.
+    /// AZURE_* (profiles in ~/.aws are not read). COLDFRAME_INSTANCE_CREDENTIALS=true also asks
+    /// the metadata service of the instance for credentials. Failed requests are retried for 90
+    /// seconds, or for COLDFRAME_RETRY_FOR (such as 45s, 10m). A bucket with Object Lock needs
+    /// AWS_CHECKSUM_ALGORITHM=SHA256.
     #[arg(long = "store", value_name = "URL")]
     pub url: String,
 }

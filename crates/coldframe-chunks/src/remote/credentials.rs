@@ -1,0 +1,140 @@
+//! Whether the environment has what a service needs, decided before the first request.
+//!
+//! Invariant: the metadata service of an instance is asked only if
+//! `COLDFRAME_INSTANCE_CREDENTIALS` says so: elsewhere its address may belong to anyone.
+
+use object_store::ClientConfigKey::AllowHttp;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3};
+use object_store::azure::{AzureConfigKey as Azure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey as Gcs};
+
+/// What is missing, and what to set.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Missing {
+    /// No credentials of any kind.
+    #[error("no credentials: set {set}, or COLDFRAME_INSTANCE_CREDENTIALS=true to ask {asked}")]
+    Credentials {
+        /// The variables.
+        set: &'static str,
+        /// Who else has credentials.
+        asked: &'static str,
+    },
+    /// An endpoint without TLS.
+    #[error("the endpoint {endpoint} has no TLS: set {set}=true to allow that")]
+    Tls {
+        /// The endpoint.
+        endpoint: String,
+        /// The variable.
+        set: &'static str,
+    },
+}
+
+pub(crate) fn asks_metadata() -> bool {
+    let value = std::env::var("COLDFRAME_INSTANCE_CREDENTIALS");
+    value.is_ok_and(|value| is_true(&value))
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(
+        value.to_ascii_lowercase().as_str(),
+        "1" | "true" | "yes" | "on" | "y"
+    )
+}
+
+fn is_on(value: Option<String>) -> bool {
+    value.is_some_and(|value| is_true(&value))
+}
+
+fn check_tls(
+    endpoint: Option<String>,
+    allow: Option<String>,
+    set: &'static str,
+) -> Result<(), Missing> {
+    match endpoint.filter(|endpoint| endpoint.starts_with("http://")) {
+        Some(endpoint) if !is_on(allow) => Err(Missing::Tls { endpoint, set }),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn of_s3(builder: &AmazonS3Builder) -> Result<(), Missing> {
+    let value = |key: S3| builder.get_config_value(&key);
+    let both = |one: S3, other: S3| value(one).is_some() && value(other).is_some();
+    check_tls(
+        value(S3::S3Endpoint).or(value(S3::Endpoint)),
+        value(S3::Client(AllowHttp)),
+        "AWS_ALLOW_HTTP",
+    )?;
+    let is_there = both(S3::AccessKeyId, S3::SecretAccessKey)
+        || both(S3::WebIdentityTokenFile, S3::RoleArn)
+        || value(S3::ContainerCredentialsRelativeUri).is_some()
+        || both(
+            S3::ContainerCredentialsFullUri,
+            S3::ContainerAuthorizationTokenFile,
+        )
+        || is_on(value(S3::SkipSignature));
+    if is_there || asks_metadata() {
+        return Ok(());
+    }
+    Err(Missing::Credentials {
+        set: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles in ~/.aws are not read)",
+        asked: "the instance metadata service",
+    })
+}
+
+pub(crate) fn of_gcs(builder: &GoogleCloudStorageBuilder) -> Result<(), Missing> {
+    let value = |key: Gcs| builder.get_config_value(&key);
+    check_tls(
+        value(Gcs::BaseUrl),
+        value(Gcs::Client(AllowHttp)),
+        "GOOGLE_ALLOW_HTTP",
+    )?;
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
+    let default = home.map(|home| home.join(".config/gcloud/application_default_credentials.json"));
+    let is_there = value(Gcs::ServiceAccount).is_some()
+        || value(Gcs::ServiceAccountKey).is_some()
+        || value(Gcs::ApplicationCredentials).is_some()
+        || is_on(value(Gcs::SkipSignature))
+        || default.is_some_and(|path| path.exists());
+    if is_there || asks_metadata() {
+        return Ok(());
+    }
+    Err(Missing::Credentials {
+        set: "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT",
+        asked: "the metadata server",
+    })
+}
+
+pub(crate) fn of_azure(builder: &MicrosoftAzureBuilder) -> Result<(), Missing> {
+    let value = |key: Azure| builder.get_config_value(&key);
+    let has = |key: Azure| value(key).is_some();
+    check_tls(
+        value(Azure::Endpoint),
+        value(Azure::Client(AllowHttp)),
+        "AZURE_ALLOW_HTTP",
+    )?;
+    let is_client = has(Azure::ClientId) && has(Azure::AuthorityId);
+    let is_fabric = has(Azure::FabricTokenServiceUrl)
+        && has(Azure::FabricWorkloadHost)
+        && has(Azure::FabricSessionToken)
+        && has(Azure::FabricClusterIdentifier);
+    // A kind that is named is looked for by the client, which says what it lacks.
+    let kind = value(Azure::CredentialType).filter(|kind| kind != "auto");
+    let is_named = kind.is_some_and(|kind| kind != "managed_identity");
+    let is_there = is_named
+        || is_fabric
+        || is_on(value(Azure::UseEmulator))
+        || is_on(value(Azure::SkipSignature))
+        || is_on(value(Azure::UseAzureCli))
+        || has(Azure::AccessKey)
+        || has(Azure::SasKey)
+        || has(Azure::Token)
+        || is_client && (has(Azure::ClientSecret) || has(Azure::FederatedTokenFile));
+    if is_there || asks_metadata() {
+        return Ok(());
+    }
+    Err(Missing::Credentials {
+        set: "AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_KEY, or AZURE_CLIENT_ID with \
+              AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
+        asked: "for a managed identity",
+    })
+}
