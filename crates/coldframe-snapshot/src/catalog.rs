@@ -88,11 +88,11 @@ pub struct Catalog {
 /// # Errors
 /// [`CatalogError::List`].
 pub fn read(dir: &Path) -> Result<Contents, CatalogError> {
-    let listing = list(dir)?;
     let (noted, journal) = match noted(&dir.join(CATALOG)) {
         Ok(noted) => (noted, None),
         Err(error) => (BTreeMap::new(), Some(error)),
     };
+    let listing = list(dir, &noted)?;
     let journal = journal.map(|error| {
         tracing::warn!(dir = %dir.display(), %error, "pins and leases are not known");
         error
@@ -327,7 +327,7 @@ impl Catalog {
     /// Looks at the directory again.
     fn refresh(&mut self) -> Result<(), CatalogError> {
         let noted = noted(&self.dir.join(CATALOG))?;
-        self.contents = contents(list(&self.dir)?, noted);
+        self.contents = contents(list(&self.dir, &noted)?, noted);
         Ok(())
     }
 
@@ -345,7 +345,7 @@ impl Catalog {
             .iter()
             .map(|(id, noted)| (*id, noted.name.clone()))
             .collect();
-        self.contents = contents(list(&self.dir)?, noted);
+        self.contents = contents(list(&self.dir, &noted)?, noted);
         let found: Vec<Item> = self.contents.items.values().cloned().collect();
         for item in found {
             let snapshot = *item.snapshot.id().as_bytes();
@@ -440,11 +440,22 @@ fn is_child(snapshot: &Snapshot, id: SnapshotId) -> bool {
     parent.is_some_and(|parent| parent.id == id)
 }
 
-fn list(dir: &Path) -> Result<Listing, CatalogError> {
-    snapshots_in(dir).map_err(|source| CatalogError::List {
+/// The entries of a directory, and of what the journal names those that the host's listing has left
+/// out: they are found by their names.
+fn list(dir: &Path, noted: &BTreeMap<SnapshotId, Noted>) -> Result<Listing, CatalogError> {
+    let listed = snapshots_in(dir);
+    let mut listing = listed.map_err(|source| CatalogError::List {
         dir: dir.to_path_buf(),
         source: Box::new(source),
-    })
+    })?;
+    for Noted { name, .. } in noted.values() {
+        let name = OsStr::new(name);
+        // A journal may be made up: it names nothing outside of the directory.
+        if Path::new(name).file_name() == Some(name) {
+            listing.look_for(dir, name);
+        }
+    }
+    Ok(listing)
 }
 
 /// What is in the directory, with what the journal says of it.

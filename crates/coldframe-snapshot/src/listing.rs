@@ -88,6 +88,17 @@ impl Listing {
         self.snapshots.iter().chain(linked)
     }
 
+    /// Looks for an entry by its name, if it is not among these.
+    pub(crate) fn look_for(&mut self, directory: &Path, name: &OsStr) {
+        let path = directory.join(name);
+        let known = (self.snapshots.iter().map(Snapshot::path))
+            .chain(self.links.iter().map(|link| link.path.as_path()))
+            .chain(self.damaged.iter().map(|entry| entry.path.as_path()));
+        if !known.into_iter().any(|known| known == path) {
+            self.add(directory, name);
+        }
+    }
+
     fn add(&mut self, directory: &Path, name: &OsStr) {
         let path = directory.join(name);
         if coldframe_storage::is_temporary(name) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use coldframe_units::SnapshotId;
 
-use super::{Catalog, CatalogError, is_child, list, unreadable};
+use super::{CATALOG, Catalog, CatalogError, is_child, list, noted, unreadable};
 use crate::SnapshotError;
 
 const HOLDER: &str = "children in ";
@@ -92,7 +92,7 @@ pub(super) fn directory_of(holder: &str) -> Option<PathBuf> {
 /// # Errors
 /// [`CatalogError::List`], [`CatalogError::Unreadable`]: something there may be one.
 pub(super) fn children_in(dir: &Path, parent: SnapshotId) -> Result<Vec<String>, CatalogError> {
-    let listing = match list(dir) {
+    let listing = match list(dir, &noted(&dir.join(CATALOG))?) {
         Ok(listing) => listing,
         Err(CatalogError::List { source, .. }) if is_not_found(&source) => return Ok(Vec::new()),
         Err(error) => return Err(error),
