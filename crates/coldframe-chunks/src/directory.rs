@@ -107,6 +107,7 @@ impl Directory {
             return Ok(Some(Arc::clone(file)));
         }
         let Some(file) = absent(FileStorage::open_read_only(&self.file(key)))? else {
+            self.has_folder_of(key)?;
             return Ok(None);
         };
         let file = Arc::new(file);
@@ -119,6 +120,18 @@ impl Directory {
             open.insert(key.clone(), Arc::clone(&file));
         }
         Ok(Some(file))
+    }
+
+    /// Every store has all folders: where one cannot be found, it is not known what is in it.
+    fn has_folder_of(&self, key: &Key) -> Result<(), StorageError> {
+        let folder = match key {
+            Key::Store | Key::Ledger => return Ok(()),
+            Key::Pack(_) => Folder::Packs,
+            Key::Root(..) => Folder::Roots,
+            Key::Tag(_) => Folder::Tags,
+        };
+        let path = self.path.join(folder.name());
+        fs::metadata(&path).at(Operation::Open, &path).map(drop)
     }
 
     /// Whether someone holds the lock of a lease; what nobody holds is removed.
@@ -308,8 +321,9 @@ impl Backend for Directory {
         let _lock = self.lock()?;
         let path = self.file(key);
         let found = absent(read_small(&path, SMALL_MAX))?;
-        if found.is_some() {
-            self.refuse_folded(key)?;
+        match found {
+            Some(_) => self.refuse_folded(key)?,
+            None => self.has_folder_of(key)?,
         }
         if found.as_deref() != expected {
             return Ok(false);
