@@ -142,14 +142,24 @@ impl Disk {
     }
 }
 
-/// The one index right in a directory; an error if there is none, or a choice.
+/// The one index right in a directory; `None` if there is none, or a choice. A file that cannot be
+/// read may be one.
 pub fn only_index(dir: &Path) -> Result<Option<PathBuf>, ShuruError> {
     let failed = |source| read_error(dir, source);
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.is_file() && read(&path).is_ok() {
-            found.push(path);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => continue,
+            // A link to nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(read_error(&path, error)),
+        }
+        match read(&path) {
+            Ok(_) => found.push(path),
+            Err(ShuruError::Index { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(match found.len() {
@@ -169,10 +179,10 @@ fn follow(
         return Ok(None);
     };
     let beside = index.parent().unwrap_or(Path::new("")).join(named);
-    let path = if beside.exists() {
-        beside
-    } else {
-        named.to_path_buf()
+    let is_beside = beside.try_exists();
+    let path = match is_beside.map_err(|source| read_error(&beside, source))? {
+        true => beside,
+        false => named.to_path_buf(),
     };
     let Some(dir) = dir else {
         return Ok(Some(path));

@@ -1,6 +1,7 @@
 //! `coldframe ls DIR`: the snapshots of a directory as a tree, with sizes and shared parts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use coldframe_snapshot::FilePool;
@@ -70,11 +71,15 @@ struct Blocks {
 /// Prints the tree; writes nothing.
 pub fn run(args: &Ls) -> Result<(), Failure> {
     let cannot = format!("cannot list {}", args.dir.display());
-    if !args.dir.is_dir() {
-        return Err(Failure::Usage(format!(
-            "{} is not a directory",
-            args.dir.display()
-        )));
+    match std::fs::metadata(&args.dir) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(Failure::environment(&cannot, &error));
+        }
+        _ => {
+            let dir = args.dir.display();
+            return Err(Failure::Usage(format!("{dir} is not a directory")));
+        }
     }
     let contents = catalog::read(&args.dir).map_err(|error| catalog_failure(&cannot, &error))?;
     let items = &contents.items;

@@ -1,18 +1,17 @@
 //! `coldframe disk ls`: the disks of a store, and what their blocks are.
 
 use coldframe_block::usage;
-use coldframe_chunkfile::TagKind;
+use coldframe_chunkfile::{Tag, TagKind};
 use coldframe_chunks::TagName;
 use coldframe_units::BLOCK_BYTES;
 use serde::Serialize;
 
 use crate::cli::disk::Ls;
-use crate::exit::Failure;
+use crate::exit::{Failure, reason};
 use crate::human::size;
-use crate::verbs::disk::failure;
 use crate::{output, store};
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Line {
     name: String,
     root: String,
@@ -27,6 +26,9 @@ struct Line {
     base: Option<String>,
     /// A log that may have changes which are not counted here.
     log: Option<LogLine>,
+    /// Why nothing is known of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -35,45 +37,65 @@ struct LogLine {
     host: String,
 }
 
-/// Prints the list; writes nothing.
+/// Prints the list; writes nothing. One that cannot be read is listed with the reason: exit code 1.
 pub fn run(args: &Ls) -> Result<(), Failure> {
     let cannot = format!("cannot list the disks of {}", args.store);
     let store = store::open(&args.store)?;
     let tags = store
-        .tags()
+        .read_tags()
         .map_err(|error| store::failure(&cannot, &error))?;
     let mut lines = Vec::new();
-    for (name, tag) in tags.iter().filter(|(_, tag)| tag.kind == TagKind::Index) {
-        let used = usage(&store, tag.root).map_err(|error| failure(&cannot, &error))?;
-        lines.push(Line {
-            name: name.to_string(),
-            root: tag.root.to_string(),
-            size_bytes: used.size.get(),
-            own_blocks: used.own_blocks,
-            data_blocks: used.data_blocks,
-            unique_chunks: used.unique_chunks,
-            zero_blocks: used.zero_blocks,
-            base_blocks: used.base_blocks,
-            ancestors: used.ancestors,
-            base: used.base.map(|id| id.to_string()),
-            log: log_of(&store, name, &cannot)?,
-        });
+    for (name, tag) in tags {
+        let line = match tag {
+            Ok(tag) if tag.kind != TagKind::Index => continue,
+            Ok(tag) => describe(&store, &name, tag)
+                .unwrap_or_else(|error| unknown(&name, Some(tag), error)),
+            Err(error) => unknown(&name, None, reason(&error)),
+        };
+        lines.push(line);
     }
     if args.json {
-        return output::json(&lines);
+        output::json(&lines)?;
+    } else {
+        print(&lines);
     }
-    print(&lines);
-    Ok(())
+    if lines.iter().all(|line| line.error.is_none()) {
+        Ok(())
+    } else {
+        Err(Failure::Reported)
+    }
 }
 
-/// The log that the tag names.
-fn log_of(store: &store::Store, name: &TagName, cannot: &str) -> Result<Option<LogLine>, Failure> {
-    let note = store.log_note(name);
-    let note = note.map_err(|error| store::failure(cannot, &error))?;
-    Ok(note.map(|note| LogLine {
-        path: note.path().display().to_string(),
-        host: note.host(),
-    }))
+fn describe(store: &store::Store, name: &TagName, tag: Tag) -> Result<Line, String> {
+    let used = usage(store, tag.root).map_err(|error| reason(&error))?;
+    let note = store.log_note(name).map_err(|error| reason(&error))?;
+    Ok(Line {
+        name: name.to_string(),
+        root: tag.root.to_string(),
+        size_bytes: used.size.get(),
+        own_blocks: used.own_blocks,
+        data_blocks: used.data_blocks,
+        unique_chunks: used.unique_chunks,
+        zero_blocks: used.zero_blocks,
+        base_blocks: used.base_blocks,
+        ancestors: used.ancestors,
+        base: used.base.map(|id| id.to_string()),
+        log: note.map(|note| LogLine {
+            path: note.path().display().to_string(),
+            host: note.host(),
+        }),
+        error: None,
+    })
+}
+
+/// A disk, or what may be one, of which nothing can be read.
+fn unknown(name: &TagName, tag: Option<Tag>, error: String) -> Line {
+    Line {
+        name: name.to_string(),
+        root: tag.map_or_else(String::new, |tag| tag.root.to_string()),
+        error: Some(error),
+        ..Line::default()
+    }
 }
 
 fn print(lines: &[Line]) {
@@ -89,6 +111,12 @@ fn print(lines: &[Line]) {
     ];
     let mut rows = vec![heading.map(String::from).to_vec()];
     for line in lines {
+        if let Some(error) = &line.error {
+            let mut row = vec![String::new(); heading.len()];
+            (row[0], row[heading.len() - 1]) = (line.name.clone(), error.clone());
+            rows.push(row);
+            continue;
+        }
         let blocks = |count: u64| size(count * BLOCK_BYTES);
         rows.push(vec![
             line.name.clone(),
