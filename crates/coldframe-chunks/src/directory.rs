@@ -330,15 +330,22 @@ impl Backend for Directory {
         }
         match new {
             Some(new) => {
-                let file = self.pending(&path, Overwrite::Replace)?;
-                write_parts(&file, &[new])?;
-                file.publish()?;
+                // What was not found may be there all the same, as over NFS: it is not replaced.
+                let overwrite = match found {
+                    Some(_) => Overwrite::Replace,
+                    None => Overwrite::Refuse,
+                };
+                let written = self.pending(&path, overwrite).and_then(|file| {
+                    write_parts(&file, &[new])?;
+                    file.publish()
+                });
+                published(written.map(drop))
             }
             None => {
                 self.remove(key)?;
+                Ok(true)
             }
         }
-        Ok(true)
     }
 
     fn read(&self, key: &Key, limit: ByteLen) -> Result<Option<Bytes>, StorageError> {
