@@ -109,7 +109,9 @@ fn build(tree: &Tree, crates: &[String]) -> Result<Vec<Binary>> {
     ensure!(output.status.success(), "the tests do not build");
     let mut binaries = Vec::new();
     for message in Message::parse_stream(output.stdout.as_slice()) {
+        // A command whose tests run it is built, too.
         if let Message::CompilerArtifact(artifact) = message?
+            && artifact.profile.test
             && let Some(path) = artifact.executable
         {
             let folder = artifact.manifest_path.parent().context("a manifest in /")?;

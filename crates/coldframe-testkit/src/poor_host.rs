@@ -12,7 +12,9 @@ use std::sync::OnceLock;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use crate::fault::EIO;
 use crate::require::skipped;
+use crate::unreadable::{Ailment, EACCES};
 use crate::{child, scratch};
 
 /// What is compiled.
@@ -113,17 +115,27 @@ impl Lack {
     }
 }
 
-/// How one thing cannot be looked at, for as long as the program runs.
+/// The calls that fail for one thing, for as long as the program runs, and with what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trouble {
-    /// open(2) fails with this errno.
-    Open(i32),
-    /// Reads of it fail with this errno.
-    Read(i32),
-    /// stat(2) of it fails with this errno.
-    Stat(i32),
-    /// Its directory does not list it.
-    LeftOut,
+    /// As [`Ailment`] says.
+    Ails(Ailment),
+    /// It is not there at all: what a program sees that takes every failure to look for absence.
+    Absent,
+}
+
+impl Trouble {
+    const fn calls(self) -> (&'static str, i32) {
+        match self {
+            // A disk's: the name is there, and so is what the inode says.
+            Self::Ails(Ailment::Errno(EIO)) => ("read", EIO),
+            Self::Ails(Ailment::Errno(EACCES)) => ("open", EACCES),
+            Self::Ails(Ailment::Errno(errno)) => ("open,read,stat", errno),
+            Self::Ails(Ailment::ListedNotFound) => ("open,stat", libc::ENOENT),
+            Self::Ails(Ailment::LeftOut) => ("list", 0),
+            Self::Absent => ("open,stat,list", libc::ENOENT),
+        }
+    }
 }
 
 /// The library, ready to be loaded.
@@ -158,18 +170,14 @@ impl PoorHost {
             .env("COLDFRAME_POOR", lack.words());
     }
 
-    /// Lets `command` run where nothing whose path contains `piece` can be looked at.
-    pub fn troubled(&self, trouble: Trouble, piece: &str, command: &mut Command) {
-        let (call, errno) = match trouble {
-            Trouble::Open(errno) => ("open", errno),
-            Trouble::Read(errno) => ("read", errno),
-            Trouble::Stat(errno) => ("stat", errno),
-            Trouble::LeftOut => ("list", 0),
-        };
+    /// Lets `command` run where the thing at `path`, an end of its path from a slash on, and what
+    /// is below it are in trouble.
+    pub fn troubled(&self, trouble: Trouble, path: &str, command: &mut Command) {
+        let (calls, errno) = trouble.calls();
         command
             .env("LD_PRELOAD", &self.path)
-            .env("COLDFRAME_POOR_PATH", piece)
-            .env("COLDFRAME_POOR_CALLS", call)
+            .env("COLDFRAME_POOR_PATH", path)
+            .env("COLDFRAME_POOR_CALLS", calls)
             .env("COLDFRAME_POOR_ERRNO", errno.to_string());
     }
 }

@@ -108,6 +108,47 @@ pub fn find<W: World>(world: &W, seed: u64, cases: u64) -> Result<(u64, u64), Vi
     Ok((count, places))
 }
 
+/// Looks at `cases` cases of one place that are drawn at random; returns how many there were.
+///
+/// # Errors
+/// The first violation.
+pub fn sample<W: World>(world: &W, seed: u64, cases: u64) -> Result<(u64, u64), Violation> {
+    let mut rng = Rng::new(seed);
+    let drawn = rng.next_u64();
+    let place = world.draw(&mut Rng::new(drawn));
+    let (things, operations) = (world.things(&place), world.operations());
+    for _ in 0..cases {
+        let thing = pick(&mut rng, &things);
+        let (ailment, operation) = (*pick(&mut rng, &AILMENTS), *pick(&mut rng, &operations));
+        attempt(|| world.check(&place, thing, ailment, operation)).map_err(|panic| Violation {
+            case: format!("place {drawn}: {thing:?}: {ailment:?}: {operation:?}"),
+            message: message_of(&*panic),
+        })?;
+    }
+    Ok((cases, 1))
+}
+
+fn pick<'a, T>(rng: &mut Rng, all: &'a [T]) -> &'a T {
+    let at = rng.below(all.len() as u64);
+    &all[usize::try_from(at).expect("an index")]
+}
+
+/// Runs a scenario whose cases cost a process each: `cases` of them drawn at random, or, in the
+/// long form, all of one place.
+///
+/// # Panics
+/// If there is a violation.
+#[track_caller]
+pub fn explore_sampled<W: World>(name: &str, cases: u64, world: &W) {
+    let started = Instant::now();
+    let seed = setting(SEED, 1);
+    let result = match std::env::var_os(ITERS) {
+        Some(_) => find(world, seed, 1),
+        None => sample(world, seed, cases),
+    };
+    tell(name, result, started);
+}
+
 /// Runs a scenario: at least `cases` cases, or as many as [`ITERS`] says, and reports them.
 ///
 /// # Panics
@@ -116,6 +157,12 @@ pub fn find<W: World>(world: &W, seed: u64, cases: u64) -> Result<(u64, u64), Vi
 pub fn explore<W: World>(name: &str, cases: u64, world: &W) {
     let started = Instant::now();
     let result = find(world, setting(SEED, 1), setting(ITERS, cases));
+    tell(name, result, started);
+}
+
+/// Reports how a scenario ended.
+#[track_caller]
+fn tell(name: &str, result: Result<(u64, u64), Violation>, started: Instant) {
     let millis = started.elapsed().as_millis();
     match result {
         Ok((count, places)) => {
@@ -136,7 +183,22 @@ pub fn explore<W: World>(name: &str, cases: u64, world: &W) {
 #[track_caller]
 pub fn planted<W: World>(name: &str, cases: u64, world: &W) -> Violation {
     let started = Instant::now();
-    let result = find(world, setting(SEED, 1), cases);
+    found(name, find(world, setting(SEED, 1), cases), started)
+}
+
+/// The same for a scenario whose cases are drawn at random, as [`explore_sampled`] does.
+///
+/// # Panics
+/// If it is not found in `cases` cases.
+#[track_caller]
+pub fn planted_sampled<W: World>(name: &str, cases: u64, world: &W) -> Violation {
+    let started = Instant::now();
+    found(name, sample(world, setting(SEED, 1), cases), started)
+}
+
+/// Reports how the search for a planted bug ended.
+#[track_caller]
+fn found(name: &str, result: Result<(u64, u64), Violation>, started: Instant) -> Violation {
     let millis = started.elapsed().as_millis();
     match result {
         Ok((count, places)) => {

@@ -3,7 +3,8 @@
  * sees them, preloaded into it (ld.so(8), LD_PRELOAD).
  *
  * COLDFRAME_POOR        what is lacking, by the names of `Lack` in poor_host.rs, with commas
- * COLDFRAME_POOR_PATH   a piece of a path: what the two variables below are about
+ * COLDFRAME_POOR_PATH   a piece of a path that ends where a name does: what the two variables below
+ *                       are about, with all that is below it
  * COLDFRAME_POOR_CALLS  of open, read, stat, list: the calls that fail for such a path
  * COLDFRAME_POOR_ERRNO  with what they fail, as a number; for list, the entry is left out
  */
@@ -55,7 +56,13 @@ static int lacks(const char *what) { return listed("COLDFRAME_POOR", what); }
 
 static int is_spoiled(const char *path) {
     const char *piece = getenv("COLDFRAME_POOR_PATH");
-    return path && piece && *piece && strstr(path, piece);
+    if (!path || !piece || !*piece) return 0;
+    while ((path = strstr(path, piece))) {
+        char next = path[strlen(piece)];
+        if (!next || next == '/') return 1;
+        path++;
+    }
+    return 0;
 }
 
 /* The errno of a call on a path, or 0. */
@@ -191,9 +198,15 @@ static int is_left_out(DIR *dir, const char *name) {
     return is_spoiled(room);
 }
 
+/* Of a directory that cannot be read not one entry is given. */
 #define READDIR(name, type)                                      \
     struct type *name(DIR *dir) {                                \
         struct type *entry;                                      \
+        int number = spoil_fd("read", dirfd(dir));               \
+        if (number) {                                            \
+            errno = number;                                      \
+            return NULL;                                         \
+        }                                                        \
         do entry = REAL(name)(dir);                              \
         while (entry && is_left_out(dir, entry->d_name));        \
         return entry;                                            \

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use crate::support::{Home, Outcome, coldframe, command, names, simulated};
 
-pub const VERBS: [&[&str]; 40] = [
+pub const VERBS: [&[&str]; 41] = [
     &["demo"],
     &["inspect"],
     &["verify"],
@@ -47,6 +47,7 @@ pub const VERBS: [&[&str]; 40] = [
     &["disk", "resize"],
     &["disk", "serve"],
     &["disk", "checkpoint"],
+    &["disk", "recover"],
     &["completions"],
 ];
 

@@ -86,6 +86,8 @@ const PLACES: &[(&str, &str)] = &[
         "disk --listen unix:{NEW} --store {STORE} --wal {P}",
     ),
     ("disk checkpoint", "x --control {P}"),
+    ("disk recover", "--wal {P} --store {STORE} --name x"),
+    ("disk recover", "--wal {MEM} --store {P} --name x"),
 ];
 
 /// What lies where a path leads.

@@ -7,6 +7,8 @@ mod catalog;
 mod certificates;
 mod cli;
 mod corpus;
+#[cfg(target_os = "linux")]
+mod crash;
 mod damage;
 mod demo;
 mod derive;

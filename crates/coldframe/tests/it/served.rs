@@ -3,13 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use coldframe_testkit::child::Running;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::nbd_client::Client;
 use crate::support::{Outcome, coldframe, command};
 
 /// A store with disks, in a directory that is gone afterwards.
@@ -85,12 +86,20 @@ pub struct Server {
 
 impl Server {
     #[track_caller]
-    fn start(store: &Path, name: &str, at: (&str, &Path), more: &[&str]) -> Self {
+    pub fn start(store: &Path, name: &str, at: (&str, &Path), more: &[&str]) -> Self {
         let (listen, socket) = at;
         let mut serve = command(&[&"disk", &"serve", &name, &"--store", &store, &"--json"]);
         serve.args(["--listen", listen]).args(more);
+        match Self::try_start(&mut serve, socket) {
+            Ok(server) => server,
+            Err(outcome) => panic!("the server did not start: {outcome:?}"),
+        }
+    }
+
+    /// How it ended, if it does not serve; it is asked to print JSON.
+    pub fn try_start(serve: &mut Command, socket: &Path) -> Result<Self, Outcome> {
         serve.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = Running::start(&mut serve);
+        let mut child = Running::start(serve);
         let mut text = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         while let Some(Ok(line)) = lines.next() {
@@ -100,15 +109,20 @@ impl Server {
             }
         }
         let Ok(said) = serde_json::from_str::<Value>(&text) else {
-            let output = child.output();
-            panic!("the server did not start: {output:?}");
+            return Err(child.output().into());
         };
-        Self {
+        Ok(Self {
             child,
             uri: said["uri"].as_str().unwrap().to_owned(),
             socket: socket.to_path_buf(),
             said,
-        }
+        })
+    }
+
+    /// A client of its disk, whose name is that of the socket.
+    pub fn client(&self) -> Client {
+        let name = self.socket.file_stem().unwrap();
+        Client::simple(&self.socket, name.to_str().unwrap())
     }
 
     /// SIGTERM: it flushes, and ends well.
