@@ -163,8 +163,11 @@ impl Remote {
                 store,
                 multipart,
                 prefix,
+                lists_in_order,
             } = objects;
-            Self::new(store, multipart, &place, &prefix, options)
+            let mut remote = Self::new(store, multipart, &place, &prefix, options)?;
+            remote.objects.lists_in_order = lists_in_order;
+            Ok(remote)
         };
         connect::connect(url, options).and_then(|objects| opened(objects).map_err(storage))
     }
@@ -191,12 +194,21 @@ impl Remote {
                 place: place.to_owned(),
                 prefix: prefix.to_owned(),
                 options,
+                lists_in_order: false,
                 has_answered: Arc::default(),
             },
             clock: Clock::default(),
             runtime: Arc::new(runtime),
             is_probed: AtomicBool::new(false),
         })
+    }
+
+    /// The same, of a service that lists its objects in the order of their keys: whether one of
+    /// them is listed is then known without listing all that follow.
+    #[must_use]
+    pub fn listing_in_order(mut self) -> Self {
+        self.objects.lists_in_order = true;
+        self
     }
 
     /// Checks once, before the first write, that the service honours conditional writes.

@@ -39,6 +39,8 @@ pub enum Lack {
     ForeignKeys,
     /// 503 for so long, with that Retry-After.
     SlowDown(Duration, Option<&'static str>),
+    /// 503 to each request, so late, with this Retry-After.
+    SlowsDownLate(Duration, &'static str),
     /// Each nth request is answered with this status, and nothing is done.
     Fails(u16, u64),
     /// PUT without a checksum is 400, as by a bucket with Object Lock.
@@ -207,7 +209,7 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) {
         return;
     };
     let lack = lock(state).lack;
-    if let Lack::Slow(pause) = lack {
+    if let Lack::Slow(pause) | Lack::SlowsDownLate(pause, _) = lack {
         std::thread::sleep(pause);
     }
     if let Some(answer) = answer(&mut lock(state), &request) {
@@ -274,6 +276,12 @@ fn refusal(state: &mut State, request: &Request) -> Option<Answer> {
             let mut answer = s3::error(503, "SlowDown");
             let header = |value: &str| ("Retry-After".to_owned(), value.to_owned());
             answer.headers.extend(retry_after.map(header));
+            Some(answer)
+        }
+        Lack::SlowsDownLate(_, value) => {
+            let mut answer = s3::error(503, "SlowDown");
+            let header = ("Retry-After".to_owned(), value.to_owned());
+            answer.headers.push(header);
             Some(answer)
         }
         Lack::Fails(status, nth) if state.is_nth(nth) => Some(s3::error(status, "Failed")),

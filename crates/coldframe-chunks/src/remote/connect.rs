@@ -23,11 +23,16 @@ use crate::url::{Service, StoreUrl, StoreUrlError};
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
+/// How the names of S3's directory buckets end, which alone of these services list in no order.
+const DIRECTORY_BUCKET: &str = "--x-s3";
+
 /// A service, and where in it the store is.
 pub(crate) struct Connected {
     pub store: Arc<dyn ObjectStore>,
     pub multipart: Option<Arc<dyn MultipartStore>>,
     pub prefix: String,
+    /// Listings are in the order of keys.
+    pub lists_in_order: bool,
 }
 
 impl Connected {
@@ -37,6 +42,7 @@ impl Connected {
             store: Arc::clone(&store) as Arc<dyn ObjectStore>,
             multipart: Some(store),
             prefix: prefix.to_owned(),
+            lists_in_order: true,
         }
     }
 }
@@ -71,6 +77,7 @@ pub(crate) fn connect(url: &StoreUrl, options: RemoteOptions) -> Result<Connecte
                 store: Arc::new(store.map_err(|error| refused(error.into()))?),
                 multipart: None,
                 prefix: String::new(),
+                lists_in_order: false,
             })
         }
     }
@@ -101,7 +108,11 @@ fn in_bucket(
             let builder = timed.fold(builder, |builder, (key, value)| {
                 builder.with_config(object_store::aws::AmazonS3ConfigKey::Client(key), value)
             });
-            Connected::in_parts(builder.with_retry(once()).build()?, prefix)
+            let connected = Connected::in_parts(builder.with_retry(once()).build()?, prefix);
+            Connected {
+                lists_in_order: !bucket.ends_with(DIRECTORY_BUCKET),
+                ..connected
+            }
         }
         Service::Gcs => {
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
@@ -134,7 +145,7 @@ fn limits(options: RemoteOptions) -> [(object_store::ClientConfigKey, String); 2
     let seconds = |limit: Duration| format!("{}s", limit.as_secs().max(1));
     [
         (ConnectTimeout, seconds(CONNECT_MAX)),
-        (Timeout, seconds(longest * 4)),
+        (Timeout, seconds(longest.saturating_mul(4))),
     ]
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore,
@@ -45,6 +46,8 @@ pub(crate) struct Objects {
     pub place: String,
     pub prefix: String,
     pub options: RemoteOptions,
+    /// Listings are in the order of keys.
+    pub lists_in_order: bool,
     /// Some request of this process was answered.
     pub has_answered: Arc<AtomicBool>,
 }
@@ -179,27 +182,45 @@ impl Objects {
         }
     }
 
+    /// Whether the listing of its folder has an object.
     async fn is_listed(&self, path: &Path) -> Result<bool, Failure> {
         let text = path.as_ref();
         let (folder, name) = text.rsplit_once('/').unwrap_or(("", text));
-        // Begins shortly before the object, where the service lists in order.
-        let before = name.char_indices().last().map_or(0, |(at, _)| at).max(1);
-        let before = Path::from(format!("{folder}/{}", &name[..before.min(name.len())]));
-        let folder = Path::from(folder);
-        let page = self.options.attempt_timeout;
+        let before = before(folder, name);
+        let folder = Path::parse(folder).unwrap_or_default();
+        let is_past = |other: &Path| self.lists_in_order && is_past(path, other);
         let once = || async {
-            let listed = async {
-                let mut stream = self.store.list_with_offset(Some(&folder), &before);
-                while let Some(meta) = stream.try_next().await? {
-                    if &meta.location == path {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            };
-            self.timed(page, listed).await
+            let stream = self.store.list_with_offset(Some(&folder), &before);
+            let listed = self
+                .collected(stream, |other| other == path || is_past(other))
+                .await?;
+            Ok(listed.contains_key(path))
         };
         self.retried(once).await
+    }
+
+    /// What is listed, by all pages, each once, up to the first that is the last to be looked at.
+    async fn collected(
+        &self,
+        mut stream: BoxStream<'static, object_store::Result<ObjectMeta>>,
+        is_last: impl Fn(&Path) -> bool,
+    ) -> Result<BTreeMap<Path, ObjectMeta>, Failure> {
+        let mut listed = BTreeMap::new();
+        let mut repeated = 0;
+        // Each page is given its time, not the whole list.
+        let page = self.options.attempt_timeout;
+        while let Some(meta) = self.timed(page, stream.try_next()).await? {
+            let is_last = is_last(&meta.location);
+            repeated += u64::from(listed.insert(meta.location.clone(), meta).is_some());
+            // Some pages come twice; a list that never ends is none.
+            if repeated > REPEATED_MAX {
+                return Err(Failure::Endless);
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(listed)
     }
 
     /// A whole object of at most `limit` bytes; `None` if there is none.
@@ -391,19 +412,9 @@ impl Objects {
     /// All objects of a folder below the prefix, by all pages, each once.
     pub async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>, Failure> {
         let path = self.path(folder);
-        // Each page is given its time, not the whole list.
-        let page = self.options.attempt_timeout;
         let once = || async {
-            let mut listed = BTreeMap::new();
-            let mut repeated = 0;
-            let mut stream = self.store.list(Some(&path));
-            while let Some(meta) = self.timed(page, stream.try_next()).await? {
-                repeated += u64::from(listed.insert(meta.location.clone(), meta).is_some());
-                // Some pages come twice; a list that never ends is none.
-                if repeated > REPEATED_MAX {
-                    return Err(Failure::Endless);
-                }
-            }
+            let stream = self.store.list(Some(&path));
+            let listed = self.collected(stream, |_| false).await?;
             Ok(listed.into_values().collect())
         };
         let listed = self.retried(once).await;
@@ -420,6 +431,26 @@ impl Objects {
             .await;
         Ok(absent(deleted)?.is_some())
     }
+}
+
+/// A path shortly before an object's, to list from: the service leaves out what it is given.
+fn before(folder: &str, name: &str) -> Path {
+    let mut letters = name.chars();
+    let last = letters.next_back().unwrap_or_default();
+    let rest = letters.as_str();
+    let less = u32::from(last).checked_sub(1).and_then(char::from_u32);
+    let less = less.map(|less| format!("{folder}/{rest}{less}"));
+    // What is no path is never listed; then all that begins with the rest is.
+    let less = less.and_then(|less| Path::parse(less).ok());
+    less.or_else(|| Path::parse(format!("{folder}/{rest}")).ok())
+        .unwrap_or_default()
+}
+
+/// Whether, where keys are listed in order, an object is not listed behind this other one: in the
+/// order of whole keys, and in that of their parts, as by file systems.
+fn is_past(path: &Path, other: &Path) -> bool {
+    let (text, other) = (path.as_ref(), other.as_ref());
+    other > text && other.split('/').gt(text.split('/'))
 }
 
 fn of_length(bytes: &Bytes, asked: u64) -> Result<(), Failure> {
@@ -460,7 +491,7 @@ impl Tries {
             false => self.options.first_answer_within,
         };
         let limit = limit.min(self.options.give_up_after);
-        let is_over = self.began.elapsed() + self.pause.max(asked) > limit;
+        let is_over = self.began.elapsed().saturating_add(self.pause.max(asked)) > limit;
         // Only others, or a service that is broken for good, refuse a write so often.
         let is_over = is_over || failure.is_refused() && self.count >= CONFLICTS_MAX;
         if self.count >= self.options.attempts.max(1) || is_over {
@@ -474,9 +505,9 @@ impl Tries {
         // Half of it by chance: those who failed together do not come back together.
         let part = getrandom::u32().map_or(0, |number| number % 1024);
         let chance = self.pause / 2 * part / 1024;
-        tokio::time::sleep((self.pause / 2).max(asked) + chance).await;
+        tokio::time::sleep((self.pause / 2).max(asked).saturating_add(chance)).await;
         self.count += 1;
-        self.pause = (self.pause * 2).min(self.options.longest_pause);
+        self.pause = self.pause.saturating_mul(2).min(self.options.longest_pause);
         Ok(())
     }
 }

@@ -133,7 +133,8 @@ fn in_bucket(name: &'static str, endpoint: &str) -> Place {
 pub fn remote(endpoint: &str, prefix: &str, options: RemoteOptions) -> Remote {
     let store = Arc::new(client(endpoint));
     let place = format!("s3://{BUCKET}/{prefix}");
-    Remote::new(store.clone(), Some(store), &place, prefix, options).unwrap()
+    let remote = Remote::new(store.clone(), Some(store), &place, prefix, options);
+    remote.unwrap().listing_in_order()
 }
 
 pub fn client(endpoint: &str) -> AmazonS3 {

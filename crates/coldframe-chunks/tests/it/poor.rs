@@ -183,6 +183,8 @@ fn a_service_that_throttles_is_waited_for_as_long_as_it_asks() {
     let day = Lack::SlowDown(Duration::from_secs(60), Some("86400"));
     refused(day, "asks to wait 86400 s");
     assert!(began.elapsed() < Duration::from_secs(10));
+    let late = Lack::SlowsDownLate(Duration::from_millis(1200), "18446744073709551615");
+    refused(late, "asks to wait 18446744073709551615 s");
 }
 
 // Spec: STORE-25
@@ -225,6 +227,64 @@ fn what_is_forbidden_because_it_is_missing_is_missing_if_no_list_has_it() {
     assert_eq!(range.unwrap(), None);
     let wrong = refused(Lack::ForbidsMissingAndListing, "s3:ListBucket");
     assert!(!wrong.is_empty());
+}
+
+// Spec: STORE-25, STORE-27
+#[test]
+fn what_is_forbidden_is_looked_for_in_the_listing_by_any_name_and_not_behind_it() {
+    let small = ByteLen::new(9);
+    for prefix in [PREFIX, ""] {
+        let service = PoorService::start().unwrap();
+        let place = remote(service.endpoint(), prefix, OFTEN);
+        let there = ["d", "dd", "0", "a0", "-", "--", "@", "z", "d-", "d.d"];
+        for tag in there {
+            let made = place.replace(&Key::Tag(name(tag)), None, Some(b"a tag"));
+            assert!(made.unwrap());
+        }
+        for number in 0..40 {
+            let pack = Key::Pack(coldframe_chunks::FileId::new(number));
+            assert!(place.create(&pack, &[b"a pack"]).unwrap());
+        }
+        service.lacks(Lack::Forbids("tags/"));
+        for tag in there {
+            let read = place.read(&Key::Tag(name(tag)), small);
+            let error = told(&read.unwrap_err());
+            assert!(error.contains("AccessDenied"), "{tag}: {error}");
+        }
+        service.lacks(Lack::ForbidsMissing);
+        let tags = ["c", "e", "1", "ddd", "A", "zz", "="];
+        let tags = tags.map(|tag| Key::Tag(name(tag)));
+        for key in tags.into_iter().chain([Key::Ledger]) {
+            service.forget();
+            assert_eq!(place.read(&key, small).unwrap(), None, "{key}");
+            assert_eq!(
+                service.count("GET", ""),
+                2,
+                "{prefix}, {key}: pages of a listing"
+            );
+        }
+    }
+}
+
+// Where a service lists in no order, all of the folder is looked at.
+// Spec: STORE-25, STORE-27
+#[test]
+fn what_is_forbidden_is_looked_for_in_all_of_a_listing_without_order() {
+    let service = PoorService::start().unwrap();
+    let store = std::sync::Arc::new(crate::places::client(service.endpoint()));
+    let place = coldframe_chunks::Remote::new(store, None, "s3://b", PREFIX, OFTEN).unwrap();
+    for number in 0..20 {
+        let made = place.replace(&Key::Tag(name(&format!("t{number}"))), None, Some(b"a tag"));
+        assert!(made.unwrap());
+    }
+    service.lacks(Lack::ForbidsMissing);
+    service.forget();
+    let read = place.read(&Key::Tag(name("s")), ByteLen::new(9));
+    assert_eq!(read.unwrap(), None);
+    assert!(service.count("GET", "") > 2);
+    service.lacks(Lack::Forbids("tags/"));
+    let read = place.read(&Key::Tag(name("t7")), ByteLen::new(9));
+    assert!(told(&read.unwrap_err()).contains("AccessDenied"));
 }
 
 // Spec: STORE-27
