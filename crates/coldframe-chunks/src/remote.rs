@@ -58,8 +58,9 @@ pub struct RemoteOptions {
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
-    /// How long a lease lives that is not renewed. Services tell times in whole seconds: no less
-    /// than ten.
+    /// How long a lease lives that is not renewed, at most an hour. Services tell times in whole
+    /// seconds: no less than ten. Its holder takes it for lost after half of that:
+    /// [`RemoteOptions::retrying_for`] sets it so that it outlasts what requests are tried through.
     pub lease_ttl: Duration,
     /// Files longer than two of these are sent in parts of this many bytes.
     pub part_bytes: u32,
@@ -72,7 +73,7 @@ pub struct RemoteOptions {
 }
 
 impl RemoteOptions {
-    /// Tries for 90 seconds, leases of two minutes, parts of 8 MiB, four sent and 32 chunks
+    /// Tries for 90 seconds, leases of five minutes, parts of 8 MiB, four sent and 32 chunks
     /// fetched at once.
     pub const USUAL: Self = Self {
         attempts: u32::MAX,
@@ -81,7 +82,7 @@ impl RemoteOptions {
         first_answer_within: Duration::from_secs(10),
         first_pause: Duration::from_millis(100),
         longest_pause: Duration::from_secs(5),
-        lease_ttl: Duration::from_secs(120),
+        lease_ttl: Duration::from_secs(300),
         part_bytes: 8 << 20,
         parts_at_once: 4,
         reads_at_once: 32,
@@ -105,11 +106,28 @@ impl RemoteOptions {
             expected: "a time such as 45s, 10m or 1h, at most 24h",
         };
         let limit = retry_time(text.trim()).ok_or_else(wrong)?;
-        Ok(Self {
+        Ok(usual.retrying_for(limit))
+    }
+
+    /// The same, but failed requests are retried for so long, and leases live long enough for their
+    /// holder to keep them through an outage of that length. No lease lives for more than an hour:
+    /// it outlasts 22 minutes.
+    #[must_use]
+    pub fn retrying_for(self, limit: Duration) -> Self {
+        // What is left of the half when a renewal is due, an eighth later, is 3/8 of its life.
+        let outage = limit.saturating_add(self.attempt_timeout);
+        let needed = outage.saturating_mul(8) / 3;
+        Self {
             give_up_after: limit,
             first_answer_within: limit,
-            ..usual
-        })
+            lease_ttl: self.lease_ttl.max(needed).min(lease::TTL_MAX),
+            ..self
+        }
+    }
+
+    /// How long its leases live.
+    fn lease_life(&self) -> Duration {
+        self.lease_ttl.min(lease::TTL_MAX)
     }
 }
 

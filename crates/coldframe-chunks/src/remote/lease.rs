@@ -23,13 +23,16 @@ use crate::remote::objects::{Objects, Whole, new_mark};
 use crate::remote::runtime::Runtime;
 
 /// No lease is waited for longer, whatever its name says.
-const TTL_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const TTL_MAX: Duration = Duration::from_secs(3600);
 
 /// The object of the right to collect garbage.
 const COLLECTOR: &str = "collector";
 
 /// The most bytes of a lease's object.
 const TEXT_MAX: u64 = 256;
+
+/// How long a renewal is tried that is refused for another reason than what is there.
+const REFUSED_MAX: Duration = Duration::from_secs(60);
 
 /// How long giving a lease back may take: it runs out by itself.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
@@ -93,7 +96,7 @@ impl Renewed {
             objects: Shown(objects.clone()),
             path,
             id,
-            ttl: objects.options.lease_ttl,
+            ttl: objects.options.lease_life(),
             version: tokio::sync::Mutex::new((meta, 0)),
             since: Mutex::new(since),
             is_lost: AtomicBool::new(false),
@@ -106,12 +109,17 @@ impl Renewed {
     }
 
     fn is_held(&self) -> bool {
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.elapsed() > self.ttl / 2 {
+        if self.left().is_none() {
             // For good: whoever was told once that it is gone is never told otherwise.
             self.is_lost.store(true, Ordering::Release);
         }
         !self.is_lost.load(Ordering::Acquire)
+    }
+
+    /// How long it is held without another renewal.
+    fn left(&self) -> Option<Duration> {
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.ttl / 2).checked_sub(since.elapsed())
     }
 
     /// Writes the object anew over what is there; `false` if that is not ours any more, or it took
@@ -120,7 +128,8 @@ impl Renewed {
         let objects = &self.objects.0;
         let mut version = self.version.lock().await;
         let (began, next) = (Instant::now(), version.1 + 1);
-        let mut pause = objects.options.first_pause.min(self.ttl / 32);
+        let pause_max = objects.options.longest_pause.min(self.ttl / 32);
+        let mut pause = objects.options.first_pause.min(pause_max);
         while self.is_held() {
             let Ok(mark) = new_mark() else { return false };
             let new = text(self.id, next, self.ttl);
@@ -141,8 +150,14 @@ impl Renewed {
                 }
                 Err(failure) => {
                     tracing::warn!(lease = %self.path, %failure, "lease not renewed yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(self.ttl / 32);
+                    if !failure.is_transient() && began.elapsed() > REFUSED_MAX {
+                        return false;
+                    }
+                    // What the service asks for, but no longer than the lease is held.
+                    let asked = failure.retry_after().unwrap_or_default();
+                    let left = self.left().unwrap_or_default() + Duration::from_millis(1);
+                    tokio::time::sleep(pause.max(asked).min(left)).await;
+                    pause = pause.saturating_mul(2).min(pause_max);
                 }
             }
             if let Some(meta) = renewed {
@@ -185,7 +200,7 @@ impl ObjectLease {
     /// Takes a new one.
     pub async fn take(objects: &Objects, clock: &Clock) -> Result<Arc<Renewed>, Failure> {
         loop {
-            let (began, id, ttl) = (Instant::now(), random()?, objects.options.lease_ttl);
+            let (began, id, ttl) = (Instant::now(), random()?, objects.options.lease_life());
             let path = objects.path(&name(LeaseId::new(id), ttl));
             if !objects.create(&path, vec![text(id, 0, ttl)]).await? {
                 continue;
@@ -299,7 +314,7 @@ impl ObjectExclusive {
         id: u64,
     ) -> Result<Option<Arc<Renewed>>, Failure> {
         let (path, mark) = (objects.path(COLLECTOR), new_mark()?);
-        let ttl = objects.options.lease_ttl;
+        let ttl = objects.options.lease_life();
         let began = Instant::now();
         let new = text(id, 0, ttl);
         if !objects.create(&path, vec![new.clone()]).await? {
@@ -315,7 +330,7 @@ impl ObjectExclusive {
                     break;
                 }
                 // An empty one was given back.
-                let ttl = holder.map_or(objects.options.lease_ttl, |(_, ttl)| ttl);
+                let ttl = holder.map_or(objects.options.lease_life(), |(_, ttl)| ttl);
                 if !found.bytes.is_empty() && Clock::age(now, &found.meta) <= ttl {
                     return Ok(None);
                 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use coldframe_chunks::{Backend, ChunkStore, LeaseId, RemoteOptions, StoreError};
 
+use coldframe_testkit::poor_service::{Lack, PoorService};
+
 use crate::faulty::{Call, Fault, Faulty};
 use crate::places::{QUICK, client, moto_endpoint, new_prefix, remote, s3s_endpoint};
 use crate::support::{AT_ONCE, OPTIONS, chunk, id, index_of, name, push_image, put, tag_of};
@@ -32,6 +34,78 @@ fn a_lease_is_renewed_for_as_long_as_its_holder_lives() {
         assert!(other.exclusive().unwrap().is_none());
     }
     assert!(lease.confirm().unwrap() && right.confirm().unwrap());
+}
+
+// Spec: STORE-24, STORE-25
+#[test]
+fn a_push_outlasts_an_outage_of_the_time_that_requests_are_retried() {
+    let usual = RemoteOptions::USUAL;
+    let same = usual.retrying_for(usual.give_up_after);
+    assert_eq!(usual.lease_ttl, same.lease_ttl);
+    assert_eq!(
+        usual.retrying_for(Duration::ZERO).lease_ttl,
+        usual.lease_ttl
+    );
+    for limit in [Duration::from_secs(24 * 3600), Duration::MAX] {
+        let lease_ttl = usual.retrying_for(limit).lease_ttl;
+        assert_eq!(lease_ttl, Duration::from_secs(3600));
+    }
+    let limit = Duration::from_secs(2);
+    let options = RemoteOptions {
+        attempts: u32::MAX,
+        lease_ttl: TTL,
+        attempt_timeout: Duration::from_millis(200),
+        ..QUICK
+    };
+    let faulty = Faulty::default();
+    let store = faulty.store_with(options.retrying_for(limit), OPTIONS);
+    let push = store.push().unwrap();
+    put(&push, &[1]).unwrap();
+    // It begins when a renewal is nearly due.
+    sleep(options.retrying_for(limit).lease_ttl / 9);
+    for call in [Call::Put, Call::Get, Call::Head, Call::List] {
+        faulty.spoil(call, "", u64::MAX, Fault::Refused);
+    }
+    std::thread::scope(|scope| {
+        let healed = scope.spawn(|| {
+            sleep(limit - Duration::from_millis(200));
+            faulty.heal();
+        });
+        let ids = put(&push, &[2]).unwrap();
+        healed.join().unwrap();
+        let root = push.put_root(&[&index_of(&ids)]).unwrap();
+        push.tag(&name("a"), None, tag_of(root)).unwrap();
+    });
+    push.finish().unwrap();
+    assert!(store.verify(&[]).unwrap().is_sound());
+}
+
+// Spec: STORE-24
+#[test]
+fn a_lease_lives_for_no_more_than_an_hour_whatever_its_holder_wants() {
+    let faulty = Faulty::default();
+    let endless = RemoteOptions {
+        lease_ttl: Duration::MAX,
+        ..QUICK
+    };
+    let place = faulty.backend(endless);
+    let lease = place.lease().unwrap();
+    assert!(lease.confirm().unwrap());
+    assert_eq!(faulty.backend(QUICK).leases().unwrap(), [lease.id()].into());
+}
+
+// Spec: STORE-24, STORE-25
+#[test]
+fn a_renewal_waits_as_long_as_the_service_asks() {
+    let service = PoorService::start().unwrap();
+    let place = remote(service.endpoint(), "p", QUICK);
+    let lease = place.lease().unwrap();
+    service.forget();
+    let began = Instant::now();
+    service.lacks(Lack::SlowDown(Duration::from_millis(600), Some("1")));
+    assert!(lease.confirm().unwrap());
+    assert_eq!(service.count("PUT", "leases/"), 2);
+    assert!(began.elapsed() > Duration::from_secs(1));
 }
 
 // A holder that cannot reach the service takes its lease for lost before anyone else does.
