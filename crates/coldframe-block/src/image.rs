@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coldframe_chunkfile::{Index, IndexOrigin, PartSource, Tag, TagKind};
 use coldframe_chunks::{
-    Backend, ChunkStore, Image, Located, PackStore, StoreError, TagName, Unreadable, Visitor,
-    is_zero,
+    Backend, ChunkStore, Image, Located, LogNote, PackStore, StoreError, TagName, Unreadable,
+    Visitor, is_zero,
 };
 use coldframe_units::{BLOCK_BYTES, ByteLen, ChunkId, RootHash};
 
@@ -348,11 +348,20 @@ impl<B: Backend> DiskImage<B> {
 
 /// The tag of a disk.
 pub(crate) fn disk_tag<B: Backend>(from: &PackStore<B>, name: &TagName) -> Result<Tag, BlockError> {
-    let tag = from.tag(name).map_err(store)?;
-    match tag {
+    noted_tag(from, name).map(|(tag, _)| tag)
+}
+
+/// The tag of a disk, and the log that it names, at one moment.
+pub(crate) fn noted_tag<B: Backend>(
+    from: &PackStore<B>,
+    name: &TagName,
+) -> Result<(Tag, Option<LogNote>), BlockError> {
+    match from.noted_tag(name).map_err(store)? {
         None => Err(BlockError::MissingDisk { name: name.clone() }),
-        Some(tag) if tag.kind != TagKind::Index => Err(BlockError::NotADisk { name: name.clone() }),
-        Some(tag) => Ok(tag),
+        Some((tag, _)) if tag.kind != TagKind::Index => {
+            Err(BlockError::NotADisk { name: name.clone() })
+        }
+        Some(noted) => Ok(noted),
     }
 }
 

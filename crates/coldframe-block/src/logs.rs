@@ -15,7 +15,7 @@ use coldframe_chunks::TagName;
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
 use coldframe_storage::{FileStorage, Storage};
 use coldframe_units::RootHash;
-use coldframe_wal::ring::Salvaged;
+use coldframe_wal::ring::{Entry, Salvaged};
 use coldframe_wal::{RingReader, RingWal, Sequence};
 
 use crate::error::log;
@@ -166,6 +166,9 @@ pub enum LogFound {
     Changes(u64),
     /// The log; the store has all of it.
     Clean,
+    /// The log; it has nothing for the index of the tag any more, since another tag moved with its
+    /// changes: that of a copy of the store, say.
+    GivenUp,
     /// Something that cannot be read.
     Unreadable(Box<BlockError>),
 }
@@ -178,6 +181,7 @@ impl fmt::Display for LogFound {
             Self::InUse => f.write_str("in use"),
             Self::Changes(count) => write!(f, "{count} records not in the store"),
             Self::Clean => f.write_str("nothing that is not in the store"),
+            Self::GivenUp => f.write_str("its changes were brought into another disk"),
             Self::Unreadable(error) => {
                 write!(f, "cannot be read: {error}")?;
                 let mut cause = std::error::Error::source(&**error);
@@ -200,24 +204,14 @@ pub(crate) struct Look {
     pub guard: Option<RingReader<FileStorage>>,
 }
 
-/// Looks whether the log of this number is at `path`, and what it has on top of the tag. `own` is
-/// a log that the caller has open itself.
-pub(crate) fn look(
-    path: &Path,
-    id: Option<LogId>,
-    head: &TagName,
-    tag: &Tag,
-    own: Option<&dyn Storage>,
-) -> Look {
+/// Looks whether the log of this number is at `path`, and what it has on top of the tag.
+pub(crate) fn look(path: &Path, id: Option<LogId>, head: &TagName, tag: &Tag) -> Look {
     let only = |found| Look {
         found,
         contents: Contents::default(),
         path: path.to_path_buf(),
         guard: None,
     };
-    if own.is_some_and(|own| is_same_file(own, path)) {
-        return only(LogFound::Other);
-    }
     let guard = match open_read_only(path) {
         Ok(Some(guard)) => guard,
         Ok(None) => return only(LogFound::Missing),
@@ -237,6 +231,8 @@ pub(crate) fn look(
             0 => LogFound::Clean,
             count => LogFound::Changes(count),
         },
+        // One that the tag names has a record of the tag's index as long as the tag names it.
+        Ok(None) if id.is_some() => LogFound::GivenUp,
         Ok(None) => LogFound::Clean,
         Err(error) => LogFound::Unreadable(Box::new(error)),
     };
@@ -261,7 +257,30 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Option<RingReader<FileStorag
         .map_err(log)
 }
 
-fn is_same_file(own: &dyn Storage, path: &Path) -> bool {
+/// How many records a copy of a log has that this one does not have.
+pub(crate) fn lacking<S: Storage>(
+    own: &RingWal<S>,
+    copy: &RingReader<FileStorage>,
+) -> Result<u64, BlockError> {
+    let mut ours = own.records_after(Sequence::ZERO);
+    let mut theirs = copy.salvage();
+    let mut our = ours.next().map_err(log)?;
+    let mut count = 0;
+    while let Some(found) = theirs.next().map_err(log)? {
+        let Salvaged::Record(their) = found else {
+            continue;
+        };
+        while our.is_some_and(|our| our.sequence < their.sequence) {
+            our = ours.next().map_err(log)?;
+        }
+        let is_same =
+            |our: Entry<'_>| our.sequence == their.sequence && our.payload == their.payload;
+        count += u64::from(!our.is_some_and(is_same));
+    }
+    Ok(count)
+}
+
+pub(crate) fn is_same_file(own: &dyn Storage, path: &Path) -> bool {
     let Some(file) = own.host_file() else {
         return false;
     };
@@ -269,6 +288,14 @@ fn is_same_file(own: &dyn Storage, path: &Path) -> bool {
     let ours = ours.and_then(|file| file.metadata());
     match (ours, std::fs::metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Whether both are there and are one file.
+pub(crate) fn is_same_path(a: &Path, b: &Path) -> bool {
+    match (std::fs::metadata(a), std::fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
     }
 }

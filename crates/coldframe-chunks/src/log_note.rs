@@ -53,6 +53,15 @@ impl<B: Backend> PackStore<B> {
         Ok(read_file(self.inner(), name)?.and_then(|(file, _)| note(&file)))
     }
 
+    /// A tag, and the log that it names, from one reading: two could be of two moments.
+    ///
+    /// # Errors
+    /// As [`PackStore::tag`].
+    pub fn noted_tag(&self, name: &TagName) -> Result<Option<(Tag, Option<LogNote>)>, StoreError> {
+        let found = read_file(self.inner(), name)?;
+        Ok(found.map(|(file, _)| (file.tag, note(&file))))
+    }
+
     /// Says at the tag which disk it is and which log has changes of it (`None`: none any more), if
     /// it is `expected` now; returns the tag as it is then. This is also the way to give a log up.
     ///

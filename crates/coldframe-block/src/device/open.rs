@@ -15,8 +15,8 @@ use crate::device::inner::{FoldState, Inner, Shard};
 use crate::device::lower::Lower;
 use crate::device::{DeviceOptions, DeviceParts, OtherLog};
 use crate::error::{log, store};
-use crate::image::disk_tag;
-use crate::logs::{Contents, LogFound, look, place_of};
+use crate::image::noted_tag;
+use crate::logs::{Contents, LogFound, is_same_file, lacking, look, place_of};
 use crate::record::{LogIdentity, OVERHEAD, PAGE_BYTES, Record};
 use crate::{BlockError, DiskImage, NotedLog};
 
@@ -28,13 +28,16 @@ pub(super) fn open<B: Backend, S: Storage>(
     parts: DeviceParts<B, S>,
     options: DeviceOptions,
 ) -> Result<Inner<B, S>, BlockError> {
-    let tag = disk_tag(&parts.store, &parts.head)?;
+    let (tag, note) = noted_tag(&parts.store, &parts.head)?;
     let contents = Contents::of_log(&parts.log)?;
     let base = contents.base_of(&parts.head, &tag)?;
     let known = base.and_then(|base| base.identity);
     let identity = identity(&parts.store, &tag, known)?;
     // Nobody writes to the other log until the tag names this one.
-    let _other = displace(&parts, &tag, identity, options.other_log)?;
+    let _other = match note {
+        Some(note) => displace(&parts, &tag, note, &contents, options.other_log)?,
+        None => None,
+    };
     let found = base.map(|base| base.through);
     let through = found.unwrap_or(parts.log.last_sequence());
     let place = place_of(parts.log.storage());
@@ -99,29 +102,44 @@ fn identity<B: Backend>(
     Ok(LogIdentity { disk, log })
 }
 
-/// Refuses to go on while the tag names another log, unless the store has all of that one, or it
-/// is given up by name.
+/// Refuses to go on while the tag names another log, or this one at another place where there is
+/// more of it, unless the store has all of that one, or it is given up by name.
 fn displace<B: Backend, S: Storage>(
     parts: &DeviceParts<B, S>,
     tag: &Tag,
-    identity: LogIdentity,
+    note: LogNote,
+    contents: &Contents,
     other: OtherLog,
 ) -> Result<Option<RingReader<FileStorage>>, BlockError> {
     let head = &parts.head;
-    let Some(_) = tag.log.filter(|log| *log != identity.log) else {
-        return Ok(None);
-    };
-    let note = parts.store.log_note(head).map_err(store)?;
-    // It may have been taken away just now; then the swap of the tag fails, or there is nothing.
-    let Some(note) = note else { return Ok(None) };
     let path = note.path().to_path_buf();
-    let looked = look(&path, Some(note.id), head, tag, Some(parts.log.storage()));
-    match (looked.found, other) {
-        (LogFound::Clean, _) => Ok(looked.guard),
+    let is_it = contents.id() == Some(note.id) && contents.base_of(head, tag)?.is_some();
+    let (found, guard) = if is_same_file(parts.log.storage(), &path) {
+        match contents.id() == Some(note.id) {
+            true if is_it => return Ok(None),
+            true => (LogFound::GivenUp, None),
+            false => (LogFound::Other, None),
+        }
+    } else {
+        let looked = look(&path, Some(note.id), head, tag);
+        match (looked.found, looked.guard) {
+            // It was moved to where it is opened now.
+            (LogFound::Missing | LogFound::Other, _) if is_it => return Ok(None),
+            // A copy: of two files with the number of one log, all of it is in the one that the tag
+            // names.
+            (LogFound::Changes(_), Some(guard)) if is_it => match lacking(&parts.log, &guard)? {
+                0 => return Ok(Some(guard)),
+                count => (LogFound::Changes(count), Some(guard)),
+            },
+            found => found,
+        }
+    };
+    match (found, other) {
+        (LogFound::Clean, _) => Ok(guard),
         // What a living process acknowledges now is not given up.
         (found, OtherLog::Abandon) if !matches!(found, LogFound::InUse) => {
             tracing::warn!(%head, log = %note, %found, "changes in another log are given up");
-            Ok(looked.guard)
+            Ok(guard)
         }
         (found, _) => Err(NotedLog { note, path, found }.refuse(head)),
     }
@@ -138,18 +156,14 @@ pub fn check_log<B: Backend>(
     path: Option<&Path>,
     other: OtherLog,
 ) -> Result<(), BlockError> {
-    let tag = disk_tag(from, head)?;
+    let (tag, note) = noted_tag(from, head)?;
     let is_there = path.is_some_and(|path| path.symlink_metadata().is_ok());
-    if is_there || tag.log.is_none() || other == OtherLog::Abandon {
+    let Some(note) = note.filter(|_| !is_there && other == OtherLog::Refuse) else {
         // Opening it tells.
-        return Ok(());
-    }
-    let Some(note) = from.log_note(head).map_err(store)? else {
         return Ok(());
     };
     let path = note.path().to_path_buf();
-    let found = look(&path, Some(note.id), head, &tag, None).found;
-    match found {
+    match look(&path, Some(note.id), head, &tag).found {
         LogFound::Clean => Ok(()),
         found => Err(NotedLog { note, path, found }.refuse(head)),
     }

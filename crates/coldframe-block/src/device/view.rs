@@ -19,9 +19,9 @@ use crate::device::inner::Inner;
 use crate::device::open::prepare;
 use crate::device::{DeviceOptions, DeviceParts};
 use crate::error::{log, store};
-use crate::image::disk_tag;
+use crate::image::noted_tag;
 use crate::logfile::region_of;
-use crate::logs::{Base, Contents, LogFound, Look, look, open_read_only};
+use crate::logs::{Base, Contents, LogFound, Look, is_same_path, lacking, look, open_read_only};
 use crate::record::LogIdentity;
 use crate::{BaseFile, BlockError, DiskImage, NotedLog};
 
@@ -62,7 +62,8 @@ impl<B: Backend> DiskView<B> {
     ///
     /// # Errors
     /// As [`DiskImage::open`]; [`BlockError::LogElsewhere`] if the log that the tag names is not
-    /// found, in use, or cannot be read; with [`ViewLog::File`] as
+    /// found, in use, or cannot be read, or has more than the one that is given;
+    /// [`BlockError::HeadMoved`] if the tag moves again and again; with [`ViewLog::File`] as
     /// [`crate::BlockDevice::open`].
     pub fn open(
         from: &PackStore<B>,
@@ -70,12 +71,30 @@ impl<B: Backend> DiskView<B> {
         base: Option<Arc<BaseFile>>,
         with: ViewLog<'_>,
     ) -> Result<Self, BlockError> {
-        let tag = disk_tag(from, name)?;
-        let looked = match with {
-            ViewLog::Ignore => None,
-            ViewLog::File(path) => Some(named(path, name, &tag)?),
-            ViewLog::Find(paths) => find(from, name, &tag, paths)?,
-        };
+        for _ in 0..MOVES_MAX {
+            let (tag, note) = noted_tag(from, name)?;
+            let looked = match with {
+                ViewLog::Ignore => Ok(None),
+                ViewLog::File(path) => named(path, name, &tag, note.as_ref()).map(Some),
+                ViewLog::Find(paths) => find(name, &tag, note.clone(), paths),
+            };
+            // Whoever had the log may have moved the tag before it was held: what was found, or
+            // was not, says nothing of the tag of before.
+            if noted_tag(from, name)? == (tag, note) {
+                return Self::with_log(from, name, base, tag, looked?);
+            }
+        }
+        let name = name.clone();
+        Err(BlockError::HeadMoved { name })
+    }
+
+    fn with_log(
+        from: &PackStore<B>,
+        name: &TagName,
+        base: Option<Arc<BaseFile>>,
+        tag: Tag,
+        looked: Option<Look>,
+    ) -> Result<Self, BlockError> {
         if let Some(Look {
             contents,
             path,
@@ -177,6 +196,9 @@ const NOBODY: LogIdentity = LogIdentity {
     log: LogId::from_bytes([0; 16]),
 };
 
+/// How often a disk is looked at anew because its tag moved meanwhile.
+const MOVES_MAX: u32 = 64;
+
 /// What only reads folds nothing.
 const VIEW: DeviceOptions = DeviceOptions::USUAL;
 
@@ -186,32 +208,52 @@ fn parts<B: Backend>(
     path: &Path,
     base: Option<Arc<BaseFile>>,
 ) -> Result<DeviceParts<B, Log>, BlockError> {
-    let storage = FileStorage::open_read_only(path);
-    let storage = storage.map_err(|source| BlockError::LogFile { source })?;
-    let region = region_of(&storage)?;
-    let opened = RingWal::open(CowStorage::new(storage), region, RingOptions::ON_DEMAND);
     Ok(DeviceParts {
         store: from.clone(),
         chunks: None,
         head: head.clone(),
-        log: opened.map_err(log)?,
+        log: open_cow(path)?,
         base,
     })
 }
 
-/// The log that the caller names: it must be of the disk.
-fn named(path: &Path, head: &TagName, tag: &Tag) -> Result<Look, BlockError> {
-    let looked = look(path, None, head, tag, None);
+/// A log as if it were open for writing; whatever that writes is in memory.
+fn open_cow(path: &Path) -> Result<RingWal<Log>, BlockError> {
+    let storage = FileStorage::open_read_only(path);
+    let storage = storage.map_err(|source| BlockError::LogFile { source })?;
+    let region = region_of(&storage)?;
+    let opened = RingWal::open(CowStorage::new(storage), region, RingOptions::ON_DEMAND);
+    opened.map_err(log)
+}
+
+/// The log that the caller names: it must be of the disk, and have all that the one has that the
+/// tag names, if that is another file and can be read.
+fn named(
+    path: &Path,
+    head: &TagName,
+    tag: &Tag,
+    note: Option<&LogNote>,
+) -> Result<Look, BlockError> {
+    let looked = look(path, tag.log, head, tag);
     match looked.found {
         LogFound::Changes(_) | LogFound::Clean => {}
         found => return Err(refuse(head, tag, path, found)),
     }
-    match tag.log {
-        Some(id) if looked.contents.id() != Some(id) => {
-            Err(refuse(head, tag, path, LogFound::Other))
-        }
-        _ => Ok(looked),
+    let Some(note) = note else { return Ok(looked) };
+    if is_same_path(path, note.path()) {
+        return Ok(looked);
     }
+    let noted = look(note.path(), Some(note.id), head, tag);
+    if let (LogFound::Changes(_), Some(copy)) = (noted.found, &noted.guard) {
+        let own = open_cow(path)?;
+        let count = lacking(&own, copy)?;
+        if count > 0 {
+            let (note, path) = (note.clone(), noted.path);
+            let found = LogFound::Changes(count);
+            return Err(NotedLog { note, path, found }.refuse(head));
+        }
+    }
+    Ok(looked)
 }
 
 fn refuse(head: &TagName, tag: &Tag, path: &Path, found: LogFound) -> BlockError {
@@ -228,34 +270,37 @@ fn refuse(head: &TagName, tag: &Tag, path: &Path, found: LogFound) -> BlockError
 }
 
 /// The log that has changes of the disk; `None` if there is none.
-fn find<B: Backend>(
-    from: &PackStore<B>,
+fn find(
     head: &TagName,
     tag: &Tag,
+    note: Option<LogNote>,
     paths: &[PathBuf],
 ) -> Result<Option<Look>, BlockError> {
-    let note = match tag.log {
-        Some(_) => from.log_note(head).map_err(store)?,
-        None => None,
-    };
     let Some(note) = note else {
         // A log of version 1, or of a process that ended before the tag could be told. Whatever
         // else is there is of no concern to this disk.
-        let looked = paths.iter().map(|path| look(path, None, head, tag, None));
+        let looked = paths.iter().map(|path| look(path, None, head, tag));
         let has_changes = |look: &Look| matches!(look.found, LogFound::Changes(_));
         return Ok(looked.into_iter().find(has_changes));
     };
+    // First where the tag says: what is elsewhere may be a copy of before.
     let noted = note.path().to_path_buf();
-    let mut worst: Option<(PathBuf, LogFound)> = None;
-    for path in paths.iter().chain([&noted]) {
-        let looked = look(path, Some(note.id), head, tag, None);
+    let mut worst = LogFound::Missing;
+    let mut at = noted.clone();
+    for path in [&noted].into_iter().chain(paths) {
+        let looked = look(path, Some(note.id), head, tag);
         match looked.found {
             LogFound::Changes(_) | LogFound::Clean => return Ok(Some(looked)),
-            LogFound::Missing | LogFound::Other if worst.is_some() => {}
-            found => worst = Some((path.clone(), found)),
+            LogFound::Missing => {}
+            LogFound::Other if !matches!(worst, LogFound::Missing) => {}
+            LogFound::Other => (at, worst) = (path.clone(), LogFound::Other),
+            found => {
+                (at, worst) = (path.clone(), found);
+                break;
+            }
         }
     }
-    let (path, found) = worst.unwrap_or((noted, LogFound::Missing));
+    let (path, found) = (at, worst);
     Err(NotedLog { note, path, found }.refuse(head))
 }
 

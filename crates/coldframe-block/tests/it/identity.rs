@@ -10,7 +10,7 @@ use coldframe_chunks::{CollectOptions, LocalStore, StoreError};
 use coldframe_storage::{FileStorage, MemStorage, Overwrite};
 use coldframe_units::ByteLen;
 
-use crate::support::{BLOCK, CALM, MIB, PAGE, assert_same, name, noise};
+use crate::support::{BLOCK, CALM, MIB, PAGE, assert_same, name, new_store, noise};
 
 const STRICT: DeviceOptions = DeviceOptions {
     other_log: OtherLog::Refuse,
@@ -42,11 +42,15 @@ impl Place {
     }
 
     fn open(&self, log: &str, options: DeviceOptions) -> Result<Device, BlockError> {
+        self.open_at(&self.at(log), options)
+    }
+
+    fn open_at(&self, log: &Path, options: DeviceOptions) -> Result<Device, BlockError> {
         let parts = DeviceParts {
             store: self.store(),
             chunks: None,
             head: name("disk"),
-            log: open_log(&self.at(log), ByteLen::new(MIB))?,
+            log: open_log(log, ByteLen::new(MIB))?,
             base: None,
         };
         BlockDevice::open(parts, options)
@@ -264,4 +268,138 @@ fn what_is_no_log_of_a_disk_is_not_recovered() {
     std::fs::write(place.at("text"), vec![b'x'; 1 << 20]).unwrap();
     assert!(recovered(&place.at("text")).is_err());
     assert_eq!(store.tag(&name("saved")).unwrap(), None);
+}
+
+// Spec: BLK-26, BLK-27
+#[test]
+fn a_stale_copy_of_a_log_is_not_taken_for_the_log() {
+    let place = Place::new();
+    let mut expected = vec![0; MIB as usize];
+    expected[..PAGE as usize].copy_from_slice(&place.leave_changes("a.wal"));
+    std::fs::copy(place.at("a.wal"), place.at("copy.wal")).unwrap();
+    // Both are the same as yet: each will do, and is the log from then on.
+    drop(place.open("copy.wal", STRICT).unwrap());
+    drop(place.open("a.wal", STRICT).unwrap());
+    let writer = place.open("copy.wal", STRICT).unwrap();
+    writer.write_at(BLOCK, &noise(8, PAGE)).unwrap();
+    writer.flush().unwrap();
+    expected[BLOCK as usize..][..PAGE as usize].copy_from_slice(&noise(8, PAGE));
+    let abandon = DeviceOptions {
+        other_log: OtherLog::Abandon,
+        ..STRICT
+    };
+    for options in [STRICT, abandon] {
+        let (path, found) = elsewhere(place.open("a.wal", options));
+        assert_eq!(path, place.at("copy.wal"));
+        assert!(matches!(found, LogFound::InUse), "{found:?}");
+    }
+    let default = [place.at("a.wal")];
+    let (_, found) = elsewhere(place.view(ViewLog::Find(&default)));
+    assert!(matches!(found, LogFound::InUse), "{found:?}");
+    drop(writer);
+    let (path, found) = elsewhere(place.open("a.wal", STRICT));
+    assert_eq!(path, place.at("copy.wal"));
+    assert!(matches!(found, LogFound::Changes(1)), "{found:?}");
+    let (_, found) = elsewhere(place.view(ViewLog::File(&default[0])));
+    assert!(matches!(found, LogFound::Changes(1)), "{found:?}");
+    let found = place.view(ViewLog::Find(&default)).unwrap();
+    assert_same(&found, &expected, "what was flushed");
+    // Gone on with from the older one: as many records, and not the same.
+    let writer = place.open("a.wal", abandon).unwrap();
+    writer.write_at(2 * BLOCK, &noise(9, PAGE)).unwrap();
+    drop(writer);
+    let (path, found) = elsewhere(place.open("copy.wal", STRICT));
+    assert_eq!(path, place.at("a.wal"));
+    assert!(matches!(found, LogFound::Changes(1)), "{found:?}");
+    // Moved, it is the log wherever it is.
+    std::fs::rename(place.at("a.wal"), place.at("moved.wal")).unwrap();
+    place.open("moved.wal", STRICT).unwrap().close().unwrap();
+}
+
+// Spec: BLK-26, BLK-27
+#[test]
+fn a_log_that_another_store_brought_in_is_not_taken_for_clean() {
+    let place = Place::new();
+    place.leave_changes("a.wal");
+    let other = Place {
+        dir: coldframe_testkit::scratch::on_disk(),
+    };
+    copy_dir(&place.at("store"), &other.at("store"));
+    // The changes go where they were asked to go; this disk must not go on as if it had them.
+    other
+        .open_at(&place.at("a.wal"), STRICT)
+        .unwrap()
+        .close()
+        .unwrap();
+    let is_given_up = |(path, found): (PathBuf, LogFound)| {
+        assert_eq!(path, place.at("a.wal"));
+        assert!(matches!(found, LogFound::GivenUp), "{found:?}");
+    };
+    is_given_up(elsewhere(place.view(ViewLog::Find(&[place.at("a.wal")]))));
+    is_given_up(elsewhere(place.view(ViewLog::File(&place.at("a.wal")))));
+    is_given_up(elsewhere(place.open("b.wal", STRICT)));
+    is_given_up(elsewhere(place.open("a.wal", STRICT)));
+    let (store, new) = (place.store(), place.at("c.wal"));
+    let checked = check_log(&store, &name("disk"), Some(&new), OtherLog::Refuse);
+    is_given_up(elsewhere(checked));
+    let abandon = DeviceOptions {
+        other_log: OtherLog::Abandon,
+        ..STRICT
+    };
+    place.open("b.wal", abandon).unwrap().close().unwrap();
+    let found = place.view(ViewLog::Find(&[])).unwrap();
+    assert_same(&found, &[0; MIB as usize], "given up by name");
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, kind) = entry
+            .map(|entry| (entry.path(), entry.file_type()))
+            .unwrap();
+        let to = to.join(entry.file_name().unwrap());
+        match kind.unwrap().is_dir() {
+            true => copy_dir(&entry, &to),
+            false => drop(std::fs::copy(&entry, &to).unwrap()),
+        }
+    }
+}
+
+// Spec: BLK-27
+#[test]
+fn a_disk_is_read_as_it_is_when_its_server_stops_meanwhile() {
+    let dir = coldframe_testkit::scratch::on_disk();
+    let path = dir.path().join("a.wal");
+    let (store, backend) = new_store();
+    create(&store, &name("disk"), ByteLen::new(MIB)).unwrap();
+    let expected = noise(7, MIB);
+    for with in [ViewLog::Find(&[]), ViewLog::File(&path)] {
+        let parts = DeviceParts {
+            store: store.clone(),
+            chunks: None,
+            head: name("disk"),
+            log: open_log(&path, ByteLen::new(4 * MIB)).unwrap(),
+            base: None,
+        };
+        let device = BlockDevice::open(parts, STRICT).unwrap();
+        device.write_at(0, &expected).unwrap();
+        device.flush().unwrap();
+        backend.after_tag_read(move || assert!(device.close().unwrap().blocks > 0));
+        let view = DiskView::open(&store, &name("disk"), None, with).unwrap();
+        let out = MemStorage::new();
+        export_view(&view, &out, &mut |_| {}).unwrap();
+        assert_same(&out.to_vec(), &expected, "what was acknowledged");
+        drop(view);
+        // And zeros again, so that the next one must have what it finds from the log.
+        let parts = DeviceParts {
+            store: store.clone(),
+            chunks: None,
+            head: name("disk"),
+            log: open_log(&path, ByteLen::new(4 * MIB)).unwrap(),
+            base: None,
+        };
+        let device = BlockDevice::open(parts, STRICT).unwrap();
+        device.discard(0, MIB).unwrap();
+        device.close().unwrap();
+    }
 }

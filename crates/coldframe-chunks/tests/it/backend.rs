@@ -32,8 +32,18 @@ pub enum Trouble {
 
 pub type Files = BTreeMap<Key, Bytes>;
 
+/// What happens right after the next reading of a tag.
+struct Meanwhile(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
+    meanwhile: Option<Meanwhile>,
     files: Files,
     troubles: Vec<Trouble>,
     /// The files after each change.
@@ -65,6 +75,12 @@ impl MemBackend {
 
     pub fn trouble(&self, trouble: Trouble) {
         self.state().troubles.push(trouble);
+    }
+
+    /// Lets something happen right after the next reading of a tag.
+    #[allow(dead_code, reason = "for the tests of crates above this one")]
+    pub fn after_tag_read(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        self.state().meanwhile = Some(Meanwhile(Box::new(meanwhile)));
     }
 
     pub fn heal(&self) {
@@ -246,7 +262,15 @@ impl Backend for MemBackend {
 
     fn read(&self, key: &Key, _limit: ByteLen) -> Result<Option<Bytes>, StorageError> {
         self.enter(key)?;
-        Ok(self.state().files.get(key).cloned())
+        let mut state = self.state();
+        let bytes = state.files.get(key).cloned();
+        let is_tag = folder_of(key) == Some(Folder::Tags);
+        let meanwhile = state.meanwhile.take_if(|_| is_tag);
+        drop(state);
+        if let Some(Meanwhile(meanwhile)) = meanwhile {
+            meanwhile();
+        }
+        Ok(bytes)
     }
 
     fn read_range(

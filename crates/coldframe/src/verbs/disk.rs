@@ -72,10 +72,15 @@ fn way_out(error: &BlockError) -> Option<String> {
     let path = log.path.display();
     Some(match log.found {
         LogFound::InUse => "stop its server first, or make a checkpoint and use that; to read \
-             what the store has, --without-log"
+             what the store has, --without-log; to read with a copy of the log, --wal"
             .to_owned(),
         LogFound::Changes(_) | LogFound::Clean => {
             format!("name it with --wal {path}, or {recover}")
+        }
+        LogFound::GivenUp => {
+            "export the disk that they are in now; 'disk resize TAG --size 0 --wal \
+             NEW --abandon-log' goes on without them"
+                .to_owned()
         }
         _ => "name the log where it is now with --wal; if it is gone for good, 'disk resize TAG \
              --size 0 --abandon-log' goes on without its changes"
