@@ -1,5 +1,6 @@
 //! Opening the store that a URL names, of whatever kind.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use coldframe_chunks::{AnyStore, Backend as _, DiskCache, Lease, Options, StoreError};
@@ -20,10 +21,15 @@ pub fn open(url: &str) -> Result<Store, Failure> {
 /// Opens the store at a URL, with a cache of its chunks before it if one is wanted.
 pub fn open_with(url: &str, cache: &Cache) -> Result<Store, Failure> {
     let store = open(url)?;
-    let Some(dir) = &cache.cache else {
-        return Ok(store);
-    };
-    let near = DiskCache::open(dir, cache.cache_size)
+    match &cache.cache {
+        Some(dir) => with_cache(store, dir, cache.cache_size),
+        None => Ok(store),
+    }
+}
+
+/// The store with a cache of its chunks before it, of so many bytes in a directory.
+pub fn with_cache(store: Store, dir: &Path, bytes: u64) -> Result<Store, Failure> {
+    let near = DiskCache::open(dir, bytes)
         .map_err(|error| failure(format!("cannot use the cache {}", dir.display()), &error))?;
     Ok(store.with_cache(Arc::new(near)))
 }

@@ -7,6 +7,7 @@ use coldframe_chunks::TagName;
 use coldframe_nbd::ListenAddr;
 
 use super::new_name;
+use super::store::Cache;
 use crate::human::parse_size;
 
 /// Disk images as chunk indexes.
@@ -90,6 +91,8 @@ pub struct Export {
     pub wal: Option<PathBuf>,
     #[command(flatten)]
     pub read_log: ReadLog,
+    #[command(flatten)]
+    pub cache: Cache,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -170,6 +173,16 @@ pub struct Serve {
     /// Memory for chunks that were read.
     #[arg(long, value_name = "S", default_value = "256MiB", value_parser = parse_size)]
     pub cache_size: u64,
+    /// Keep chunks that were fetched from the store in this directory too, which other processes
+    /// may use, and look there before the store: for a store that is far away.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// The most that the directory of --cache may take; what was not used for longest goes.
+    #[arg(
+        long, value_name = "S", default_value = "4GiB", value_parser = parse_size,
+        requires = "cache"
+    )]
+    pub cache_dir_size: u64,
     /// Memory for where changes lie in the log; at half of it they are brought into the store.
     #[arg(long, value_name = "S", default_value = "256MiB", value_parser = parse_size)]
     pub dirty_size: u64,

@@ -74,7 +74,15 @@ const PLACES: &[(&str, &str)] = &[
         "{DIR} --index {P} --store {STORE} --name x",
     ),
     ("store import-shuru", "{DIR} --store {P} --name x"),
+    ("disk import", "{P} --store {STORE} --name x --replace"),
+    (
+        "disk import",
+        "{P} --store {STORE} --name y --lazy --replace",
+    ),
     ("disk import", "{MEM} --store {P} --name x"),
+    ("disk export", "disk --store {STORE} -o {NEW} --base {P}"),
+    ("disk export", "disk --store {STORE} -o {NEW} --wal {P}"),
+    ("disk export", "disk --store {STORE} -o {NEW} --cache {P}"),
     ("disk export", "disk --store {P} -o {NEW}"),
     ("disk export", "disk --store {STORE} -o {P}"),
     ("disk ls", "--store {P}"),
@@ -84,6 +92,14 @@ const PLACES: &[(&str, &str)] = &[
     (
         "disk serve",
         "disk --listen unix:{NEW} --store {STORE} --wal {P}",
+    ),
+    (
+        "disk serve",
+        "disk --read-only --listen unix:{NEW} --store {STORE} --cache {P}",
+    ),
+    (
+        "disk serve",
+        "disk --read-only --listen unix:{NEW} --store {STORE} --base {P}",
     ),
     ("disk checkpoint", "x --control {P}"),
     ("disk recover", "--wal {P} --store {STORE} --name x"),

@@ -8,6 +8,8 @@ use std::process::Command;
 
 use coldframe_testkit::moto;
 
+use crate::nbd_client::Client;
+use crate::served::Server;
 use crate::support::{Home, Outcome, assert_sound, coldframe, command, memory_of, names, no_kvm};
 
 const BUCKET: &str = "cold-bucket";
@@ -175,6 +177,67 @@ fn what_was_fetched_once_is_pulled_again_from_the_cache() {
         &"1GiB",
     ]);
     sized.fails(2, &["--cache"]);
+}
+
+#[test]
+fn a_disk_far_away_is_served_and_exported_from_the_cache() {
+    let Some(far) = Far::new("cached-disk") else {
+        return;
+    };
+    let home = Home::new();
+    let (image, cache) = (home.at("a.img"), home.at("cache"));
+    let bytes: Vec<u8> = (0..3_u32 << 18)
+        .flat_map(|word| word.wrapping_mul(0x9e37_79b9).to_le_bytes())
+        .collect();
+    fs::write(&image, &bytes).unwrap();
+    far.run(&[&"disk", &"import", &image, &"--name", &"a"])
+        .done();
+    let export = |to: &str, more: &[&dyn AsRef<OsStr>]| {
+        let out = home.at(to);
+        let export: [&dyn AsRef<OsStr>; 5] = [&"disk", &"export", &"a", &"-o", &out];
+        (far.run(&[&export, more].concat()), out)
+    };
+    // Half of it by a server, all of it by the export.
+    let serve = |name: &str| {
+        let socket = home.at(name);
+        let listen = format!("unix:{}", socket.display());
+        let mut serve = far.command(&[&"disk", &"serve", &"a", &"--read-only", &"--json"]);
+        serve.args(["--listen", &listen]).arg("--cache").arg(&cache);
+        (
+            Server::try_start(&mut serve, &socket).unwrap(),
+            Client::simple(&socket, "a"),
+        )
+    };
+    let half = bytes.len() / 2;
+    let (server, mut client) = serve("first");
+    assert!(client.read(0, u32::try_from(half).unwrap()) == bytes[..half]);
+    drop(client);
+    server.stop();
+    assert!(!names(&cache).is_empty());
+    let (outcome, out) = export("first.img", &[&"--cache", &cache]);
+    outcome.done();
+    assert!(fs::read(out).unwrap() == bytes);
+    far.lose_packs();
+    export("lost.img", &[])
+        .0
+        .fails(1, &["cannot export disk a", "is not in the store"]);
+    let (outcome, out) = export("second.img", &[&"--cache", &cache]);
+    outcome.done();
+    assert!(fs::read(out).unwrap() == bytes);
+    let (server, mut client) = serve("second");
+    assert!(client.read(0, u32::try_from(bytes.len()).unwrap()) == bytes);
+    drop(client);
+    server.stop();
+    let listen = format!("unix:{}", home.at("third").display());
+    let sized = [
+        &"disk" as &dyn AsRef<OsStr>,
+        &"serve",
+        &"a",
+        &"--listen",
+        &listen,
+    ];
+    far.run(&[&sized[..], &[&"--cache-dir-size", &"1GiB"]].concat())
+        .fails(2, &["--cache"]);
 }
 
 #[test]

@@ -31,7 +31,10 @@ pub fn run(args: &Serve) -> Result<(), Failure> {
     let blocked = signals.thread_block();
     blocked.map_err(|error| Failure::environment("cannot block signals", &error))?;
     let access = Access::prepare(args)?;
-    let store = store::open_with_memory(&args.which.store, args.cache_size)?;
+    let mut store = store::open_with_memory(&args.which.store, args.cache_size)?;
+    if let Some(dir) = &args.cache {
+        store = store::with_cache(store, dir, args.cache_dir_size)?;
+    }
     if args.read_only {
         let name = &args.which.name;
         let view = open_view(&store, &args.which, args.log.wal.as_deref(), &args.read_log)?;

@@ -111,7 +111,7 @@ fn import_failure(cannot: &str, error: &BlockError) -> Failure {
 pub fn export(args: &Export) -> Result<(), Failure> {
     let name = &args.which.name;
     let cannot = format!("cannot export disk {name}");
-    let store = store::open(&args.which.store)?;
+    let store = store::open_with(&args.which.store, &args.cache)?;
     let view = open_view(&store, &args.which, args.wal.as_deref(), &args.read_log)?;
     let size_bytes = view.size().get();
     let log = view.log().map(|path| path.display().to_string());
