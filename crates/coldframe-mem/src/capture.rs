@@ -142,7 +142,8 @@ pub fn capture_full_discarded<R: GuestRam + ?Sized>(
 ///
 /// A dirty bitmap of larger or smaller pages is cut anew: a page of the file is copied if it
 /// shares a byte with a dirty one. Pages that became zero are kept as zero, not left out; so are
-/// those that are not plugged in ([`crate::RamRegion::absent`]), dirty or not.
+/// those that are not plugged in ([`crate::RamRegion::absent`]), dirty or not; a larger page that is
+/// so in part is copied with zeros there.
 ///
 /// # Errors
 /// As [`capture_full`]; [`MemError::DirtyRam`], [`MemError::Rechunk`].
@@ -222,7 +223,7 @@ fn pages_to_copy<'d>(
         pages = Cow::Owned(rechunked.map_err(refused)?);
     }
     for part in map.absent() {
-        let marked = pages.to_mut().mark_whole(part.start, part.len);
+        let marked = pages.to_mut().mark(part.start, part.len);
         marked.expect("a part lies inside the RAM, whose size the pages have");
     }
     Ok(pages)

@@ -23,7 +23,6 @@ use coldframe_storage::RawPart;
 use coldframe_units::{ByteLen, GuestAddr, GuestRegion, PageSize, RamLayout, RamOffset};
 
 use crate::MemError;
-use crate::chain::sweep::Piece;
 use crate::sys;
 
 /// Memory of a guest, mapped in this process.
@@ -201,12 +200,19 @@ impl<'a> Window<'a> {
         parts.map(|part| self.start + part.start..self.start + part.end)
     }
 
+    /// The parts of a range that are not plugged in.
+    pub fn absent_in(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let Range { start, end } = *range;
+        let parts = self.absent();
+        let parts = parts.map(move |part| part.start.max(start)..part.end.min(end));
+        parts.filter(|part| !part.is_empty())
+    }
+
     /// The parts of a range that are plugged in.
     pub fn present(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let mut parts = Vec::new();
         let mut next = range.start;
-        let absent = self.absent();
-        for part in absent.filter(|part| part.end > range.start && part.start < range.end) {
+        for part in self.absent_in(range) {
             if part.start > next {
                 parts.push(next..part.start);
             }
@@ -438,22 +444,6 @@ impl<'a> RamMap<'a> {
             found: self.layout.total(),
         })
     }
-}
-
-/// Refuses bytes of a chain for memory that is not plugged in.
-pub(crate) fn check_plugged(map: &RamMap<'_>, pieces: &[Piece]) -> Result<(), MemError> {
-    for piece in pieces.iter().filter(|piece| piece.file.is_some()) {
-        for (window, part) in map.pieces(piece.range.clone()) {
-            let absent = window.absent();
-            let mut absent =
-                absent.filter(|absent| absent.start < part.end && part.start < absent.end);
-            if let Some(absent) = absent.next() {
-                let addr = window.guest_addr(absent.start.max(part.start));
-                return Err(MemError::NotPlugged { addr });
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Whether parts of a region of `len` bytes ascend, lie apart and are whole pages of the host.

@@ -2,6 +2,7 @@
 
 mod copy;
 mod map;
+mod plugged;
 
 pub use copy::{CopyOptions, Target, restore_copy};
 pub use map::{MapOptions, MappedRam, discard, map_over, restore_map};

@@ -12,9 +12,10 @@ use coldframe_units::BLOCK_BYTES;
 
 use crate::chain::reader::{Reader, Tables};
 use crate::chain::{Chain, resolve, sweep::Piece};
-use crate::ram::{RamMap, check_plugged};
+use crate::ram::RamMap;
 use crate::residency::Residency;
 use crate::restore::Verify;
+use crate::restore::plugged::check_plugged;
 use crate::{GuestRam, MemError};
 
 /// Bytes that a thread takes on at a time; whole blocks.
@@ -58,7 +59,7 @@ pub fn restore_copy<R: GuestRam + ?Sized>(
     let ram_bytes = chain.layout().total().get();
     let _span = tracing::info_span!("restore_copy", ram_bytes).entered();
     let pieces = resolve(chain.layers())?;
-    check_plugged(&map, &pieces)?;
+    check_plugged(chain, &map, &pieces, options.verify)?;
     let units = units(pieces);
     let tables = Tables::of(chain.layers(), options.verify)?;
     let job = Job {
@@ -144,9 +145,11 @@ impl Job<'_> {
             return self.zero(&unit.range);
         };
         for (window, part) in self.map.pieces(unit.range.clone()) {
-            let skip = (part.start - unit.range.start) as usize;
-            let len = (part.end - part.start) as usize;
-            window.write(part.start, &bytes[skip..skip + len]);
+            for part in window.present(&part) {
+                let skip = (part.start - unit.range.start) as usize;
+                let len = (part.end - part.start) as usize;
+                window.write(part.start, &bytes[skip..skip + len]);
+            }
         }
         Ok(())
     }

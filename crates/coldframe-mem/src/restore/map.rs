@@ -29,8 +29,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::chain::reader::Reader;
 use crate::chain::{Chain, Layer, resolve, sweep::Piece};
-use crate::ram::{RamMap, Window, check_plugged};
-use crate::{GuestRam, MemError, RamRegion, sys};
+use crate::ram::{RamMap, Window};
+use crate::restore::plugged::check_plugged;
+use crate::{GuestRam, MemError, RamRegion, Verify, sys};
 
 /// Memory begins at such a boundary, so that huge pages of the host fit.
 const ALIGN: usize = 2 << 20;
@@ -215,7 +216,7 @@ pub unsafe fn map_over<R: GuestRam + ?Sized>(
     let base = &chain.layers()[0];
     let base_file = mappable(base)?;
     if map.absent().next().is_some() {
-        check_plugged(&map, &resolve(chain.layers())?)?;
+        check_plugged(chain, &map, &resolve(chain.layers())?, Verify::No)?;
     }
     for window in map.windows() {
         for range in window.present(&window.range()) {

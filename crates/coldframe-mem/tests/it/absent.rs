@@ -47,7 +47,7 @@ struct Unplugged {
 impl Unplugged {
     fn new(page_size: PageSize) -> Self {
         let guest = Guest::anonymous(LEN);
-        for (index, tag) in [(20, 7), (40, 8), (41, 9), (63, 10)] {
+        for (index, tag) in [(20, 7), (38, 6), (40, 8), (41, 9), (63, 10)] {
             guest.write(index * PAGE, &page(tag));
         }
         let files = Files::new();
@@ -97,6 +97,15 @@ fn what_was_unplugged_since_the_parent_is_zero_and_named() {
 fn a_page_larger_than_the_part_keeps_it_named() {
     let case = Unplugged::new(PageSize::SIZE_64K);
     assert_eq!(case.chain().absent(), [case.absent]);
+    // The parent has bytes there, and beside it in the same page.
+    assert!(memory(&case.chain()) == case.expected);
+    for is_mapped in [false, true] {
+        let target = Guest::anonymous(LEN);
+        protect(&target, 40, 4, ProtFlags::PROT_NONE);
+        thaw(&case.chain(), &target, is_mapped);
+        protect(&target, 40, 4, ProtFlags::PROT_READ);
+        assert!(target.read() == case.expected, "mapped: {is_mapped}");
+    }
 }
 
 #[test]
@@ -130,6 +139,18 @@ const COPY: CopyOptions = CopyOptions {
     verify: Verify::Yes,
 };
 
+/// Thaws into a guest that has plugged in what the chain has.
+fn thaw(chain: &Chain, target: &Guest, is_mapped: bool) {
+    let absent = chain.absent();
+    let described = Described::new(target, Fill::Unstated, &absent);
+    if is_mapped {
+        // SAFETY: the guest's own pages, which it unmaps by address.
+        unsafe { map_over(chain, &described, MapOptions::DEFAULT) }.unwrap();
+    } else {
+        restore_copy(chain, &described, COPY).unwrap();
+    }
+}
+
 // Spec: MEM-29
 #[test]
 fn a_thaw_leaves_alone_what_is_not_plugged_in() {
@@ -142,14 +163,7 @@ fn a_thaw_leaves_alone_what_is_not_plugged_in() {
         }
         // It must not be touched: a write would end in a signal.
         protect(&target, 40, 4, ProtFlags::PROT_NONE);
-        let absent = case.chain().absent();
-        let described = Described::new(&target, Fill::Unstated, &absent);
-        if is_mapped {
-            // SAFETY: the guest's own pages, which it unmaps by address.
-            unsafe { map_over(&case.chain(), &described, MapOptions::DEFAULT) }.unwrap();
-        } else {
-            restore_copy(&case.chain(), &described, COPY).unwrap();
-        }
+        thaw(&case.chain(), &target, is_mapped);
         protect(&target, 40, 4, ProtFlags::PROT_READ);
         let mut expected = case.expected.clone();
         expected[40 * 4096..44 * 4096].copy_from_slice(&old.repeat(4));
@@ -169,7 +183,8 @@ fn bytes_for_memory_that_is_not_plugged_in_are_refused() {
     // SAFETY: the guest's own pages, which it unmaps by address.
     let mapped = unsafe { map_over(&before, &described, MapOptions::DEFAULT) }.unwrap_err();
     for error in [copied, mapped] {
-        let at = GuestAddr::new(41 * PAGE);
+        // The page is zero but for its end.
+        let at = GuestAddr::new(42 * PAGE - 1);
         let is_named = matches!(error, MemError::NotPlugged { addr } if addr == at);
         assert!(is_named, "{error:?}");
     }
