@@ -142,8 +142,8 @@ pub fn capture_full_discarded<R: GuestRam + ?Sized>(
 ///
 /// A dirty bitmap of larger or smaller pages is cut anew: a page of the file is copied if it
 /// shares a byte with a dirty one. Pages that became zero are kept as zero, not left out; so are
-/// those that are not plugged in ([`crate::RamRegion::absent`]), dirty or not; a larger page that is
-/// so in part is copied with zeros there.
+/// those that are not plugged in ([`crate::RamRegion::absent`]), dirty or not. A page that is not
+/// plugged in as a whole is copied with zeros there.
 ///
 /// # Errors
 /// As [`capture_full`]; [`MemError::DirtyRam`], [`MemError::Rechunk`].
