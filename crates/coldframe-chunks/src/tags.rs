@@ -1,6 +1,8 @@
 //! Tags: names for roots, changed by compare and swap.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::Path;
 
 use bytes::Bytes;
 use coldframe_chunkfile::{Tag, TagFile};
@@ -119,7 +121,11 @@ fn read_known<B: Backend>(
     let mut not_found = Vec::new();
     let listed = names(inner)?;
     for name in known.union(&listed) {
-        match read(inner, name).transpose() {
+        let found = match read(inner, name) {
+            Err(error) if !listed.contains(name) && is_folded(&error, Some(&listed)) => Ok(None),
+            found => found,
+        };
+        match found.transpose() {
             Some(tag) => {
                 if !listed.contains(name) {
                     tracing::warn!(tag = %name, "left out of the listing");
@@ -141,6 +147,17 @@ fn read_known<B: Backend>(
         tags.insert(name.clone(), again);
     }
     Ok(tags)
+}
+
+/// Whether what was found by a name that is not listed is the file of another tag, one of `others`
+/// or any, on a file system that ignores case: of its own name there is none.
+fn is_folded(error: &StoreError, others: Option<&BTreeSet<TagName>>) -> bool {
+    let StoreError::TagFolded { other, .. } = error else {
+        return false;
+    };
+    let name = Path::new(other).file_name().and_then(OsStr::to_str);
+    let name = name.and_then(|name| name.parse::<TagName>().ok());
+    name.is_some_and(|name| others.is_none_or(|others| others.contains(&name)))
 }
 
 /// The most names that the ledger has: it is read and written whole.
@@ -174,7 +191,11 @@ pub(crate) fn know_only<B: Backend>(
         ledger.names.extend(new);
     })?;
     for name in gone {
-        if read(inner, name)?.is_some() {
+        let is_there = match read(inner, name) {
+            Err(error) if is_folded(&error, None) => false,
+            found => found?.is_some(),
+        };
+        if is_there {
             know(inner, name)?;
         }
     }

@@ -28,6 +28,8 @@ pub enum Trouble {
     Zeros(Folder),
     /// The next listing of this folder leaves all out.
     EmptyList(Folder),
+    /// A tag is found by every spelling of its name, and refused by all but its own.
+    IgnoresCase,
 }
 
 pub type Files = BTreeMap<Key, Bytes>;
@@ -159,6 +161,19 @@ impl MemBackend {
         state.history.push(files);
     }
 
+    /// The tag whose file is found by this name that it does not have, where case is ignored.
+    fn other_spelling(&self, key: &Key) -> Option<Key> {
+        let state = self.state();
+        let ignores_case = state.troubles.contains(&Trouble::IgnoresCase);
+        if !ignores_case || state.files.contains_key(key) {
+            return None;
+        }
+        let is_it = |other: &&Key| {
+            matches!(other, Key::Tag(_)) && other.to_string().eq_ignore_ascii_case(&key.to_string())
+        };
+        state.files.keys().find(is_it).cloned()
+    }
+
     fn is_full(&self) -> bool {
         self.state().troubles.contains(&Trouble::Full)
     }
@@ -262,6 +277,10 @@ impl Backend for MemBackend {
 
     fn read(&self, key: &Key, _limit: ByteLen) -> Result<Option<Bytes>, StorageError> {
         self.enter(key)?;
+        if let Some(other) = self.other_spelling(key) {
+            let path = PathBuf::from(format!("/store/{other}"));
+            return Err(StorageError::Exists { path });
+        }
         let mut state = self.state();
         let bytes = state.files.get(key).cloned();
         let is_tag = folder_of(key) == Some(Folder::Tags);

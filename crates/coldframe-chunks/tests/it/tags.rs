@@ -1,9 +1,10 @@
 //! Names for roots.
 
-use coldframe_chunks::{StoreError, TagName};
+use coldframe_chunks::{ChunkStore as _, StoreError, TagName};
 use coldframe_units::RootHash;
 
-use crate::support::{id, index_of, mem, name, push_image, put, reopened, tag_of};
+use crate::backend::Trouble;
+use crate::support::{AT_ONCE, id, index_of, mem, name, push_image, put, reopened, tag_of, untag};
 
 // Spec: STORE-9
 #[test]
@@ -111,4 +112,31 @@ fn of_many_that_race_for_a_tag_one_wins() {
         won.filter(|won| *won).count()
     });
     assert_eq!(wins, 1);
+}
+
+// What the ledger still knows by its old spelling is no tag, and keeps nobody from collecting.
+// Spec: STORE-9
+#[test]
+fn a_tag_that_came_back_in_another_spelling_is_one_tag_where_case_is_ignored() {
+    let (store, backend) = mem();
+    push_image(&store, "nightly", &[1]).unwrap();
+    push_image(&store, "other", &[3]).unwrap();
+    untag(&store, "nightly");
+    backend.trouble(Trouble::IgnoresCase);
+    push_image(&store, "Nightly", &[2]).unwrap();
+    let there = || Vec::from_iter(store.tags().unwrap().into_keys());
+    assert_eq!(there(), [name("Nightly"), name("other")]);
+    assert!(store.read_tags().unwrap().values().all(Result::is_ok));
+    let error = store.tag(&name("nightly")).unwrap_err();
+    assert!(matches!(error, StoreError::TagFolded { .. }), "{error}");
+    for _ in 0..2 {
+        store.collect(AT_ONCE, &[]).unwrap();
+        assert!(store.verify(&[]).unwrap().is_sound());
+        assert_eq!(there(), [name("Nightly"), name("other")]);
+        assert!(store.get(id(2)).is_ok() && store.get(id(3)).is_ok());
+    }
+    assert!(reopened(&backend).get(id(1)).unwrap_err().is_missing());
+    // What is listed is never absent for that reason.
+    let error = push_image(&store, "nightly", &[1]).unwrap_err();
+    assert!(matches!(error, StoreError::TagFolded { .. }), "{error}");
 }
