@@ -387,8 +387,14 @@ impl Catalog {
     /// Whether nothing has this name, or another snapshot.
     fn is_gone(&self, name: &str) -> Result<bool, CatalogError> {
         let mut paths = self.contents.items.values().flat_map(Item::paths);
-        let is_other = paths.any(|path| name_of(path) == name);
-        Ok(is_other || !is_there(&self.dir.join(name))?)
+        let path = self.dir.join(name);
+        if !is_there(&path)? {
+            return Ok(true);
+        }
+        // By another spelling, too, where case is ignored.
+        let found = files::identity(&path);
+        let is_it = |other: &Path| found.is_some() && files::identity(other) == found;
+        Ok(paths.any(|other| name_of(other) == name || is_it(other)))
     }
 
     /// Appends an event; it is durable when this returns.
@@ -413,14 +419,17 @@ impl Item {
     }
 
     /// Whether children of the copy at `path` can do with another one: the same, and its files are
-    /// there and are those that its manifest names.
+    /// there and are those that its manifest names. One directory by two names is one copy.
     fn has_sound_copy_beside(&self, path: &Path) -> bool {
         let copies = || std::iter::once(&self.snapshot).chain(&self.copies);
         let root = copies()
             .find(|copy| copy.path() == path)
             .map(Snapshot::root);
+        let Some(own) = files::identity(path) else {
+            return false;
+        };
         copies().any(|copy| {
-            copy.path() != path
+            files::identity(copy.path()).is_some_and(|other| other != own)
                 && Some(copy.root()) == root
                 && copy.memory_file().is_ok()
                 && (copy.manifest().state.is_none() || copy.state().is_ok())

@@ -1,6 +1,7 @@
 //! The files of a snapshot directory: their names, and how the small ones are read.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use coldframe_envelope::Limits;
@@ -83,6 +84,13 @@ pub(crate) fn check_len(
         expected: expected.get(),
         found: found.get(),
     })
+}
+
+/// What tells an entry of a directory from all others, whatever name it was found by; `None` if it
+/// cannot be looked at.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// The directory that holds `snapshot`, as a path that can be listed.

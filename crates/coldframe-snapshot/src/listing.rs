@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use coldframe_storage::{IoContext, Operation};
 
-use crate::files::{MANIFEST, MEMORY, STATE};
+use crate::files::{MANIFEST, MEMORY, STATE, identity};
 use crate::{Snapshot, SnapshotError};
 
 /// What fsck(8) keeps at the root of a file system; only the superuser may look into it.
@@ -62,6 +62,8 @@ pub fn snapshots_in(directory: &Path) -> Result<Listing, SnapshotError> {
     let mut listing = Listing::default();
     let mut names = names_in(directory)?;
     names.sort();
+    // A host may list an entry twice while others come and go.
+    names.dedup();
     for name in names {
         listing.add(directory, &name);
     }
@@ -88,15 +90,23 @@ impl Listing {
         self.snapshots.iter().chain(linked)
     }
 
-    /// Looks for an entry by its name, if it is not among these.
+    /// Looks for an entry by its name, if it is not among these: a file system that ignores case
+    /// finds them by other names, too.
     pub(crate) fn look_for(&mut self, directory: &Path, name: &OsStr) {
         let path = directory.join(name);
-        let known = (self.snapshots.iter().map(Snapshot::path))
-            .chain(self.links.iter().map(|link| link.path.as_path()))
-            .chain(self.damaged.iter().map(|entry| entry.path.as_path()));
-        if !known.into_iter().any(|known| known == path) {
+        if self.paths().any(|known| known == path) {
+            return;
+        }
+        let found = identity(&path);
+        if found.is_none() || !self.paths().any(|known| identity(known) == found) {
             self.add(directory, name);
         }
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        (self.snapshots.iter().map(Snapshot::path))
+            .chain(self.links.iter().map(|link| link.path.as_path()))
+            .chain(self.damaged.iter().map(|entry| entry.path.as_path()))
     }
 
     fn add(&mut self, directory: &Path, name: &OsStr) {

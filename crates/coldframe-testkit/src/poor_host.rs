@@ -180,6 +180,15 @@ impl PoorHost {
             .env("COLDFRAME_POOR_CALLS", calls)
             .env("COLDFRAME_POOR_ERRNO", errno.to_string());
     }
+
+    /// Lets `command` run where a thing is also found by another name, as where case is ignored:
+    /// both are ends of its path from a slash on.
+    pub fn folding(&self, name: &str, real: &str, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", &self.path)
+            .env("COLDFRAME_POOR_NAME", name)
+            .env("COLDFRAME_POOR_FOR", real);
+    }
 }
 
 fn build() -> io::Result<PoorHost> {

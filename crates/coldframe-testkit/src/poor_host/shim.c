@@ -7,6 +7,9 @@
  *                       are about, with all that is below it
  * COLDFRAME_POOR_CALLS  of open, read, stat, list: the calls that fail for such a path
  * COLDFRAME_POOR_ERRNO  with what they fail, as a number; for list, the entry is left out
+ * COLDFRAME_POOR_NAME   a piece of a path that ends where a name does: another spelling of the
+ *                       next, as where case is ignored; what is looked for or opened by it is that
+ * COLDFRAME_POOR_FOR    what it is a spelling of
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -94,6 +97,17 @@ static const char *path_at(int dir, const char *path, char *room, size_t size) {
     return room;
 }
 
+/* The path by the spelling that its file has. */
+static const char *spelled(const char *path, char *room, size_t size) {
+    const char *name = getenv("COLDFRAME_POOR_NAME"), *real = getenv("COLDFRAME_POOR_FOR");
+    const char *at = path && name && real && *name ? strstr(path, name) : NULL;
+    if (!at) return path;
+    const char *rest = at + strlen(name);
+    if (*rest && *rest != '/') return path;
+    snprintf(room, size, "%.*s%s%s", (int)(at - path), path, real, rest);
+    return room;
+}
+
 /* What every call on a path is asked first: the errno, or 0. */
 static int look(const char *call, const char *path) {
     if (path && lacks("no-proc") && !strncmp(path, "/proc/", 6)) return ENOENT;
@@ -121,7 +135,7 @@ static int open_at(int dir, const char *path, int flags, int mode) {
     int number = look("open", path_at(dir, path, room, sizeof room));
     if (number) REFUSE(number);
     if ((flags & O_TMPFILE) == O_TMPFILE && lacks("no-tmpfile")) REFUSE(EOPNOTSUPP);
-    return REAL(openat64)(dir, path, flags, mode);
+    return REAL(openat64)(dir, spelled(path, room, sizeof room), flags, mode);
 }
 
 #define OPEN(name)                                   \
@@ -152,7 +166,8 @@ DIR *opendir(const char *path) {
         errno = number;
         return NULL;
     }
-    return REAL(opendir)(path);
+    char room[2 * PATH_MAX + 2];
+    return REAL(opendir)(spelled(path, room, sizeof room));
 }
 
 /* stat */
@@ -170,6 +185,7 @@ int statx(int dir, const char *path, int flags, unsigned mask, struct statx *fou
     int number = of_fd ? spoil_fd("stat", dir)
                        : look("stat", path_at(dir, path, room, sizeof room));
     if (number) REFUSE(number);
+    if (!of_fd) path = spelled(path, room, sizeof room);
     int result = REAL(statx)(dir, path, flags, mask, found);
     if (!result) show_mode(&found->stx_mode);
     return result;
@@ -179,7 +195,8 @@ int statx(int dir, const char *path, int flags, unsigned mask, struct statx *fou
     int name(const char *path, struct type *found) {       \
         int number = look("stat", path);                   \
         if (number) REFUSE(number);                        \
-        int result = REAL(name)(path, found);              \
+        char room[2 * PATH_MAX + 2];                       \
+        int result = REAL(name)(spelled(path, room, sizeof room), found); \
         if (!result && lacks("no-modes"))                  \
             found->st_mode = (found->st_mode & S_IFMT) | 0755; \
         return result;                                     \

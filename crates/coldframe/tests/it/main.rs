@@ -19,6 +19,8 @@ mod disk_kill;
 mod disk_log;
 mod disk_tools;
 mod firecracker;
+#[cfg(target_os = "linux")]
+mod folded;
 mod inspect;
 mod journal;
 mod kill;
