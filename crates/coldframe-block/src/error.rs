@@ -264,6 +264,29 @@ impl BlockError {
         )
     }
 
+    /// The log is sound, and not on top of the disk as it is.
+    pub(crate) const fn is_of_another(&self) -> bool {
+        matches!(
+            self,
+            Self::Diverged { .. } | Self::LogOfAnother { .. } | Self::LogOfAnotherLife { .. }
+        )
+    }
+
+    /// What is in the log's file can be no device's log, or not this one's: another file is needed
+    /// to go on, which leaves out what this one has.
+    #[must_use]
+    pub const fn is_unusable_log(&self) -> bool {
+        match self {
+            Self::Log { source } => {
+                source.is_corrupt()
+                    || source.is_foreign()
+                    || matches!(source, RingError::RegionSize { .. })
+            }
+            Self::LogDamaged { .. } | Self::LogTooSmall { .. } | Self::Record { .. } => true,
+            _ => self.is_of_another(),
+        }
+    }
+
     /// What was to be read from the log is in the store by now: read again.
     pub(crate) const fn is_passed(&self) -> bool {
         matches!(self, Self::Log { source } if source.is_passed())
@@ -311,6 +334,10 @@ impl BlockError {
                 | Self::NotRaw { .. }
                 | Self::NotAnImage { .. }
                 | Self::Exists { .. }
+                | Self::LogTooSmall { .. }
+                | Self::Log {
+                    source: RingError::RegionShape { .. }
+                }
         )
     }
 }

@@ -59,8 +59,8 @@ mod usage;
 
 pub use base::BaseFile;
 pub use device::{
-    BlockDevice, DeviceOptions, DeviceParts, DeviceStat, DiskView, Folded, LoggedDisk, OtherLog,
-    Recovered, Shrink, ViewLog, check_log, recover,
+    BlockDevice, DeviceOptions, DeviceParts, DeviceStat, DiskView, Folded, LoggedDisk, LostRecords,
+    OtherLog, Recovered, Shrink, ViewLog, check_log, recover,
 };
 pub use error::{BlockError, NotedLog};
 pub use foreign::ImageFormat;

@@ -15,6 +15,7 @@ use coldframe_units::{ByteLen, FileOffset};
 use coldframe_wal::{Region, RingOptions, RingWal};
 
 use crate::BlockError;
+use crate::device::Room;
 use crate::error::log;
 
 /// What the size of a region is a multiple of.
@@ -25,18 +26,16 @@ const ALIGN: u64 = 16;
 /// The name of the log is durable when this returns, whoever made it: what is flushed is in it.
 ///
 /// # Errors
-/// [`BlockError::LogFile`]; [`BlockError::Log`]: someone else has the log, the file holds something
+/// [`BlockError::LogFile`]; [`BlockError::LogTooSmall`]: none is made;
+/// [`BlockError::Log`]: someone else has the log, the file holds something
 /// else, or is damaged.
 pub fn open_log(path: &Path, size: ByteLen) -> Result<RingWal<FileStorage>, BlockError> {
     let is_there = path.try_exists().at(Operation::Open, path);
-    let is_there = is_there.map_err(failed)?;
-    if !is_there {
-        create(path, size)?;
-    }
+    let is_ours = !is_there.map_err(failed)? && create(path, size)?;
     let storage = FileStorage::open(path).map_err(failed)?;
     let region = region_of(&storage)?;
     let opened = RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)?;
-    if is_there {
+    if !is_ours {
         sync_name(path).map_err(failed)?;
     }
     Ok(opened)
@@ -64,12 +63,13 @@ pub(crate) fn region_of(storage: &FileStorage) -> Result<Region, BlockError> {
     Region::whole(storage.len().map_err(failed)?).map_err(log)
 }
 
-fn create(path: &Path, size: ByteLen) -> Result<(), BlockError> {
+/// Makes a log; whether it is the one that is there then, and its name durable.
+fn create(path: &Path, size: ByteLen) -> Result<bool, BlockError> {
     let size = ByteLen::new(size.get() / ALIGN * ALIGN);
     let region = Region::new(FileOffset::ZERO, size).map_err(log)?;
     let pending = match PendingFile::create(path, Overwrite::Refuse) {
         Ok(pending) => pending,
-        Err(error) if error.is_exists() => return Ok(()),
+        Err(error) if error.is_exists() => return Ok(false),
         Err(error) => return Err(failed(error)),
     };
     if let Some(parent) = pending.dest().parent()
@@ -77,13 +77,14 @@ fn create(path: &Path, size: ByteLen) -> Result<(), BlockError> {
     {
         tracing::warn!(path = %parent.display(), %error, "leftovers not swept");
     }
-    RingWal::create(&pending, region, RingOptions::ON_DEMAND)
-        .and_then(RingWal::close)
-        .map_err(log)?;
+    let made = RingWal::create(&pending, region, RingOptions::ON_DEMAND).map_err(log)?;
+    // Before it is there: one that is too small would be refused ever after.
+    Room::of(made.stats().ring.get())?;
+    made.close().map_err(log)?;
     match pending.publish_in_use() {
         // Of several that make the same log at once, one wins, and all open what it made.
-        Err(error) if error.is_exists() => Ok(()),
-        published => published.map(drop).map_err(failed),
+        Err(error) if error.is_exists() => Ok(false),
+        published => published.map(|_| true).map_err(failed),
     }
 }
 

@@ -11,10 +11,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use coldframe_chunkfile::{LogId, LogPlace, Tag};
-use coldframe_chunks::TagName;
+use coldframe_chunks::{LogNote, TagName};
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
 use coldframe_storage::{FileStorage, Storage};
-use coldframe_units::RootHash;
+use coldframe_units::{FileOffset, RootHash};
 use coldframe_wal::ring::{Entry, Salvaged};
 use coldframe_wal::{RingReader, RingWal, Sequence};
 
@@ -56,27 +56,73 @@ pub(crate) struct Contents {
     first_change: Option<Sequence>,
     last_change: Option<Sequence>,
     changes: u64,
+    /// Records that are missing between the others, or damaged.
+    lost: Vec<Loss>,
+}
+
+/// Records that are missing from a log.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    /// Where in the file, or what comes next there.
+    offset: FileOffset,
+    /// The last of them, as far as it is known.
+    last: Sequence,
+    count: u64,
+}
+
+impl Loss {
+    fn new(offset: FileOffset, first: Sequence, count: Option<u64>) -> Self {
+        let count = count.unwrap_or(1).max(1);
+        let last = Sequence::new(first.get().saturating_add(count - 1));
+        Self {
+            offset,
+            last,
+            count,
+        }
+    }
 }
 
 impl Contents {
     /// Of a log that is open for writing.
     pub fn of_log<S: Storage>(from: &RingWal<S>) -> Result<Self, BlockError> {
         let mut contents = Self::default();
+        let has_gaps = from.recovery().lost_records > 0;
+        let mut last: Option<Sequence> = None;
         let mut records = from.records_after(Sequence::ZERO);
         while let Some(entry) = records.next().map_err(log)? {
             contents.take(entry.sequence, entry.payload)?;
+            let next = last.map_or(entry.sequence.get(), |last| last.get().saturating_add(1));
+            let missing = entry.sequence.get().saturating_sub(next);
+            if missing > 0 {
+                let first = Sequence::new(next);
+                contents
+                    .lost
+                    .push(Loss::new(entry.offset, first, Some(missing)));
+            }
+            last = Some(entry.sequence);
+        }
+        if has_gaps && contents.lost.is_empty() {
+            // Before the first one, or behind the last.
+            let (first, count) = (from.last_sequence(), from.recovery().lost_records);
+            contents
+                .lost
+                .push(Loss::new(FileOffset::ZERO, first, Some(count)));
         }
         Ok(contents)
     }
 
-    /// Of a log that is only read. A lost record is an error: what it was is not known.
+    /// Of a log that is only read, also of a damaged one.
     pub fn of_reader<S: Storage>(from: &RingReader<S>) -> Result<Self, BlockError> {
         let mut contents = Self::default();
         let mut records = from.salvage();
         while let Some(found) = records.next().map_err(log)? {
             match found {
                 Salvaged::Record(entry) => contents.take(entry.sequence, entry.payload)?,
-                Salvaged::Lost { offset, .. } => return Err(BlockError::LogDamaged { offset }),
+                Salvaged::Lost {
+                    offset,
+                    first,
+                    count,
+                } => contents.lost.push(Loss::new(offset, first, count)),
             }
         }
         Ok(contents)
@@ -108,12 +154,28 @@ impl Contents {
         Ok(())
     }
 
+    /// How many records are missing that an index does not have which has all up to `through`.
+    pub fn lost_after(&self, through: Sequence) -> u64 {
+        let lost = self.lost.iter().filter(|loss| loss.last > through);
+        lost.fold(0, |all, loss| all.saturating_add(loss.count))
+    }
+
+    /// Refuses a log that lacks what an index does not have which has all up to `through`.
+    pub fn whole_after(&self, through: Sequence) -> Result<(), BlockError> {
+        match self.lost.iter().find(|loss| loss.last > through) {
+            Some(&Loss { offset, .. }) => Err(BlockError::LogDamaged { offset }),
+            None => Ok(()),
+        }
+    }
+
     /// The index of the tag, as the log names it last; `None` if the log has no changes at all.
+    /// What the log lacks is an error: what it was is not known.
     ///
     /// Spec: BLK-21
     pub fn base_of(&self, head: &TagName, tag: &Tag) -> Result<Option<&Base>, BlockError> {
         let is_it = |base: &&Base| base.root == tag.root && base.is_of(head, tag);
         let found = self.bases.iter().rev().find(is_it);
+        self.whole_after(found.map_or(Sequence::ZERO, |base| base.through))?;
         let Some(sequence) = self.first_change.filter(|_| found.is_none()) else {
             return Ok(found);
         };
@@ -173,6 +235,19 @@ pub enum LogFound {
     Unreadable(Box<BlockError>),
 }
 
+impl LogFound {
+    /// Whether a log that a tag does not name may have changes of its disk, or has them: a tag of
+    /// version 1.0 names none.
+    pub(crate) fn is_in_the_way_of(&self, tag: &Tag) -> bool {
+        match self {
+            Self::Changes(_) => true,
+            Self::InUse => tag.disk.is_none(),
+            Self::Unreadable(error) => tag.disk.is_none() && !error.is_of_another(),
+            Self::Missing | Self::Other | Self::Clean | Self::GivenUp => false,
+        }
+    }
+}
+
 impl fmt::Display for LogFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -224,7 +299,11 @@ pub(crate) fn look(path: &Path, id: Option<LogId>, head: &TagName, tag: &Tag) ->
         Err(error) => return only(LogFound::Unreadable(Box::new(error))),
     };
     if id.is_some() && contents.id() != id {
-        return only(LogFound::Other);
+        // The record that says which log it is may be among those that are lost.
+        return only(match contents.whole_after(Sequence::ZERO) {
+            Ok(()) => LogFound::Other,
+            Err(error) => LogFound::Unreadable(Box::new(error)),
+        });
     }
     let found = match contents.base_of(head, tag) {
         Ok(Some(base)) => match contents.changes_after(base.through) {
@@ -310,9 +389,12 @@ pub(crate) fn place_of(storage: &dyn Storage) -> LogPlace {
     LogPlace::new(&host_name(), absolute.as_os_str().as_bytes())
 }
 
-/// A path on this host, as a place.
-pub(crate) fn place_at(path: &Path) -> LogPlace {
-    LogPlace::new(&host_name(), path.as_os_str().as_bytes())
+/// A log at a path on this host that no tag names.
+pub(crate) fn unnamed(path: &Path) -> LogNote {
+    LogNote {
+        id: LogId::from_bytes([0; 16]),
+        place: LogPlace::new(&host_name(), path.as_os_str().as_bytes()),
+    }
 }
 
 /// The name of this host: for people, nothing is decided by it.

@@ -72,7 +72,8 @@ fn open_failure(url: &str, what: &str, error: &StoreError) -> Failure {
 
 /// What to do about a tag that cannot be changed, since a log may have changes of its disk.
 pub const FOLD_LOG: &str = "'coldframe disk resize TAG --size 0 --wal FILE' brings them into the \
-     store; if the log is gone for good, add --abandon-log";
+     store; if the log is gone for good or damaged, 'coldframe disk resize TAG --size 0 \
+     --abandon-log' goes on without them";
 
 /// What is lost or damaged in the store is exit 1, everything else exit 3.
 pub fn failure(what: impl std::fmt::Display, error: &StoreError) -> Failure {

@@ -31,6 +31,33 @@ const RESERVE_BYTES: std::ops::Range<u64> = 4096..64 << 10;
 /// What the log needs for a record beside its payload, at most.
 const RECORD_BYTES: u64 = 64;
 
+/// How a device uses the ring of its log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// The longest record of a write.
+    piece_bytes: u64,
+    /// What writes leave free.
+    reserve_bytes: u64,
+}
+
+impl Room {
+    /// Of a ring of so many bytes.
+    pub fn of(have: u64) -> Result<Self, BlockError> {
+        let reserve_bytes = (have / 64).clamp(RESERVE_BYTES.start, RESERVE_BYTES.end);
+        let piece = have.saturating_sub(reserve_bytes) / 4;
+        let piece = piece.saturating_sub(OVERHEAD + RECORD_BYTES);
+        let piece_bytes = piece.min(WRITE_BYTES_MAX) / PAGE_BYTES * PAGE_BYTES;
+        if piece_bytes == 0 {
+            let need = reserve_bytes + 4 * (PAGE_BYTES + OVERHEAD + RECORD_BYTES);
+            return Err(BlockError::LogTooSmall { have, need });
+        }
+        Ok(Self {
+            piece_bytes,
+            reserve_bytes,
+        })
+    }
+}
+
 /// The changed pages of some of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
@@ -127,15 +154,10 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         fold: FoldState,
         identity: LogIdentity,
     ) -> Result<Self, BlockError> {
-        let have = parts.log.stats().ring.get();
-        let reserve_bytes = (have / 64).clamp(RESERVE_BYTES.start, RESERVE_BYTES.end);
-        let piece = have.saturating_sub(reserve_bytes) / 4;
-        let piece = piece.saturating_sub(OVERHEAD + RECORD_BYTES);
-        let piece_bytes = piece.min(WRITE_BYTES_MAX) / PAGE_BYTES * PAGE_BYTES;
-        if piece_bytes == 0 {
-            let need = reserve_bytes + 4 * (PAGE_BYTES + OVERHEAD + RECORD_BYTES);
-            return Err(BlockError::LogTooSmall { have, need });
-        }
+        let Room {
+            piece_bytes,
+            reserve_bytes,
+        } = Room::of(parts.log.stats().ring.get())?;
         Ok(Self {
             store: parts.store,
             head: parts.head,

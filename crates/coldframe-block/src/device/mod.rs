@@ -36,8 +36,9 @@ use coldframe_wal::{RingStats, RingWal};
 
 use crate::{BaseFile, BlockError};
 use inner::Inner;
+pub(crate) use inner::Room;
 pub use open::check_log;
-pub use view::{DiskView, LoggedDisk, Recovered, ViewLog, recover};
+pub use view::{DiskView, LoggedDisk, LostRecords, Recovered, ViewLog, recover};
 use worker::Worker;
 
 /// What becomes of changes in another log, which the disk's tag names.

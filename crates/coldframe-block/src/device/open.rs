@@ -16,7 +16,9 @@ use crate::device::lower::Lower;
 use crate::device::{DeviceOptions, DeviceParts, OtherLog};
 use crate::error::{log, store};
 use crate::image::noted_tag;
-use crate::logs::{Contents, LogFound, is_same_file, lacking, look, place_of};
+use crate::logs::{
+    Contents, LogFound, is_same_file, is_same_path, lacking, look, place_of, unnamed,
+};
 use crate::record::{LogIdentity, OVERHEAD, PAGE_BYTES, Record};
 use crate::{BlockError, DiskImage, NotedLog};
 
@@ -146,7 +148,7 @@ fn displace<B: Backend, S: Storage>(
 }
 
 /// Whether the log at `path` may be made, or opened, for the disk: to be asked before a file is
-/// made for it.
+/// made for it. A tag of version 1.0 names no log: one that it may have is looked for at `usual`.
 ///
 /// # Errors
 /// As [`crate::BlockDevice::open`]: there is no such disk, or another log has changes of it.
@@ -154,18 +156,37 @@ pub fn check_log<B: Backend>(
     from: &PackStore<B>,
     head: &TagName,
     path: Option<&Path>,
+    usual: Option<&Path>,
     other: OtherLog,
 ) -> Result<(), BlockError> {
     let (tag, note) = noted_tag(from, head)?;
     let is_there = path.is_some_and(|path| path.symlink_metadata().is_ok());
-    let Some(note) = note.filter(|_| !is_there && other == OtherLog::Refuse) else {
-        // Opening it tells.
+    let refuse = |note, path: &Path, found| {
+        let path = path.to_path_buf();
+        Err(NotedLog { note, path, found }.refuse(head))
+    };
+    let is_given_up =
+        |found: &LogFound| other == OtherLog::Abandon && !matches!(found, LogFound::InUse);
+    if let Some(note) = note {
+        if is_there && other == OtherLog::Refuse {
+            // Opening it tells.
+            return Ok(());
+        }
+        let path = note.path().to_path_buf();
+        return match look(&path, Some(note.id), head, &tag).found {
+            LogFound::Clean => Ok(()),
+            found if is_given_up(&found) => Ok(()),
+            found => refuse(note, &path, found),
+        };
+    }
+    let is_it = |usual: &Path| path.is_some_and(|path| path == usual || is_same_path(path, usual));
+    let Some(usual) = usual.filter(|usual| tag.disk.is_none() && !is_it(usual)) else {
         return Ok(());
     };
-    let path = note.path().to_path_buf();
-    match look(&path, Some(note.id), head, &tag).found {
-        LogFound::Clean => Ok(()),
-        found => Err(NotedLog { note, path, found }.refuse(head)),
+    let found = look(usual, None, head, &tag).found;
+    match found.is_in_the_way_of(&tag) && !is_given_up(&found) {
+        true => refuse(unnamed(usual), usual, found),
+        false => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use coldframe_chunkfile::{LogId, Tag};
 use coldframe_chunks::{Backend, LogNote, PackStore, StoreError, TagName};
 use coldframe_storage::FileStorage;
 use coldframe_units::{ByteLen, RootHash};
-use coldframe_wal::{RingOptions, RingReader, RingWal};
+use coldframe_wal::{RingOptions, RingReader, RingWal, Sequence};
 
 use crate::device::cow::CowStorage;
 use crate::device::inner::Inner;
@@ -21,7 +21,9 @@ use crate::device::{DeviceOptions, DeviceParts};
 use crate::error::{log, store};
 use crate::image::noted_tag;
 use crate::logfile::region_of;
-use crate::logs::{Base, Contents, LogFound, Look, is_same_path, lacking, look, open_read_only};
+use crate::logs::{
+    Base, Contents, LogFound, Look, is_same_path, lacking, look, open_read_only, unnamed,
+};
 use crate::record::LogIdentity;
 use crate::{BaseFile, BlockError, DiskImage, NotedLog};
 
@@ -37,7 +39,7 @@ pub enum ViewLog<'a> {
     Ignore,
 }
 
-type Log = CowStorage<FileStorage>;
+type Log = Arc<CowStorage<FileStorage>>;
 
 /// A disk, read-only.
 pub enum DiskView<B: Backend> {
@@ -103,7 +105,7 @@ impl<B: Backend> DiskView<B> {
         }) = looked
             && let Some(base_record) = contents.base_of(name, &tag)?
         {
-            let parts = parts(from, name, &path, base)?;
+            let parts = parts(from, name, open_cow(&path)?, base);
             let found = base_record.clone();
             let disk = LoggedDisk::open(parts, tag, &found, path, guard)?;
             return Ok(Self::Logged(Box::new(disk)));
@@ -205,16 +207,16 @@ const VIEW: DeviceOptions = DeviceOptions::USUAL;
 fn parts<B: Backend>(
     from: &PackStore<B>,
     head: &TagName,
-    path: &Path,
+    log: RingWal<Log>,
     base: Option<Arc<BaseFile>>,
-) -> Result<DeviceParts<B, Log>, BlockError> {
-    Ok(DeviceParts {
+) -> DeviceParts<B, Log> {
+    DeviceParts {
         store: from.clone(),
         chunks: None,
         head: head.clone(),
-        log: open_cow(path)?,
+        log,
         base,
-    })
+    }
 }
 
 /// A log as if it were open for writing; whatever that writes is in memory.
@@ -222,8 +224,21 @@ fn open_cow(path: &Path) -> Result<RingWal<Log>, BlockError> {
     let storage = FileStorage::open_read_only(path);
     let storage = storage.map_err(|source| BlockError::LogFile { source })?;
     let region = region_of(&storage)?;
-    let opened = RingWal::open(CowStorage::new(storage), region, RingOptions::ON_DEMAND);
-    opened.map_err(log)
+    let storage = Arc::new(CowStorage::new(storage));
+    RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)
+}
+
+/// The same for a log with damage, without the records that are lost: it is repaired in memory.
+fn open_repaired(path: &Path, guard: &RingReader<FileStorage>) -> Result<RingWal<Log>, BlockError> {
+    let storage = FileStorage::open_read_only(path);
+    let storage = storage.map_err(|source| BlockError::LogFile { source })?;
+    let region = region_of(&storage)?;
+    let storage = Arc::new(CowStorage::new(storage));
+    let plan = guard.check().map_err(log)?;
+    if !plan.is_sound() {
+        RingWal::repair(Arc::clone(&storage), region, &plan).map_err(log)?;
+    }
+    RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)
 }
 
 /// The log that the caller names: it must be of the disk, and have all that the one has that the
@@ -260,10 +275,9 @@ fn refuse(head: &TagName, tag: &Tag, path: &Path, found: LogFound) -> BlockError
     if let LogFound::Unreadable(error) = found {
         return *error;
     }
-    let id = tag.log.unwrap_or(NOBODY.log);
     let note = LogNote {
-        id,
-        place: crate::logs::place_at(path),
+        id: tag.log.unwrap_or(NOBODY.log),
+        ..unnamed(path)
     };
     let path = path.to_path_buf();
     NotedLog { note, path, found }.refuse(head)
@@ -279,9 +293,15 @@ fn find(
     let Some(note) = note else {
         // A log of version 1, or of a process that ended before the tag could be told. Whatever
         // else is there is of no concern to this disk.
-        let looked = paths.iter().map(|path| look(path, None, head, tag));
-        let has_changes = |look: &Look| matches!(look.found, LogFound::Changes(_));
-        return Ok(looked.into_iter().find(has_changes));
+        for path in paths {
+            let looked = look(path, None, head, tag);
+            match looked.found {
+                LogFound::Changes(_) => return Ok(Some(looked)),
+                found if found.is_in_the_way_of(tag) => return Err(refuse(head, tag, path, found)),
+                _ => {}
+            }
+        }
+        return Ok(None);
     };
     // First where the tag says: what is elsewhere may be a copy of before.
     let noted = note.path().to_path_buf();
@@ -317,6 +337,18 @@ pub struct Recovered {
     pub head: String,
     /// Blocks that were changed.
     pub blocks: u64,
+    /// Records of the log that are lost, as far as their number is known: what they changed is as
+    /// it was before.
+    pub lost_records: u64,
+}
+
+/// What becomes of a log that lacks records, or whose records are damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostRecords {
+    /// It is refused.
+    Refuse,
+    /// Its sound records are taken, also those behind the damage.
+    Accept,
 }
 
 /// Makes a new disk of what a log has and of the index that it is based on, whatever tag it was of
@@ -326,24 +358,29 @@ pub struct Recovered {
 ///
 /// # Errors
 /// [`BlockError::Exists`] if `name` exists; [`BlockError::EmptyLog`], [`BlockError::BaseLost`];
-/// [`BlockError::Log`] if the log is in use or damaged; [`BlockError::Read`] for a block that was
+/// [`BlockError::Log`] if the log is in use; [`BlockError::LogDamaged`] unless lost records are
+/// accepted; [`BlockError::Read`] for a block that was
 /// changed in part and whose rest cannot be read; as [`crate::BlockDevice::fold`].
 pub fn recover<B: Backend>(
     into: &PackStore<B>,
     path: &Path,
     name: &TagName,
     base: Option<Arc<BaseFile>>,
+    lost: LostRecords,
 ) -> Result<Recovered, BlockError> {
     if into.tag(name).map_err(store)?.is_some() {
         return Err(BlockError::Exists { name: name.clone() });
     }
     let guard = open_read_only(path)?.ok_or(BlockError::EmptyLog)?;
     let contents = Contents::of_reader(&guard)?;
+    if lost == LostRecords::Refuse {
+        contents.whole_after(Sequence::ZERO)?;
+    }
     let found = newest(into, &contents)?.clone();
     let disk = into.new_disk_id().map_err(store)?;
     let tag = Tag::disk(found.root, disk);
     let identity = LogIdentity { disk, ..NOBODY };
-    let parts = parts(into, name, path, base)?;
+    let parts = parts(into, name, open_repaired(path, &guard)?, base);
     let inner = prepare(parts, VIEW, tag, identity, found.through)?;
     inner.replay(found.through)?;
     let size = ByteLen::new(inner.size());
@@ -354,6 +391,7 @@ pub fn recover<B: Backend>(
         based_on: found.root,
         head: found.head,
         blocks: folded.blocks,
+        lost_records: contents.lost_after(found.through),
     })
 }
 

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use coldframe_block::{
-    BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskView, LogFound, OtherLog, ViewLog,
-    check_log, create, export_view, open_log, recover,
+    BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskView, LogFound, LostRecords, OtherLog,
+    ViewLog, check_log, create, export_view, open_log, recover,
 };
 use coldframe_chunks::{CollectOptions, LocalStore, StoreError};
-use coldframe_storage::{FileStorage, MemStorage, Overwrite};
+use coldframe_storage::{FileStorage, MemStorage, Overwrite, Storage};
 use coldframe_units::ByteLen;
+use coldframe_wal::{Region, RingWal};
 
 use crate::support::{BLOCK, CALM, MIB, PAGE, assert_same, name, new_store, noise};
 
@@ -101,13 +102,26 @@ fn a_log_of_an_earlier_disk_of_the_name_is_refused_and_can_be_rescued() {
     let new = place.view(ViewLog::Find(&[place.at("a.wal")])).unwrap();
     assert_same(&new, &[0; MIB as usize], "the new disk");
     let store = place.store();
-    let made = recover(&store, &place.at("a.wal"), &name("saved"), None).unwrap();
+    let made = recover(
+        &store,
+        &place.at("a.wal"),
+        &name("saved"),
+        None,
+        LostRecords::Refuse,
+    )
+    .unwrap();
     assert_eq!((made.head.as_str(), made.blocks), ("disk", 1));
     let saved = coldframe_block::DiskImage::open(&store, &name("saved"), None).unwrap();
     let mut found = vec![0; PAGE as usize];
     saved.read_at(0, &mut found).unwrap();
     assert_same(&found, &bytes, "rescued");
-    let again = recover(&store, &place.at("a.wal"), &name("saved"), None);
+    let again = recover(
+        &store,
+        &place.at("a.wal"),
+        &name("saved"),
+        None,
+        LostRecords::Refuse,
+    );
     assert!(matches!(again, Err(BlockError::Exists { .. })));
 }
 
@@ -143,7 +157,7 @@ fn a_log_that_is_gone_is_given_up_only_by_name() {
     place.leave_changes("a.wal");
     std::fs::rename(place.at("a.wal"), place.at("moved.wal")).unwrap();
     let (head, new) = (name("disk"), place.at("a.wal"));
-    let missing = check_log(&place.store(), &head, Some(&new), OtherLog::Refuse);
+    let missing = check_log(&place.store(), &head, Some(&new), None, OtherLog::Refuse);
     assert!(matches!(elsewhere(missing).1, LogFound::Missing));
     assert!(!new.exists(), "no log was made");
     assert!(matches!(
@@ -164,7 +178,14 @@ fn a_log_that_is_gone_is_given_up_only_by_name() {
     let error = place.open("moved.wal", STRICT).unwrap_err();
     assert!(matches!(error, BlockError::Diverged { .. }), "{error:?}");
     let store = place.store();
-    recover(&store, &place.at("moved.wal"), &name("saved"), None).unwrap();
+    recover(
+        &store,
+        &place.at("moved.wal"),
+        &name("saved"),
+        None,
+        LostRecords::Refuse,
+    )
+    .unwrap();
 }
 
 // Spec: BLK-27
@@ -249,7 +270,14 @@ fn a_tag_with_an_unfolded_log_is_not_replaced_and_its_base_not_collected() {
     store.remove_tag(&name("other"), other).unwrap();
     store.collect(at_once, &[]).unwrap();
     store.collect(at_once, &[]).unwrap();
-    let lost = recover(&store, &place.at("a.wal"), &name("saved"), None).unwrap_err();
+    let lost = recover(
+        &store,
+        &place.at("a.wal"),
+        &name("saved"),
+        None,
+        LostRecords::Refuse,
+    )
+    .unwrap_err();
     assert!(
         matches!(lost, BlockError::BaseLost { root } if root == tag.root),
         "{lost:?}"
@@ -260,7 +288,7 @@ fn a_tag_with_an_unfolded_log_is_not_replaced_and_its_base_not_collected() {
 fn what_is_no_log_of_a_disk_is_not_recovered() {
     let place = Place::new();
     let store = place.store();
-    let recovered = |path: &Path| recover(&store, path, &name("saved"), None);
+    let recovered = |path: &Path| recover(&store, path, &name("saved"), None, LostRecords::Refuse);
     drop(open_log(&place.at("new.wal"), ByteLen::new(MIB)).unwrap());
     let empty = recovered(&place.at("new.wal"));
     assert!(matches!(empty, Err(BlockError::EmptyLog)), "{empty:?}");
@@ -293,6 +321,10 @@ fn a_stale_copy_of_a_log_is_not_taken_for_the_log() {
         assert_eq!(path, place.at("copy.wal"));
         assert!(matches!(found, LogFound::InUse), "{found:?}");
     }
+    // Said before a log is made, or the one that is there is renamed.
+    let (store, head, new) = (place.store(), name("disk"), place.at("new.wal"));
+    let checked = check_log(&store, &head, Some(&new), None, OtherLog::Abandon);
+    assert!(matches!(elsewhere(checked).1, LogFound::InUse));
     let default = [place.at("a.wal")];
     let (_, found) = elsewhere(place.view(ViewLog::Find(&default)));
     assert!(matches!(found, LogFound::InUse), "{found:?}");
@@ -340,7 +372,7 @@ fn a_log_that_another_store_brought_in_is_not_taken_for_clean() {
     is_given_up(elsewhere(place.open("b.wal", STRICT)));
     is_given_up(elsewhere(place.open("a.wal", STRICT)));
     let (store, new) = (place.store(), place.at("c.wal"));
-    let checked = check_log(&store, &name("disk"), Some(&new), OtherLog::Refuse);
+    let checked = check_log(&store, &name("disk"), Some(&new), None, OtherLog::Refuse);
     is_given_up(elsewhere(checked));
     let abandon = DeviceOptions {
         other_log: OtherLog::Abandon,
@@ -402,4 +434,137 @@ fn a_disk_is_read_as_it_is_when_its_server_stops_meanwhile() {
         device.discard(0, MIB).unwrap();
         device.close().unwrap();
     }
+}
+
+/// Flips a bit of what the log has of these bytes.
+fn damage(log: &Path, bytes: &[u8]) {
+    let mut file = std::fs::read(log).unwrap();
+    let at = file.windows(64).position(|part| part == &bytes[..64]);
+    file[at.unwrap() + 70] ^= 1;
+    std::fs::write(log, file).unwrap();
+}
+
+fn repair(log: &Path) {
+    let open = || FileStorage::open(log).unwrap();
+    let region = Region::whole(open().len().unwrap()).unwrap();
+    let reader = RingWal::open_read_only(open(), region).unwrap();
+    let plan = reader.check().unwrap();
+    drop(reader);
+    RingWal::repair(open(), region, &plan).unwrap();
+}
+
+// Spec: BLK-28, BLK-29
+#[test]
+fn records_that_a_repair_gave_up_are_missed_by_all_who_open_the_log() {
+    let place = Place::new();
+    let device = place.open("a.wal", STRICT).unwrap();
+    for number in 0..3 {
+        let bytes = noise(number, PAGE);
+        device.write_at(number * BLOCK, &bytes).unwrap();
+        device.flush().unwrap();
+    }
+    drop(device);
+    let log = place.at("a.wal");
+    damage(&log, &noise(0, PAGE));
+    let store = place.store();
+    for new in ["damaged", "repaired"] {
+        let (_, found) = elsewhere(place.view(ViewLog::Find(&[])));
+        assert!(matches!(found, LogFound::Unreadable(_)), "{found:?}");
+        let refused = place.open("a.wal", STRICT).unwrap_err();
+        assert!(
+            refused.is_corrupt() && refused.is_unusable_log(),
+            "{refused:?}"
+        );
+        let refused = recover(&store, &log, &name(new), None, LostRecords::Refuse);
+        assert!(
+            matches!(refused, Err(BlockError::LogDamaged { .. })),
+            "{refused:?}"
+        );
+        let before = std::fs::read(&log).unwrap();
+        let made = recover(&store, &log, &name(new), None, LostRecords::Accept).unwrap();
+        assert_eq!((made.lost_records, made.blocks), (1, 2));
+        assert!(
+            std::fs::read(&log).unwrap() == before,
+            "the log is as it was"
+        );
+        let disk = coldframe_block::DiskImage::open(&store, &name(new), None).unwrap();
+        for number in 1..3 {
+            let mut found = vec![0; PAGE as usize];
+            disk.read_at(number * BLOCK, &mut found).unwrap();
+            assert_same(&found, &noise(number, PAGE), "sound");
+        }
+        repair(&log);
+    }
+}
+
+// Spec: BLK-26, BLK-27
+#[test]
+fn the_log_of_a_tag_that_can_name_none_is_not_passed_over() {
+    let place = Place::new();
+    let mut expected = vec![0; MIB as usize];
+    let bytes = place.leave_changes("a.wal");
+    expected[..PAGE as usize].copy_from_slice(&bytes);
+    // As versions before wrote it.
+    let (store, head) = (place.store(), name("disk"));
+    let tag = store.tag(&head).unwrap().unwrap();
+    store.set_log(&head, tag, None, None).unwrap();
+    let (usual, other) = (place.at("a.wal"), place.at("b.wal"));
+    let paths = [usual.clone()];
+    let find = || place.view(ViewLog::Find(&paths));
+    let check = |path: &Path, other| check_log(&store, &head, Some(path), Some(&usual), other);
+    assert_same(&find().unwrap(), &expected, "found at its usual place");
+    check(&usual, OtherLog::Refuse).unwrap();
+    let (path, found) = elsewhere(check(&other, OtherLog::Refuse));
+    assert_eq!(path, usual);
+    assert!(matches!(found, LogFound::Changes(1)), "{found:?}");
+    check(&other, OtherLog::Abandon).unwrap();
+    let in_use = open_log(&usual, ByteLen::new(MIB)).unwrap();
+    assert!(matches!(elsewhere(find()).1, LogFound::InUse));
+    for given_up in [OtherLog::Refuse, OtherLog::Abandon] {
+        assert!(matches!(
+            elsewhere(check(&other, given_up)).1,
+            LogFound::InUse
+        ));
+    }
+    drop(in_use);
+    // A later record says that the damaged one was durable.
+    let device = place.open("a.wal", STRICT).unwrap();
+    device.write_at(BLOCK, &bytes).unwrap();
+    device.flush().unwrap();
+    drop(device);
+    let tag = store.tag(&head).unwrap().unwrap();
+    store.set_log(&head, tag, None, None).unwrap();
+    damage(&usual, &bytes);
+    assert!(find().unwrap_err().is_corrupt());
+    let (_, found) = elsewhere(check(&other, OtherLog::Refuse));
+    assert!(matches!(found, LogFound::Unreadable(_)), "{found:?}");
+    check(&other, OtherLog::Abandon).unwrap();
+    // One of another disk is of no concern.
+    std::fs::remove_file(&usual).unwrap();
+    create(&store, &name("other"), ByteLen::new(MIB)).unwrap();
+    let parts = DeviceParts {
+        store: store.clone(),
+        chunks: None,
+        head: name("other"),
+        log: open_log(&usual, ByteLen::new(MIB)).unwrap(),
+        base: None,
+    };
+    let device = BlockDevice::open(parts, STRICT).unwrap();
+    device.write_at(0, &noise(9, PAGE)).unwrap();
+    drop(device);
+    assert_same(&find().unwrap(), &[0; MIB as usize], "of another disk");
+    check(&other, OtherLog::Refuse).unwrap();
+}
+
+#[test]
+fn a_log_that_is_too_small_is_not_made() {
+    let place = Place::new();
+    let log = place.at("a.wal");
+    let refused = open_log(&log, ByteLen::new(16 << 10)).unwrap_err();
+    assert!(
+        matches!(refused, BlockError::LogTooSmall { .. }),
+        "{refused:?}"
+    );
+    assert!(!log.exists());
+    place.leave_changes("a.wal");
 }

@@ -121,7 +121,7 @@ pub struct Log {
     #[arg(long, value_name = "S", default_value = "256MiB", value_parser = parse_size)]
     pub wal_size: u64,
     /// Go on although another log has changes of this disk: they are lost to it. For a log that is
-    /// gone for good.
+    /// gone for good. Without --wal, a log that is damaged or of another disk is renamed first.
     #[arg(long)]
     pub abandon_log: bool,
 }
@@ -235,7 +235,8 @@ pub struct Checkpoint {
 /// Make a new disk of a write-ahead log and of the index that it is based on.
 ///
 /// For a log that is refused: its disk was made anew, was moved on by another log, or is gone. The
-/// log stays as it is.
+/// log stays as it is. Of a damaged log, --damaged takes the sound records: what the lost ones
+/// changed is as it was before them (exit 1).
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  coldframe disk recover --wal old.wal --store chunks --name rescued"
@@ -250,6 +251,9 @@ pub struct Recover {
     /// The name of the new disk.
     #[arg(long, value_name = "TAG")]
     pub name: TagName,
+    /// Take the sound records of a damaged log, without those that are lost.
+    #[arg(long)]
+    pub damaged: bool,
     /// The image that the disk was imported from with --lazy.
     #[arg(long, value_name = "IMAGE")]
     pub base: Option<PathBuf>,

@@ -21,8 +21,11 @@ use coldframe_storage::FileStorage;
 use coldframe_units::ByteLen;
 
 use crate::cli::disk::{Disk, Log, ReadLog, Which};
-use crate::exit::Failure;
+use crate::exit::{Failure, line};
 use crate::store::{self, Store};
+
+/// How many logs of one disk may be given up before someone removes them.
+const NAMES_MAX: u32 = 1000;
 
 /// A device as the verbs open it.
 type Device = BlockDevice<AnyBackend, FileStorage>;
@@ -42,8 +45,9 @@ pub fn run(disk: &Disk) -> Result<(), Failure> {
 
 /// What is damaged is exit 1, what cannot be meant exit 2, everything else exit 3.
 fn failure(what: impl std::fmt::Display, error: &BlockError) -> Failure {
-    if error.is_log_trouble() {
-        let text = crate::exit::line(what, error);
+    let is_damaged = error.is_corrupt() && error.is_unusable_log();
+    if error.is_log_trouble() || is_damaged {
+        let text = line(what, error);
         return Failure::Wanting(match way_out(error) {
             Some(way) => format!("{text}; {way}"),
             None => text,
@@ -61,12 +65,17 @@ fn failure(what: impl std::fmt::Display, error: &BlockError) -> Failure {
 /// What to do about a log that has what the disk does not have.
 fn way_out(error: &BlockError) -> Option<String> {
     let recover = "'coldframe disk recover' makes a disk of it under a new name";
+    let damaged = "'coldframe disk recover --damaged' makes a disk of its sound records under a \
+         new name; 'disk resize TAG --size 0 --abandon-log' goes on without its changes";
     let log = match error {
         BlockError::LogElsewhere { log, .. } => log,
         BlockError::Diverged { .. }
         | BlockError::LogOfAnother { .. }
         | BlockError::LogOfAnotherLife { .. } => return Some(recover.to_owned()),
         BlockError::Store { .. } => return Some(store::FOLD_LOG.to_owned()),
+        BlockError::Log { .. } | BlockError::LogDamaged { .. } | BlockError::Record { .. } => {
+            return Some(damaged.to_owned());
+        }
         _ => return None,
     };
     let path = log.path.display();
@@ -77,9 +86,10 @@ fn way_out(error: &BlockError) -> Option<String> {
         LogFound::Changes(_) | LogFound::Clean => {
             format!("name it with --wal {path}, or {recover}")
         }
+        LogFound::Unreadable(_) => damaged.to_owned(),
         LogFound::GivenUp => {
-            "export the disk that they are in now; 'disk resize TAG --size 0 --wal \
-             NEW --abandon-log' goes on without them"
+            "export the disk that they are in now; 'disk resize TAG --size 0 --abandon-log' goes \
+             on without them"
                 .to_owned()
         }
         _ => "name the log where it is now with --wal; if it is gone for good, 'disk resize TAG \
@@ -159,23 +169,60 @@ fn open_device(
         ..options
     };
     let base = base(which.base.as_deref())?;
+    let usual = default_log(which);
     // Before a log is made for it: there must be such a disk, and no other log with its changes.
     check_log(
         &store,
         name,
-        log.wal.as_deref().or(default_log(which).as_deref()),
+        log.wal.as_deref().or(usual.as_deref()),
+        usual.as_deref(),
         other_log,
     )
     .map_err(&failed)?;
     let path = log_path(which, log)?;
     let cannot_log = format!("cannot open the log {}", path.display());
-    let log = open_log(&path, ByteLen::new(log.wal_size));
-    let parts = DeviceParts {
-        store,
-        chunks: None,
-        head: name.clone(),
-        log: log.map_err(|error| failure(cannot_log, &error))?,
-        base,
+    let open = || {
+        let log = open_log(&path, ByteLen::new(log.wal_size));
+        let parts = DeviceParts {
+            store: store.clone(),
+            chunks: None,
+            head: name.clone(),
+            log: log?,
+            base: base.clone(),
+        };
+        BlockDevice::open(parts, options)
     };
-    BlockDevice::open(parts, options).map_err(failed)
+    let opened = match open() {
+        // The default log has no other place: it must not be in the way of going on without it.
+        Err(error) if log.abandon_log && log.wal.is_none() && error.is_unusable_log() => {
+            set_aside(&path, &error)?;
+            open()
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| match error {
+        BlockError::Log { .. } | BlockError::LogFile { .. } | BlockError::LogTooSmall { .. } => {
+            failure(cannot_log, &error)
+        }
+        error => failed(error),
+    })
+}
+
+/// Renames a log that is given up, and says so; nothing of it is deleted.
+fn set_aside(log: &Path, why: &BlockError) -> Result<(), Failure> {
+    let cannot = || format!("cannot rename {}", log.display());
+    let is_free = |path: &PathBuf| path.symlink_metadata().is_err();
+    let numbered = |number: u32| {
+        let mut name = log.as_os_str().to_owned();
+        name.push(format!(".abandoned-{number}"));
+        PathBuf::from(name)
+    };
+    let Some(aside) = (1..=NAMES_MAX).map(numbered).find(is_free) else {
+        let text = "too many logs were given up there";
+        return Err(Failure::Environment(format!("{}: {text}", cannot())));
+    };
+    std::fs::rename(log, &aside).map_err(|error| Failure::environment(cannot(), &error))?;
+    let said = format!("{} is given up, and now {}", log.display(), aside.display());
+    eprintln!("coldframe: {}", line(said, why));
+    Ok(())
 }

@@ -384,3 +384,62 @@ fn a_kill_while_a_log_is_made_leaves_nothing_in_the_way() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_damaged_default_log_is_rescued_and_given_up_as_the_error_says() {
+    let (place, bytes) = killed(&[]);
+    // A later record says that the one that is damaged then was durable.
+    let server = place.serve("a", &[]);
+    let mut client = Client::simple(&server.socket, "a");
+    assert_eq!(client.write(0, 8192, &[0xa5; 4096]), 0);
+    assert_eq!(client.error_of(0, FLUSH, 0, 0), 0);
+    server.kill();
+    let log = place.store().join("wal/a.wal");
+    let mut file = fs::read(&log).unwrap();
+    let at = file.windows(64).position(|part| part == &bytes[..64]);
+    file[at.unwrap()] ^= 1;
+    fs::write(&log, &file).unwrap();
+    let (out, socket) = (text(&place.at("out")), text(&place.at("s")));
+    let way_out = [
+        "a.wal",
+        "disk recover --damaged",
+        "disk resize TAG --size 0 --abandon-log",
+    ];
+    for (verb, more) in [
+        ("export", &["a", "-o", &out][..]),
+        ("serve", &["a", "--listen", &format!("unix:{socket}")]),
+        ("resize", &["a", "--size", "0"]),
+    ] {
+        disk(&place, verb, more).fails(1, &way_out);
+    }
+    store(&place, "untag", &["a"]).fails(1, &["disk resize TAG --size 0 --abandon-log"]);
+    let wal = text(&log);
+    let recover = ["--wal", &wal, "--name", "b"];
+    disk(&place, "recover", &recover).fails(1, &["a.wal", "--damaged"]);
+    let damaged = [&recover[..], &["--damaged", "--json"]].concat();
+    let made = disk(&place, "recover", &damaged);
+    assert_eq!(made.code, 1, "{made:?}");
+    assert!(made.stderr.contains("1 lost record"), "{made:?}");
+    assert_eq!(made.json()["lost_records"], 1);
+    let given_up = disk(&place, "resize", &["a", "--size", "0", "--abandon-log"]);
+    assert_eq!(given_up.code, 0, "{given_up:?}");
+    let aside = "a.wal.abandoned-1";
+    assert!(given_up.stderr.contains(aside), "{given_up:?}");
+    let aside = place.store().join("wal/a.wal.abandoned-1");
+    assert!(fs::read(aside).unwrap() == file, "nothing of it is deleted");
+    assert!(place.export("a") == vec![0; MIB]);
+    store(&place, "untag", &["a"]).done();
+}
+
+#[test]
+fn a_log_that_is_too_small_is_wrong_usage_and_not_in_the_way_later() {
+    let place = Place::new();
+    fs::write(place.at("a.img"), vec![0; MIB]).unwrap();
+    place.import(&place.at("a.img"), "a");
+    for size in ["8KiB", "16KiB"] {
+        let resize = ["a", "--size", "0", "--wal-size", size];
+        disk(&place, "resize", &resize).fails(2, &["a.wal"]);
+        assert!(!place.store().join("wal/a.wal").exists(), "{size}");
+    }
+    disk(&place, "resize", &["a", "--size", "0"]).done();
+}

@@ -1,6 +1,6 @@
 //! `coldframe disk recover`: a new disk out of a log that no disk goes with any more.
 
-use coldframe_block::recover;
+use coldframe_block::{LostRecords, recover};
 use serde::Serialize;
 
 use crate::cli::disk::Recover;
@@ -19,13 +19,21 @@ struct Report {
     /// The index that its changes were made on top of.
     based_on: String,
     changed_blocks: u64,
+    /// Records of the log that are lost, and left out.
+    lost_records: u64,
 }
 
-/// Makes the disk; neither the log nor any other tag is changed.
+/// Makes the disk; neither the log nor any other tag is changed. Without all records of the log it
+/// is exit code 1.
 pub fn run(args: &Recover) -> Result<(), Failure> {
     let cannot = format!("cannot recover {}", args.wal.display());
     let store = store::open(&args.store)?;
-    let made = recover(&store, &args.wal, &args.name, base(args.base.as_deref())?);
+    let lost = match args.damaged {
+        true => LostRecords::Accept,
+        false => LostRecords::Refuse,
+    };
+    let base = base(args.base.as_deref())?;
+    let made = recover(&store, &args.wal, &args.name, base, lost);
     let made = made.map_err(|error| failure(&cannot, &error))?;
     let report = Report {
         name: args.name.to_string(),
@@ -34,14 +42,28 @@ pub fn run(args: &Recover) -> Result<(), Failure> {
         log_of: made.head,
         based_on: made.based_on.to_string(),
         changed_blocks: made.blocks,
+        lost_records: made.lost_records,
     };
     if args.json {
-        return output::json(&report);
+        output::json(&report)?;
+        return verdict(&report);
     }
     let (name, all, blocks) = (&report.name, size(report.size_bytes), report.changed_blocks);
     let of = &report.log_of;
     output::say(format_args!(
         "{name}: {all}, {blocks} blocks changed by the log of {of}"
     ));
-    Ok(())
+    verdict(&report)
+}
+
+fn verdict(report: &Report) -> Result<(), Failure> {
+    let Report {
+        name, lost_records, ..
+    } = report;
+    match lost_records {
+        0 => Ok(()),
+        lost => Err(Failure::Wanting(format!(
+            "disk {name} is made without {lost} lost records of the log"
+        ))),
+    }
 }
