@@ -210,7 +210,7 @@ pub struct Inspect {
 
 /// Check snapshots and all that they are built on; one line for each damage.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe verify --deep snapshots/*")]
+#[command(after_help = "Example:\n  coldframe verify --deep snapshots/*/")]
 pub struct Verify {
     /// Snapshot directories, or single files.
     #[arg(required = true)]

@@ -197,7 +197,8 @@ pub struct Untag {
 pub struct Prune {
     #[command(flatten)]
     pub at: At,
-    /// Keep the N newest of each family.
+    /// Keep the N newest of each family, and those that are within a second of the last of them:
+    /// times are not known better everywhere.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep_last: Option<u32>,
     /// Keep the newest of each family, and what is not older than it by more than this: seconds, or

@@ -14,8 +14,9 @@ use crate::exit::Failure;
 use crate::store::{Store, failure};
 use crate::{output, store};
 
-/// Seconds since 1970.
-type Seconds = u64;
+/// How far apart times must be for one of them to be the later: object storage keeps whole seconds,
+/// and a listing takes its time.
+const APART: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -36,7 +37,7 @@ struct Family {
 #[derive(Serialize)]
 struct Line {
     name: String,
-    unix_seconds: Seconds,
+    unix_seconds: u64,
     keep: bool,
 }
 
@@ -44,7 +45,8 @@ struct Line {
 struct Member {
     name: TagName,
     tag: Tag,
-    time: Seconds,
+    /// Since 1970.
+    time: Duration,
 }
 
 /// Chooses, then removes.
@@ -62,11 +64,11 @@ pub fn run(args: &Prune) -> Result<(), Failure> {
     };
     for (family, mut members) in families {
         members.sort_by(|a, b| (b.time, &b.name).cmp(&(a.time, &a.name)));
-        let times: Vec<Seconds> = members.iter().map(|member| member.time).collect();
+        let times: Vec<Duration> = members.iter().map(|member| member.time).collect();
         let keep = kept(&times, args.keep_last, args.keep_within);
         let tags = members.iter().zip(&keep).map(|(member, keep)| Line {
             name: member.name.to_string(),
-            unix_seconds: member.time,
+            unix_seconds: member.time.as_secs(),
             keep: *keep,
         });
         report.families.push(Family {
@@ -101,7 +103,10 @@ fn families(chunks: &Store, only: &[String]) -> Result<BTreeMap<String, Vec<Memb
             continue;
         }
         let time = match tagged(chunks, tag)? {
-            Tagged::Snapshot(manifest) => manifest.created.seconds,
+            Tagged::Snapshot(manifest) => {
+                let created = manifest.created;
+                Duration::new(created.seconds, created.nanos)
+            }
             Tagged::Disk { .. } => match written.get(&name) {
                 Some(time) => *time,
                 // It is known, but left out of the listing.
@@ -118,27 +123,32 @@ fn families(chunks: &Store, only: &[String]) -> Result<BTreeMap<String, Vec<Memb
 }
 
 /// When each tag was written.
-fn written(chunks: &Store) -> Result<BTreeMap<TagName, Seconds>, StoreError> {
+fn written(chunks: &Store) -> Result<BTreeMap<TagName, Duration>, StoreError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default();
     let listed = chunks.backend().list(Folder::Tags);
     let listed = listed.map_err(|source| StoreError::Storage { source })?;
     let times = listed.into_iter().filter_map(|file| match file.key {
-        Key::Tag(name) => Some((name, now.saturating_sub(file.age).as_secs())),
+        Key::Tag(name) => Some((name, now.saturating_sub(file.age))),
         _ => None,
     });
     Ok(times.collect())
 }
 
-/// Which of these times, the newest first, a rule keeps.
-fn kept(times: &[Seconds], last: Option<u32>, within: Option<Duration>) -> Vec<bool> {
-    let newest = times.first().copied().unwrap_or_default();
-    let is_kept = |(number, time): (usize, &Seconds)| {
-        let by_number = last.is_some_and(|last| number < last as usize);
-        let age = newest.saturating_sub(*time);
-        by_number || within.is_some_and(|within| number == 0 || age <= within.as_secs())
+/// Which of these times, the newest first, a rule keeps. Those that may be as late as one that is
+/// kept for its number are kept with it.
+fn kept(times: &[Duration], last: Option<u32>, within: Option<Duration>) -> Vec<bool> {
+    let Some(newest) = times.first().copied() else {
+        return Vec::new();
     };
-    times.iter().enumerate().map(is_kept).collect()
+    let last = last.map(|last| (last as usize).clamp(1, times.len()));
+    let bound = last.map(|last| times[last - 1].saturating_sub(APART));
+    let is_kept = |time: &Duration| {
+        let by_number = bound.is_some_and(|bound| *time > bound);
+        let age = newest.saturating_sub(*time);
+        by_number || within.is_some_and(|within| age <= within || age < APART)
+    };
+    times.iter().map(is_kept).collect()
 }
 
 fn print(report: &Report<'_>, doomed: usize) {
