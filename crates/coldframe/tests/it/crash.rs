@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use coldframe_testkit::poor_host::{PoorHost, Trouble};
 use coldframe_testkit::rng::Rng;
@@ -145,6 +146,10 @@ impl Scene {
             let _absent = fs::remove_file(&path);
         }
         copy_tree(&self.original(), &copy);
+        // The older of its family.
+        let tag = File::open(copy.join("store/tags/ember@1")).unwrap();
+        let written = SystemTime::now() - Duration::from_secs(3600);
+        tag.set_modified(written).unwrap();
         copy
     }
 }
