@@ -54,11 +54,12 @@ pub struct RemoteConnector {
 }
 
 impl RemoteConnector {
-    /// Whether clients may ask the metadata service of an instance for credentials.
+    /// Whether clients may ask the metadata service of an instance for credentials; by default they
+    /// may not.
     #[must_use]
-    pub const fn with_metadata(self, asks_metadata: bool) -> Self {
-        let _ = self;
-        Self { asks_metadata }
+    pub const fn with_metadata(mut self, asks_metadata: bool) -> Self {
+        self.asks_metadata = asks_metadata;
+        self
     }
 }
 
@@ -195,27 +196,29 @@ fn wait(text: &str, now: Option<&str>) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let (then, now) = (seconds_of(text)?, seconds_of(now?)?);
-    Some(Duration::from_secs(then.saturating_sub(now)))
+    let date = |text| httpdate::parse_http_date(text).ok();
+    let (then, now) = (date(text)?, date(now?)?);
+    Some(then.duration_since(now).unwrap_or_default())
 }
 
-/// Seconds of an HTTP date in its one current form (RFC 9110, section 5.6.7).
-fn seconds_of(date: &str) -> Option<u64> {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let mut words = date.split_once(", ")?.1.split(' ');
-    let day: u64 = words.next()?.parse().ok().filter(|day| *day <= 31)?;
-    let month = words.next().filter(|month| month.len() == 3)?;
-    let month = MONTHS.find(month).filter(|at| at % 3 == 0)? as u64 / 3;
-    let year: u64 = words.next()?.parse().ok()?;
-    let mut clock = words.next()?.split(':');
-    let mut next = || clock.next()?.parse::<u64>().ok().filter(|part| *part <= 60);
-    let (hours, minutes, seconds) = (next()?, next()?, next()?);
-    // Years that begin in March end with the leap day.
-    let (year, month) = match month {
-        0 | 1 => (year.checked_sub(1)?, month + 10),
-        _ => (year, month - 2),
-    };
-    let year = (1969..9999).contains(&year).then_some(year)?;
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
-    Some(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::wait;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_clock_of_the_service() {
+        let now = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        let of = |text| wait(text, now);
+        assert_eq!(of(" 7 "), Some(Duration::from_secs(7)));
+        let later = Some(Duration::from_secs(90));
+        assert_eq!(of("Sun, 06 Nov 1994 08:51:07 GMT"), later);
+        assert_eq!(of("Sunday, 06-Nov-94 08:51:07 GMT"), later);
+        assert_eq!(of("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        for text in ["", "soon", "-1", "1.5", "Sun, 99 Nov 1994 08:51:07 GMT"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+        assert_eq!(wait("Sun, 06 Nov 1994 08:51:07 GMT", None), None);
+    }
 }
