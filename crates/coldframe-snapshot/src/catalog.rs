@@ -211,6 +211,15 @@ impl Catalog {
         Ok(())
     }
 
+    /// Says that a snapshot has no children in another directory any more: for one that is gone
+    /// for good, see [`CatalogError::ChildrenUnknown`].
+    ///
+    /// # Errors
+    /// As [`Catalog::lease`].
+    pub fn forget_children_in(&mut self, id: SnapshotId, dir: &Path) -> Result<(), CatalogError> {
+        self.lease(id, &elsewhere::holder_of(dir), 0)
+    }
+
     /// The snapshots that are built right on this one.
     #[must_use]
     pub fn children(&self, id: SnapshotId) -> Vec<&Item> {
@@ -241,7 +250,8 @@ impl Catalog {
     /// Before anything has changed: [`CatalogError::NoSnapshot`], [`CatalogError::IsLink`];
     /// [`CatalogError::Unreadable`] if an entry that may be built on it cannot be read;
     /// [`CatalogError::InUse`] if a capture holds it as its parent; [`CatalogError::HasChildren`],
-    /// unless there is another sound copy; [`CatalogError::Pinned`], [`CatalogError::Leased`].
+    /// [`CatalogError::ChildrenUnknown`], unless there is another sound copy;
+    /// [`CatalogError::Pinned`], [`CatalogError::Leased`].
     /// Else [`CatalogError::Storage`], [`CatalogError::Journal`].
     pub fn delete_named(&mut self, name: &OsStr) -> Result<(), CatalogError> {
         let path = self.dir.join(name);
@@ -314,7 +324,11 @@ impl Catalog {
         names.extend(linked.map(|(path, _)| path.display().to_string()));
         for (holder, _) in elsewhere {
             if let Some(dir) = elsewhere::directory_of(holder) {
-                names.extend(elsewhere::children_in(&dir, id)?);
+                let children = elsewhere::children_in(&dir, id)?;
+                names.extend(children.ok_or(CatalogError::ChildrenUnknown {
+                    path: path.clone(),
+                    dir,
+                })?);
             }
         }
         if names.is_empty() {

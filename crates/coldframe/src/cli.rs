@@ -285,6 +285,9 @@ pub struct Rm {
     /// Snapshot directories.
     #[arg(required = true)]
     pub snapshots: Vec<PathBuf>,
+    /// Take no account of children that were made in DIR: for a directory that is gone for good.
+    #[arg(long, value_name = "DIR")]
+    pub forget_children_in: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

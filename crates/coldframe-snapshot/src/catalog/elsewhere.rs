@@ -2,7 +2,8 @@
 //!
 //! The note is a lease without end, whose holder names the directory; bytes that are not plain in
 //! its path are written as `%` and two hexadecimal digits. It says where to look, no more: whether
-//! the child is still there is asked when it matters.
+//! the child is still there is asked when it matters. A directory that is not there, or has nothing
+//! of ours, may be of a file system that is not mounted: that is no answer.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use coldframe_units::SnapshotId;
 
-use super::{CATALOG, Catalog, CatalogError, is_child, list, noted, unreadable};
+use super::{CATALOG, Catalog, CatalogError, is_child, is_there, list, noted, unreadable};
 use crate::SnapshotError;
 
 const HOLDER: &str = "children in ";
@@ -60,7 +61,7 @@ fn is_locked(error: &CatalogError) -> bool {
     matches!(error, CatalogError::Journal { source, .. } if source.is_locked())
 }
 
-fn holder_of(dir: &Path) -> String {
+pub(super) fn holder_of(dir: &Path) -> String {
     let mut holder = HOLDER.to_owned();
     for byte in dir.as_os_str().as_bytes() {
         match byte {
@@ -87,16 +88,25 @@ pub(super) fn directory_of(holder: &str) -> Option<PathBuf> {
     Some(PathBuf::from(OsString::from_vec(bytes)))
 }
 
-/// The children of `parent` in another directory; none if the directory is gone.
+/// The children of `parent` in another directory; `None` if nothing says that this is still the
+/// directory that was noted.
 ///
 /// # Errors
 /// [`CatalogError::List`], [`CatalogError::Unreadable`]: something there may be one.
-pub(super) fn children_in(dir: &Path, parent: SnapshotId) -> Result<Vec<String>, CatalogError> {
-    let listing = match list(dir, &noted(&dir.join(CATALOG))?) {
+pub(super) fn children_in(
+    dir: &Path,
+    parent: SnapshotId,
+) -> Result<Option<Vec<String>>, CatalogError> {
+    let catalog = dir.join(CATALOG);
+    let listing = match list(dir, &noted(&catalog)?) {
         Ok(listing) => listing,
-        Err(CatalogError::List { source, .. }) if is_not_found(&source) => return Ok(Vec::new()),
+        Err(CatalogError::List { source, .. }) if is_not_found(&source) => return Ok(None),
         Err(error) => return Err(error),
     };
+    let has_snapshots = !listing.snapshots.is_empty() || !listing.damaged.is_empty();
+    if !has_snapshots && !is_there(&catalog)? {
+        return Ok(None);
+    }
     let found = listing.snapshots.iter();
     let found = found.filter(|snapshot| is_child(snapshot, parent));
     let found: Vec<_> = found
@@ -104,7 +114,7 @@ pub(super) fn children_in(dir: &Path, parent: SnapshotId) -> Result<Vec<String>,
         .collect();
     match listing.damaged.first() {
         Some(entry) if found.is_empty() => Err(unreadable(entry)),
-        _ => Ok(found),
+        _ => Ok(Some(found)),
     }
 }
 

@@ -106,6 +106,15 @@ pub enum CatalogError {
         /// Their names.
         children: String,
     },
+    /// A snapshot cannot be deleted: children were made in a directory that cannot be found.
+    #[error("{} has children in {}, which is not there or has no snapshots: mount or restore it, or \
+         forget them", path.display(), dir.display())]
+    ChildrenUnknown {
+        /// The snapshot.
+        path: PathBuf,
+        /// Where they were made.
+        dir: PathBuf,
+    },
     /// A snapshot cannot be deleted: someone said that it must stay.
     #[error("{} is pinned", path.display())]
     Pinned {

@@ -327,7 +327,33 @@ fn a_child_in_another_directory_keeps_its_parent_as_long_as_it_is_there() {
     let error = delete(&bases, "base").unwrap_err();
     assert!(matches!(error, CatalogError::Unreadable { .. }), "{error}");
     assert!(error.to_string().contains("other"), "{error}");
+    // Nothing is there, as if its file system were not mounted; then not even the directory.
     fs::remove_dir_all(dir.join("other")).unwrap();
+    let error = delete(&bases, "base").unwrap_err();
+    assert!(
+        matches!(error, CatalogError::ChildrenUnknown { .. }),
+        "{error}"
+    );
+    fs::remove_dir(&dir).unwrap();
+    let error = delete(&bases, "base").unwrap_err();
+    let CatalogError::ChildrenUnknown { dir: named, .. } = &error else {
+        panic!("{error}");
+    };
+    let mut catalog = Catalog::open(bases.path()).unwrap();
+    catalog.forget_children_in(base.id(), named).unwrap();
+    catalog.delete(base.id()).unwrap();
+    assert!(!bases.at("base").exists());
+}
+
+#[test]
+fn another_snapshot_in_the_directory_says_that_the_child_is_gone() {
+    let (bases, here) = (Home::new(), Home::new());
+    let mut vm = Vm::new(16);
+    let base = vm.full(&bases.at("base"));
+    vm.fill(1, 1);
+    let child = vm.diff(&here.at("child"), &base);
+    Vm::new(16).full(&here.at("stranger"));
+    fs::remove_dir_all(child.path()).unwrap();
     delete(&bases, "base").unwrap();
 }
 

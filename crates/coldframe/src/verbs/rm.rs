@@ -1,8 +1,8 @@
 //! `coldframe rm SNAP...`: deletes snapshots that nothing needs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use coldframe_snapshot::catalog::{Catalog, CatalogError};
+use coldframe_snapshot::catalog::{Catalog, CatalogError, Item};
 use serde::Serialize;
 
 use crate::cli::Rm;
@@ -26,7 +26,11 @@ pub fn run(args: &Rm) -> Result<(), Failure> {
     };
     let mut worst = None;
     for path in &args.snapshots {
-        match remove(path, &mut report.leftovers_removed) {
+        match remove(
+            path,
+            &args.forget_children_in,
+            &mut report.leftovers_removed,
+        ) {
             Ok(()) => report.removed.push(path.display().to_string()),
             Err(failure @ Failure::Usage(_)) => return Err(failure),
             Err(failure) => {
@@ -70,7 +74,7 @@ pub fn run(args: &Rm) -> Result<(), Failure> {
 }
 
 /// Removes what the path names, and nothing else: only its directory is resolved.
-fn remove(path: &Path, swept: &mut usize) -> Result<(), Failure> {
+fn remove(path: &Path, forgotten: &[PathBuf], swept: &mut usize) -> Result<(), Failure> {
     let cannot = format!("cannot delete {}", path.display());
     let environment = |error: std::io::Error| Failure::environment(&cannot, &error);
     let full = match path.file_name() {
@@ -88,7 +92,21 @@ fn remove(path: &Path, swept: &mut usize) -> Result<(), Failure> {
     };
     let mut catalog = Catalog::open(dir).map_err(|error| catalog_failure(&cannot, &error))?;
     *swept += sweep(dir);
+    for dir in forgotten {
+        let dir = std::path::absolute(dir).map_err(environment)?;
+        let paths = |item: &Item| item.paths().any(|path| path == full);
+        let id = catalog.items().iter().find(|(_, item)| paths(item));
+        if let Some(id) = id.map(|(id, _)| *id) {
+            let forgotten = catalog.forget_children_in(id, &dir);
+            forgotten.map_err(|error| catalog_failure(&cannot, &error))?;
+        }
+    }
     catalog.delete_named(name).map_err(|error| match error {
+        CatalogError::ChildrenUnknown { ref dir, .. } => {
+            let text = line("not deleted", &error);
+            let dir = dir.display();
+            Failure::Wanting(format!("{text} with --forget-children-in {dir}"))
+        }
         CatalogError::HasChildren { .. }
         | CatalogError::Pinned { .. }
         | CatalogError::Leased { .. }

@@ -185,6 +185,29 @@ fn parents_in_another_directory_are_found_by_search_and_kept() {
         fs::remove_dir_all(at(name)).unwrap();
     }
     coldframe(&[&"rm", &at("full")]).fails(1, &["child", "merge them first"]);
+    // As if the file system of the children were not mounted.
+    let aside = home.at("aside");
+    fs::rename(&here, &aside).unwrap();
+    for is_there in [false, true] {
+        if is_there {
+            fs::create_dir(&here).unwrap();
+        }
+        let refused = coldframe(&[&"rm", &at("full")]);
+        refused.fails(
+            1,
+            &[
+                "here",
+                "not there or has no snapshots",
+                "--forget-children-in",
+            ],
+        );
+    }
+    fs::remove_dir(&here).unwrap();
+    fs::rename(&aside, &here).unwrap();
+    coldframe(&[&"verify", &child, &"--search", &dir]).done();
+    fs::remove_dir_all(&here).unwrap();
+    coldframe(&[&"rm", &at("full"), &"--forget-children-in", &here]).done();
+    assert!(!at("full").exists());
 }
 
 #[test]
