@@ -2,11 +2,14 @@
 //! waits, so that reading and writing do not stop each other; records are written in the order
 //! in which they were made (the connection's output lock).
 
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -22,6 +25,9 @@ const RECORD_BYTES: usize = 17 << 10;
 
 /// Bytes encrypted at a time.
 const WRITE_BYTES: usize = 64 << 10;
+
+/// The longest file of certificates.
+const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// How long saying goodbye may take.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
@@ -53,7 +59,8 @@ impl TlsConfig {
             path: path.into(),
             source,
         };
-        let key_der = PrivateKeyDer::from_pem_file(key).map_err(|source| NbdError::TlsFile {
+        let key_pem = read(key).and_then(|text| PrivateKeyDer::from_pem_slice(&text));
+        let key_der = key_pem.map_err(|source| NbdError::TlsFile {
             path: key.into(),
             source,
         })?;
@@ -83,13 +90,33 @@ impl TlsConfig {
     }
 }
 
+/// Reads a PEM file, which must be a regular one: a FIFO would be waited for.
+fn read(path: &Path) -> Result<Vec<u8>, pem::Error> {
+    let mut options = OpenOptions::new();
+    // O_NONBLOCK: opening a FIFO must not wait for its writer (open(2)).
+    let options = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let read = || {
+        let file = options.open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut text = Vec::new();
+        file.take(PEM_BYTES_MAX + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > PEM_BYTES_MAX {
+            return Err(io::Error::other("it is longer than 1 MiB"));
+        }
+        Ok(text)
+    };
+    read().map_err(pem::Error::Io)
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NbdError> {
     let failed = |source| NbdError::TlsFile {
         path: path.into(),
         source,
     };
-    let found = CertificateDer::pem_file_iter(path)
-        .map_err(failed)?
+    let text = read(path).map_err(failed)?;
+    let found = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
     match found.is_empty() {

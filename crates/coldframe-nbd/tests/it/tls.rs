@@ -115,4 +115,14 @@ fn certificates_that_cannot_be_used_are_refused_by_name() {
     // No authority in it: nobody could be let in.
     refused(chain, key, Some("empty.pem"), "empty.pem");
     refused(chain, key, Some("server-key.pem"), "server-key.pem");
+    // Nobody ever writes to the FIFO.
+    scratch::make_fifo(&at("fifo"));
+    std::fs::create_dir(at("dir")).unwrap();
+    let long = std::fs::File::create(at("long")).unwrap();
+    long.set_len(1 << 40).unwrap();
+    for odd in ["fifo", "dir", "long", "missing"] {
+        refused(odd, key, None, odd);
+        refused(chain, odd, None, odd);
+        refused(chain, key, Some(odd), odd);
+    }
 }
