@@ -136,10 +136,12 @@ impl Verifier {
         self.count(&path.join(MANIFEST), progress);
         if snapshot.manifest().state.is_some() {
             let file = path.join(STATE);
+            let mut unread = 0;
             if let Err(error) = snapshot.state().and_then(|state| check_state(&state)) {
                 self.damage_or_fail(&file, error)?;
+                unread = u64::MAX;
             }
-            self.count(&file, progress);
+            self.count_but(&file, unread, progress);
         }
         let file = path.join(MEMORY);
         if let Err(error) = snapshot.memory_source(&FilePool::default()) {
@@ -189,24 +191,27 @@ impl Verifier {
         };
         if let Err(error) = result {
             self.damage_or_fail(path, error)?;
+            unread = u64::MAX;
         }
         self.count_but(path, unread, progress);
         Ok(())
     }
 
-    /// Checks a memory file, and says how many bytes of it were not read.
+    /// Checks a memory file, and says how many bytes of it were not checked: all of them, if not
+    /// even its tables hold.
     fn check_memory(&mut self, path: &Path) -> Result<u64, SnapshotError> {
         let file = match files::open_memory(path, &FilePool::default()) {
             Ok(file) => file,
-            Err(error) => return self.damage_or_fail(path, error).map(|()| 0),
+            Err(error) => return self.damage_or_fail(path, error).map(|()| u64::MAX),
         };
         if self.depth == Depth::Tables {
             // Between header and tables.
-            let tail = file.view().map(|view| view.tail_offset().get());
-            let unread = tail.map_or(0, |tail| tail.saturating_sub(HEADER_LEN));
-            let checked = file.verify_tables().map_err(files::of_memory);
-            checked.or_else(|error| self.damage_or_fail(path, error))?;
-            return Ok(unread);
+            let checked = file.verify_tables().and_then(|()| file.view());
+            let tail = checked.map(|view| view.tail_offset().get());
+            return match tail.map_err(files::of_memory) {
+                Ok(tail) => Ok(tail.saturating_sub(HEADER_LEN)),
+                Err(error) => self.damage_or_fail(path, error).map(|()| u64::MAX),
+            };
         }
         deep(&file).into_iter().for_each(|damage| self.add(damage));
         Ok(0)
@@ -216,11 +221,12 @@ impl Verifier {
         self.count_but(path, 0, progress);
     }
 
-    /// A file was looked at, but for so many bytes of it.
+    /// A file was looked at, but for so many bytes of it, or all.
     fn count_but(&mut self, path: &Path, unread: u64, progress: &mut dyn FnMut(u64)) {
         let len = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let unread = unread.min(len);
         self.verified.files += 1;
-        self.verified.bytes += len.saturating_sub(unread);
+        self.verified.bytes += len - unread;
         self.verified.unread += unread;
         progress(len);
     }

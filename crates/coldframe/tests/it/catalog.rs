@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::support::{Home, assert_sound, coldframe, keys, names, simulated};
+use crate::support::{Home, assert_sound, coldframe, keys, names, patch, simulated};
 
 #[test]
 fn ls_shows_the_tree_with_sizes_and_writes_nothing() {
@@ -130,6 +130,19 @@ fn verify_without_deep_says_what_it_did_not_read() {
         number(&shallow, "bytes_not_read") + number(&shallow, "bytes_checked"),
         number(&deep, "bytes_checked")
     );
+    // Without its tables nothing of the memory is checked, however it is asked.
+    let memory = full.join("memory");
+    let len = fs::metadata(&memory).unwrap().len();
+    patch(&memory, len - 1, |byte| *byte ^= 1);
+    let alone = memory.display().to_string();
+    for args in [&["verify", &alone][..], &["verify", &alone, "--deep"]] {
+        let args = [args, &["--json"]].concat();
+        let args: Vec<&dyn AsRef<OsStr>> = args.iter().map(|arg| arg as _).collect();
+        let damaged = coldframe(&args);
+        assert_eq!(damaged.code, 1, "{damaged:#?}");
+        assert_eq!(number(&damaged.json(), "bytes_checked"), 0);
+        assert_eq!(number(&damaged.json(), "bytes_not_read"), len);
+    }
 }
 
 #[test]
