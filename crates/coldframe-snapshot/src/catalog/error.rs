@@ -107,8 +107,8 @@ pub enum CatalogError {
         children: String,
     },
     /// A snapshot cannot be deleted: children were made in a directory that cannot be found.
-    #[error("{} has children in {}, which is not there or has no snapshots: mount or restore it, or \
-         forget them", path.display(), dir.display())]
+    #[error("{} has children in {}, which is not there or has no snapshots: mount or restore it, \
+         or forget them", path.display(), dir.display())]
     ChildrenUnknown {
         /// The snapshot.
         path: PathBuf,
