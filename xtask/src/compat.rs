@@ -34,8 +34,9 @@ pub fn command(tree: &Tree) -> Option<Command> {
     if !tree.files().any(goldens::is_golden) {
         return None;
     }
-    // Of the whole workspace: with fewer crates, dependencies are built again with fewer features.
-    let args = "test --workspace --locked --test it -- compat";
+    // All targets of the workspace, as `cargo test --workspace` selects them: with fewer packages,
+    // dependencies have fewer features and are built again.
+    let args = "test --workspace --locked --lib --bins --tests -- compat";
     Some(exec::cargo(tree, args))
 }
 

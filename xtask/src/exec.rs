@@ -24,7 +24,25 @@ pub fn cargo(tree: &Tree, args: &str) -> Command {
         .current_dir(tree.root())
         .env_remove("RUSTFLAGS")
         .stdin(Stdio::null());
+    without_package(&mut command);
     command
+}
+
+/// Removes what `cargo run` tells this program about its own package (the Cargo Book, "Environment
+/// variables"). A build script that names one of these variables as an input, as that of ring does,
+/// would run again, and all that depends on it be compiled again, whenever `cargo xtask` and plain
+/// cargo alternate.
+fn without_package(command: &mut Command) {
+    let of_package = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_package) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The same with the nightly toolchain.
@@ -37,6 +55,7 @@ pub fn nightly_cargo(tree: &Tree, args: &str) -> Command {
         .env_remove("CARGO")
         .env_remove("RUSTUP_TOOLCHAIN")
         .stdin(Stdio::null());
+    without_package(&mut command);
     command
 }
 
@@ -52,6 +71,17 @@ pub fn works(command: &mut Command) -> bool {
 
 /// Runs a command into the log of this name.
 pub fn logged(tree: &Tree, name: &str, command: &mut Command) -> Result<Done> {
+    let (status, output) = logged_status(tree, name, command)?;
+    let ok = status == Some(0);
+    Ok(Done { ok, output })
+}
+
+/// The same; also returns its exit status, which one that a signal ended has not.
+pub fn logged_status(
+    tree: &Tree,
+    name: &str,
+    command: &mut Command,
+) -> Result<(Option<i32>, String)> {
     let folder = tree.path("target/xtask");
     std::fs::create_dir_all(&folder)?;
     let path = folder.join(format!("{name}.log"));
@@ -62,10 +92,7 @@ pub fn logged(tree: &Tree, name: &str, command: &mut Command) -> Result<Done> {
         .status()
         .with_context(|| format!("starting {:?}", command.get_program()))?;
     let output = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
-    Ok(Done {
-        ok: status.success(),
-        output,
-    })
+    Ok((status.code(), output))
 }
 
 /// Runs a command with our own output.
