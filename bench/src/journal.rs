@@ -13,8 +13,8 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use coldframe_storage::{ByteSource, MappedFile};
 use coldframe_units::{ByteLen, FileOffset};
-use coldframe_wal::journal::kinds::{ConsoleInput, CoreEntries};
-use coldframe_wal::journal::{Durability, JournalOptions, JournalReader, JournalWriter, Next};
+use coldframe_journal::kinds::{ConsoleInput, CoreEntries};
+use coldframe_journal::{Durability, JournalOptions, JournalReader, JournalWriter, Next};
 
 use crate::harness::{Row, Run, race, timed};
 use crate::place::Place;

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../crates/coldframe-wal/tests/it/journal/drive.rs"]
+#[path = "../../crates/coldframe-journal/tests/it/drive.rs"]
 mod drive;
 
 fuzz_target!(|data: &[u8]| drive::check(data));

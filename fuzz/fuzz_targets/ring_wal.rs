@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../crates/coldframe-wal/tests/it/ring/drive.rs"]
+#[path = "../../crates/coldframe-ring/tests/it/drive.rs"]
 mod drive;
 
 fuzz_target!(|input: &[u8]| drive::check(input));

@@ -22,7 +22,7 @@ const FORMATS: &[(&str, &[Layout])] = &[
         "coldframe-walframe",
         coldframe_walframe::journal::JOURNAL_LAYOUTS,
     ),
-    ("coldframe-wal", coldframe_wal::ring::LAYOUTS),
+    ("coldframe-ring", coldframe_ring::LAYOUTS),
     ("coldframe-chunkfile", coldframe_chunkfile::LAYOUTS),
     ("coldframe-block", coldframe_block::LAYOUTS),
 ];

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use coldframe_chunkfile::{BaseId, BuildError};
 use coldframe_chunks::{LogNote, StoreError, TagName};
 use coldframe_envelope::DecodeError;
+use coldframe_ring::{RingError, Sequence};
 use coldframe_storage::StorageError;
 use coldframe_units::{FileOffset, RootHash};
-use coldframe_wal::{RingError, Sequence};
 
 use crate::foreign::ImageFormat;
 use crate::logs::LogFound;

@@ -7,12 +7,12 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use coldframe_ring::{Region, RingOptions, RingWal};
 use coldframe_storage::{
     FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError, sweep_stale,
     sync_directory,
 };
 use coldframe_units::{ByteLen, FileOffset};
-use coldframe_wal::{Region, RingOptions, RingWal};
 
 use crate::BlockError;
 use crate::device::Room;

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use coldframe_chunkfile::{LogId, LogPlace, Tag};
 use coldframe_chunks::{LogNote, TagName};
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
+use coldframe_ring::{Entry, Salvaged};
+use coldframe_ring::{RingReader, RingWal, Sequence};
 use coldframe_storage::{FileStorage, Storage};
 use coldframe_units::{FileOffset, RootHash};
-use coldframe_wal::ring::{Entry, Salvaged};
-use coldframe_wal::{RingReader, RingWal, Sequence};
 
 use crate::error::log;
 use crate::logfile::region_of;

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use coldframe_ring::RingPlace;
 use coldframe_units::BLOCK_BYTES;
-use coldframe_wal::RingPlace;
 use twox_hash::XxHash3_64;
 
 use crate::record::PAGE_BYTES;

@@ -18,12 +18,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use coldframe_storage::{IoContext, Operation, StorageError};
-use coldframe_units::SnapshotId;
-use coldframe_wal::journal::kinds::{CoreEntries, Deleted, Leased, Pinned, Published, Renamed};
-use coldframe_wal::journal::{
+use coldframe_journal::kinds::{CoreEntries, Deleted, Leased, Pinned, Published, Renamed};
+use coldframe_journal::{
     Entry, EntryError, EntryRef, JournalError, JournalOptions, JournalReader, JournalWriter, Next,
 };
+use coldframe_storage::{IoContext, Operation, StorageError};
+use coldframe_units::SnapshotId;
 
 use crate::files::{self, MANIFEST};
 use crate::{Damaged, Link, Listing, Snapshot, snapshots_in};

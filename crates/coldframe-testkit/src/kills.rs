@@ -117,3 +117,16 @@ fn run_and_kill(test: &str, place: &OsStr, time: Duration, at_work: bool) -> Vec
     );
     said
 }
+
+/// The last number behind this word, or what it was before.
+///
+/// # Panics
+/// If what is behind the word is no number.
+#[must_use]
+pub fn last(said: &[String], word: &str, before: u64) -> u64 {
+    let mut numbers = said.iter().filter_map(|line| {
+        let (found, number) = line.split_once(' ')?;
+        (found == word).then(|| number.parse::<u64>().expect("a number"))
+    });
+    numbers.next_back().unwrap_or(before)
+}

@@ -9,9 +9,9 @@ use std::sync::{
 
 use coldframe_chunkfile::Tag;
 use coldframe_chunks::{Backend, PackStore, TagName};
+use coldframe_ring::{RingError, RingPlace, RingWal, Sequence};
 use coldframe_storage::Storage;
 use coldframe_units::{ByteLen, RootHash};
-use coldframe_wal::{RingError, RingPlace, RingWal, Sequence};
 
 use crate::BlockError;
 use crate::device::ahead::ReadAhead;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use coldframe_chunks::{Backend, Located};
+use coldframe_ring::Sequence;
 use coldframe_units::{BLOCK_BYTES, ChunkId};
-use coldframe_wal::Sequence;
 
 use crate::overlay::{Block, Blocks, ENTRY_BYTES, Runs};
 use crate::{BlockError, DiskImage};

@@ -30,9 +30,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coldframe_chunks::{Backend, ChunkStore, PackStore, PutCount, TagName};
+use coldframe_ring::{RingStats, RingWal};
 use coldframe_storage::{Overwrite, Storage};
 use coldframe_units::{ByteLen, RootHash};
-use coldframe_wal::{RingStats, RingWal};
 
 use crate::{BaseFile, BlockError};
 use inner::Inner;

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use coldframe_chunkfile::{LogPlace, Tag};
 use coldframe_chunks::{Backend, ChunkStore, LogNote, PackStore, StoreError, TagName};
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
+use coldframe_ring::{RingPlace, RingReader, Sequence};
 use coldframe_storage::{FileStorage, Storage};
 use coldframe_units::{BLOCK_BYTES, RootHash};
-use coldframe_wal::{RingPlace, RingReader, Sequence};
 
 use crate::device::inner::{FoldState, Inner, Shard};
 use crate::device::lower::Lower;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use coldframe_ring::{RingPlace, RingWal};
 use coldframe_storage::Storage;
-use coldframe_wal::{RingPlace, RingWal};
 
 use crate::BlockError;
 use crate::error::log;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coldframe_chunkfile::{LogId, Tag};
 use coldframe_chunks::{Backend, LogNote, PackStore, StoreError, TagName};
+use coldframe_ring::{RingOptions, RingReader, RingWal, Sequence};
 use coldframe_storage::FileStorage;
 use coldframe_units::{ByteLen, RootHash};
-use coldframe_wal::{RingOptions, RingReader, RingWal, Sequence};
 
 use crate::device::cow::CowStorage;
 use crate::device::inner::Inner;

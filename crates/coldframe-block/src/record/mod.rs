@@ -7,8 +7,8 @@ mod layout;
 
 use coldframe_chunkfile::{DiskId, IMAGE_BYTES_MAX, LogId};
 use coldframe_envelope::{DecodeError, DecodeErrorKind as Error, Version};
+use coldframe_ring::Sequence;
 use coldframe_units::{ByteLen, RootHash};
-use coldframe_wal::Sequence;
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use layout::LAYOUTS;

@@ -7,9 +7,9 @@ use coldframe_block::{
     ViewLog, check_log, create, export_view, open_log, recover,
 };
 use coldframe_chunks::{CollectOptions, LocalStore, StoreError};
+use coldframe_ring::{Region, RingWal};
 use coldframe_storage::{FileStorage, MemStorage, Overwrite, Storage};
 use coldframe_units::ByteLen;
-use coldframe_wal::{Region, RingWal};
 
 use crate::support::{BLOCK, CALM, MIB, PAGE, assert_same, name, new_store, noise};
 

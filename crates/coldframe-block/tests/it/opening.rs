@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use coldframe_block::{BlockDevice, BlockError, Record, open_log};
+use coldframe_ring::{RingError, RingOptions, RingWal};
 use coldframe_storage::MemStorage;
 use coldframe_units::ByteLen;
-use coldframe_wal::{RingError, RingOptions, RingWal};
 
 use crate::support::{
     CALM, MIB, PAGE, Rig, all, all_of, name, new_log, noise, open, parts, read, region,

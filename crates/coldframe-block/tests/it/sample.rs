@@ -2,8 +2,8 @@
 
 use coldframe_block::{LogIdentity, Record};
 use coldframe_chunkfile::{DiskId, LogId};
+use coldframe_ring::Sequence;
 use coldframe_units::{ByteLen, RootHash};
-use coldframe_wal::Sequence;
 
 pub const DATA: [u8; 8192] = {
     let mut data = [0; 8192];

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use coldframe_block::{BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskImage, OtherLog};
 use coldframe_chunkfile::Compression;
 use coldframe_chunks::{Backend, Options, PackStore, TagName};
+use coldframe_ring::{Region, RingOptions, RingWal};
 use coldframe_storage::{MemStorage, Storage};
 use coldframe_testkit::rng::Rng;
 use coldframe_units::{ByteLen, FileOffset};
-use coldframe_wal::{Region, RingOptions, RingWal};
 
 use crate::backend::MemBackend;
 

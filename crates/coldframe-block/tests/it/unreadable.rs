@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use coldframe_block::{BaseFile, BlockDevice, BlockError, ImportMode, Record, Shrink, import};
 use coldframe_chunks::{Chunk, ChunkStore, CollectOptions, Folder, PackStore, StoreError};
+use coldframe_ring::{RingOptions, RingWal};
 use coldframe_storage::{MemStorage, Storage};
 use coldframe_units::{ByteLen, FileOffset};
-use coldframe_wal::{RingOptions, RingWal};
 
 use crate::backend::Trouble;
 use crate::support::{

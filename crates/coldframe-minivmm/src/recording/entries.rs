@@ -3,10 +3,8 @@
 //! Invariant: a struct here never changes; what must change becomes another one with another
 //! number.
 
-use coldframe_wal::journal::kinds::{ClockRead, ConsoleInput, PortInput, SnapshotMark};
-use coldframe_wal::journal::{
-    Description, Entry, EntryRef, EntrySet, Schema, TypeId, describe_core,
-};
+use coldframe_journal::kinds::{ClockRead, ConsoleInput, PortInput, SnapshotMark};
+use coldframe_journal::{Description, Entry, EntryRef, EntrySet, Schema, TypeId, describe_core};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The first entry: which recording this is. Its snapshots carry the same id.

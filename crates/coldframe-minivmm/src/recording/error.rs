@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use coldframe_journal::{End, EntryError, JournalError};
 use coldframe_units::{FileOffset, SnapshotId};
-use coldframe_wal::journal::{End, EntryError, JournalError};
 
 /// Why a journal cannot be written, or replayed from a snapshot.
 #[derive(Debug, thiserror::Error)]

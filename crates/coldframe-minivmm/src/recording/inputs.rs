@@ -4,8 +4,8 @@
 
 use std::time::Instant;
 
+use coldframe_journal::kinds::{ClockRead, ConsoleInput, PortInput};
 use coldframe_units::SnapshotId;
-use coldframe_wal::journal::kinds::{ClockRead, ConsoleInput, PortInput};
 
 use super::replayer::Step;
 use crate::digest::EndState;

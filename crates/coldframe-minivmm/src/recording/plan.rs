@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+use coldframe_journal::kinds::{ClockRead, ConsoleInput, PortInput, SnapshotMark};
+use coldframe_journal::{End, Entry, EntryError, EntryRef, JournalReader};
 use coldframe_units::{ByteLen, FileOffset, SnapshotId};
-use coldframe_wal::journal::kinds::{ClockRead, ConsoleInput, PortInput, SnapshotMark};
-use coldframe_wal::journal::{End, Entry, EntryError, EntryRef, JournalReader};
 use coldframe_walframe::journal::{PART_HEADER_LEN, RECORD_HEADER_LEN, padded_len};
 
 use super::replayer::Step;

@@ -7,9 +7,9 @@ use std::fmt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use coldframe_journal::kinds::{SnapshotMark, Trigger};
+use coldframe_journal::{Entry, JournalOptions, JournalWriter};
 use coldframe_units::SnapshotId;
-use coldframe_wal::journal::kinds::{SnapshotMark, Trigger};
-use coldframe_wal::journal::{Entry, JournalOptions, JournalWriter};
 
 use crate::digest::EndState;
 use crate::recording::{Begin, GuestEnd, GuestMark, RecordingEntries, RecordingError};

@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use coldframe_journal::kinds::{ClockRead, ConsoleInput, PortInput};
 use coldframe_units::FileOffset;
-use coldframe_wal::journal::kinds::{ClockRead, ConsoleInput, PortInput};
 
 use crate::error::MiniVmError;
 use crate::recording::{GuestEnd, GuestMark};

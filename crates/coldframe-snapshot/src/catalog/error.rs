@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use coldframe_journal::{End, EntryError, JournalError};
 use coldframe_storage::StorageError;
 use coldframe_units::SnapshotId;
-use coldframe_wal::journal::{End, EntryError, JournalError};
 
 use crate::SnapshotError;
 

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use coldframe_journal::kinds::CoreEntries;
+use coldframe_journal::{JournalError, JournalReader, describe_core};
 use coldframe_snapshot::Snapshot;
 use coldframe_snapshot::catalog::{CATALOG, Catalog, CatalogError, read};
 use coldframe_units::SnapshotId;
-use coldframe_wal::journal::kinds::CoreEntries;
-use coldframe_wal::journal::{JournalError, JournalReader, describe_core};
 
 use crate::support::{Home, Vm};
 

@@ -5,11 +5,11 @@ mod report;
 use std::path::Path;
 use std::sync::Arc;
 
-use coldframe_minivmm::RecordingEntries;
-use coldframe_wal::journal::{
+use coldframe_journal::{
     AnyEntries, Description, End, EntryRef, EntrySet, JournalError, JournalReader, Schema, Source,
     Style, Unsupported, describe_core, line_of,
 };
+use coldframe_minivmm::RecordingEntries;
 
 use crate::cli::{Journal, JournalFile};
 use crate::exit::Failure;

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use coldframe_snapshot::verify::{Damage, Depth, Verifier};
-use coldframe_wal::LogKind;
 use serde::Serialize;
 
 use crate::cli::Verify;
 use crate::exit::Failure;
 use crate::human::size;
+use crate::logs::{self, LogKind};
 use crate::search::{exist, failure};
-use crate::{logs, output, progress};
+use crate::{output, progress};
 
 #[derive(Serialize)]
 struct Report {

@@ -7,10 +7,10 @@ mod report;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use coldframe_ring::{Plan, Salvaged};
+use coldframe_ring::{Region, RingError, RingReader, RingWal};
 use coldframe_storage::{FileStorage, Storage};
 use coldframe_units::{ByteLen, FileOffset};
-use coldframe_wal::ring::{Plan, Salvaged};
-use coldframe_wal::{Region, RingError, RingReader, RingWal};
 
 use crate::cli::{Wal, WalCheck, WalFile};
 use crate::exit::Failure;

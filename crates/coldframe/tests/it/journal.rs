@@ -4,10 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use coldframe_wal::journal::kinds::{ClockRead, CoreEntries, Deleted};
-use coldframe_wal::journal::{
-    Entry, EntrySet, JournalOptions, JournalWriter, Schema, Span, TypeId,
-};
+use coldframe_journal::kinds::{ClockRead, CoreEntries, Deleted};
+use coldframe_journal::{Entry, EntrySet, JournalOptions, JournalWriter, Schema, Span, TypeId};
 use serde_json::Value;
 
 use crate::support::{Home, Outcome, changed, coldframe, json_of, keys, run_on};

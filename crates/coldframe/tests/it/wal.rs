@@ -6,9 +6,9 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use coldframe_ring::{Region, RingOptions, RingWal, Sequence};
 use coldframe_storage::FileStorage;
 use coldframe_units::{ByteLen, FileOffset};
-use coldframe_wal::{Region, RingOptions, RingWal, Sequence};
 use serde_json::Value;
 
 use crate::support::{Home, Outcome, changed, coldframe, json_of, keys, run_on};

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use coldframe_wal::LogKind;
-
 use super::report::FileReport;
 use crate::exit::Failure;
-use crate::logs::{self, Log};
+use crate::logs::{self, Log, LogKind};
 
 /// Fills in what its verb would say of the log at `path`.
 pub fn read(report: &mut FileReport, path: &Path, kind: LogKind) -> Result<(), Failure> {

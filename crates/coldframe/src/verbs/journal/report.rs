@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use coldframe_wal::journal::{Description, End, EntryRef, EntrySet, Gap, JournalReader};
+use coldframe_journal::{Description, End, EntryRef, EntrySet, Gap, JournalReader};
 use serde::Serialize;
 
 use crate::human::size;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use coldframe_ring::{Entry, RingError, RingReader};
+use coldframe_ring::{Finding, Plan, Recovery, Salvaged};
 use coldframe_storage::Storage;
-use coldframe_wal::ring::{Finding, Plan, Recovery, Salvaged};
-use coldframe_wal::{Entry, RingError, RingReader};
 use serde::Serialize;
 
 use super::hex;

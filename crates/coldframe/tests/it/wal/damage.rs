@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use coldframe_ring::{RingOptions, RingWal};
 use coldframe_storage::FileStorage;
-use coldframe_wal::{RingOptions, RingWal};
 use serde_json::Value;
 
 use super::{RECORD, RING_START, changed, eight, json, log_at, numbers, region, start, wal};

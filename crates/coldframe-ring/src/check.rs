@@ -1,0 +1,286 @@
+//! What is wrong with a log, and what a repair would do. Nothing is written here.
+
+use std::fmt;
+
+use coldframe_storage::Storage;
+use coldframe_units::FileOffset;
+use coldframe_walframe::ring::{End, Place, Step};
+
+use crate::window::Window;
+use crate::{Owner, RingError, RingReader, Sequence, SlotState, control};
+
+/// Something that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// One of the two control blocks does not hold; the other one does. A repair writes it anew.
+    ControlSlot {
+        /// Which one, 0 or 1.
+        slot: u8,
+        /// Where it is in the file.
+        offset: FileOffset,
+        /// What it is.
+        state: SlotState,
+    },
+    /// The end is torn: nothing that was acknowledged is missing. Opening the log drops it.
+    TornTail {
+        /// Where it begins in the file.
+        offset: FileOffset,
+        /// Bytes of the record that is not whole.
+        bytes: u64,
+        /// Sound records behind it, never acknowledged.
+        dropped: u64,
+    },
+    /// Records that were durable are damaged. A repair gives them up, and keeps all sound ones.
+    Damage {
+        /// Where they begin in the file.
+        offset: FileOffset,
+        /// The first of them.
+        first: Sequence,
+        /// How many; `None` if that is not known, and they cannot be repaired.
+        count: Option<u64>,
+    },
+    /// An earlier repair gave these records up.
+    GivenUp {
+        /// Where they began in the file.
+        offset: FileOffset,
+        /// The first of them.
+        first: Sequence,
+        /// How many.
+        count: u64,
+    },
+    /// Someone had the log open and did not close it.
+    NotClosed {
+        /// Who.
+        owner: Owner,
+    },
+}
+
+impl Finding {
+    /// A short name that does not change: for scripts.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::ControlSlot { .. } => "control-slot",
+            Self::TornTail { .. } => "torn-tail",
+            Self::Damage { .. } => "damage",
+            Self::GivenUp { .. } => "given-up",
+            Self::NotClosed { .. } => "not-closed",
+        }
+    }
+
+    /// Whether bytes that were durable once are not what was written, newly: those of records,
+    /// or those of one control block (of which nothing is missing, for the other one holds).
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damage { .. }
+                | Self::ControlSlot {
+                    state: SlotState::Damaged(_),
+                    ..
+                }
+        )
+    }
+
+    /// What becomes of it; `None` if nothing has to.
+    #[must_use]
+    pub const fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::ControlSlot { .. } => Some("a repair writes it anew from the other"),
+            Self::TornTail { .. } => Some("dropped when the log is opened for writing"),
+            Self::Damage { count: Some(_), .. } => {
+                Some("a repair makes it a gap; the sound records stay")
+            }
+            Self::Damage { count: None, .. } => {
+                Some("cannot be repaired in place; the sound records can be dumped")
+            }
+            Self::GivenUp { .. } | Self::NotClosed { .. } => None,
+        }
+    }
+
+    /// Where it is in the file, if it is in one place.
+    #[must_use]
+    pub const fn offset(&self) -> Option<FileOffset> {
+        match self {
+            Self::ControlSlot { offset, .. }
+            | Self::TornTail { offset, .. }
+            | Self::Damage { offset, .. }
+            | Self::GivenUp { offset, .. } => Some(*offset),
+            Self::NotClosed { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlSlot { slot, state, .. } => match state {
+                SlotState::Damaged(error) => {
+                    write!(
+                        f,
+                        "control block {slot} does not hold, the other does: {error}"
+                    )
+                }
+                SlotState::Older | SlotState::Current => {
+                    write!(
+                        f,
+                        "control block {slot} is older than the other: an update was cut"
+                    )
+                }
+            },
+            Self::TornTail { bytes, dropped, .. } => {
+                write!(f, "{bytes} bytes of a record that is not whole")?;
+                match dropped {
+                    0 => Ok(()),
+                    dropped => write!(f, ", and {dropped} records behind it that were not durable"),
+                }
+            }
+            Self::Damage { first, count, .. } => {
+                Lost(*first, *count).fmt(f)?;
+                f.write_str(" cannot be read")
+            }
+            Self::GivenUp { first, count, .. } => {
+                Lost(*first, Some(*count)).fmt(f)?;
+                f.write_str(" given up by a repair")
+            }
+            Self::NotClosed { owner } => write!(f, "{owner} had the log open and did not close it"),
+        }
+    }
+}
+
+/// Records by number: `record 7`, `records 7 to 9`, `all records from 7 on`.
+struct Lost(Sequence, Option<u64>);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(first, count) = self;
+        match count {
+            None => write!(f, "records from {first} on"),
+            Some(0 | 1) => write!(f, "record {first}"),
+            Some(count) => write!(f, "records {first} to {}", first.get() + (count - 1)),
+        }
+    }
+}
+
+/// What a check found, and what a repair would do about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// All findings, in the order of the log.
+    pub findings: Vec<Finding>,
+    /// Sound records; a repair keeps them all.
+    pub records: u64,
+    pub(crate) gaps: Vec<PlannedGap>,
+    pub(crate) generation: u64,
+}
+
+/// The header that makes damage a gap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PlannedGap {
+    pub position: u64,
+    pub sequence: u64,
+    /// `None` if nothing says how many are lost.
+    pub lost: Option<u64>,
+    /// Up to the next sound record, if there is one.
+    pub next: Option<Place>,
+    pub epoch: u32,
+}
+
+impl Plan {
+    /// Whether there is nothing that a repair would write.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let slot = |finding: &Finding| matches!(finding, Finding::ControlSlot { .. });
+        self.gaps.is_empty() && !self.findings.iter().any(slot)
+    }
+}
+
+impl<S: Storage> RingReader<S> {
+    /// Looks at everything, and plans a repair.
+    ///
+    /// Spec: RING-60
+    ///
+    /// # Errors
+    /// [`RingError::Read`].
+    pub fn check(&self) -> Result<Plan, RingError> {
+        let recovery = self.recovery();
+        let mut plan = Plan {
+            findings: Vec::new(),
+            records: 0,
+            gaps: Vec::new(),
+            generation: self.chosen.control.generation,
+        };
+        for (slot, state) in (0..).zip(recovery.slots) {
+            if state != SlotState::Current {
+                let offset = control::slot_offset(self.region, slot.into());
+                plan.findings.push(Finding::ControlSlot {
+                    slot,
+                    offset,
+                    state,
+                });
+            }
+        }
+        self.check_records(&mut plan)?;
+        if let Some(owner) = recovery.left_by.clone() {
+            plan.findings.push(Finding::NotClosed { owner });
+        }
+        Ok(plan)
+    }
+
+    fn check_records(&self, plan: &mut Plan) -> Result<(), RingError> {
+        let control = self.chosen.control;
+        let mut window = Window::new(&self.storage, self.region, control.geometry());
+        let mut scan = control.scan();
+        loop {
+            let step = scan.step(&mut window);
+            match step.map_err(|source| RingError::Read { source })? {
+                Step::Record(_) => plan.records += 1,
+                Step::Gap(gap) => plan.findings.push(Finding::GivenUp {
+                    offset: self.file_offset(gap.position),
+                    first: Sequence::new(gap.sequence),
+                    count: gap.lost,
+                }),
+                Step::End(End::Corrupt {
+                    position,
+                    sequence,
+                    next,
+                    ..
+                }) => {
+                    let synced = control.synced_sequence.checked_sub(sequence);
+                    let to_next = next.map(|next| next.sequence - sequence);
+                    let lost = to_next.or(synced.map(|more| more + 1));
+                    let current = sequence >= control.resume_sequence;
+                    let earlier = if current { control.epoch } else { scan.epoch() };
+                    plan.gaps.push(PlannedGap {
+                        position,
+                        sequence,
+                        lost,
+                        next,
+                        epoch: next.map_or(earlier, |next| next.epoch),
+                    });
+                    plan.findings.push(Finding::Damage {
+                        offset: self.file_offset(position),
+                        first: Sequence::new(sequence),
+                        count: lost,
+                    });
+                    match next {
+                        Some(next) => scan.resume_at(next),
+                        None => return Ok(()),
+                    }
+                }
+                Step::End(End::Torn {
+                    position,
+                    bytes,
+                    dropped,
+                }) => {
+                    plan.findings.push(Finding::TornTail {
+                        offset: self.file_offset(position),
+                        bytes,
+                        dropped,
+                    });
+                    return Ok(());
+                }
+                Step::End(End::Clean { .. }) => return Ok(()),
+            }
+        }
+    }
+}
