@@ -120,7 +120,8 @@ pub enum MemError {
     #[error(
         "cannot tell what changed from the holes of {}: {doubt}, pages are {page_size}, and the \
          page at {offset} may be zero or unchanged; import it without a parent if it is a full \
-         dump, or take every allocated page as changed (--assume-dense)",
+         dump, or say whether its zero pages are zero, every allocated page being a change \
+         (--assume-dense), or unchanged (--zeros-are-clean)",
         path.display()
     )]
     UntrustedHoles {

@@ -3,8 +3,14 @@
 //! In a sparse diff dump a hole means "as in the parent" and an allocated zero page means "zero":
 //! the holes are data. A file system that knows no holes, one that allocates more than a page at a
 //! time, and a copy without holes all turn clean pages into allocated zero pages, and nothing in
-//! the file tells. So a zero page of a diff is believed only if the file shows that its holes are
-//! as fine as its pages.
+//! the file tells. A file may be fine in one place and coarse in another (tmpfs with huge pages for
+//! as long as the host has some, a dense copy with a page punched out of it), so each zero page is
+//! judged by what is around it: it is believed only if the holes of the file are as fine as its
+//! pages, and there is one in the aligned [`COARSE_BYTES`] that it is part of. Nor is it believed
+//! at the very start, where qemu-img writes zeros to learn how a new file is to be written.
+//!
+//! What cannot be told at all: a copier that makes holes of zeros (GNU cp does for a sparse file,
+//! rsync -S, `qemu-img convert`) turns pages that were written as zero into clean ones.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -20,12 +26,24 @@ use crate::{MemError, sys};
 /// How far the holes of a sparse diff dump are trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum DiffHoles {
-    /// A zero page of the dump is believed if the file shows holes as fine as its pages; a dump
-    /// without any hole is refused.
+    /// A zero page of the dump is believed if the file shows holes as fine as its pages, around
+    /// that page too; a dump without any hole is refused.
     #[default]
     Proven,
     /// Every allocated page is part of the diff, whatever the file shows: its author says so.
     Assumed,
+    /// Zero pages are as in the parent, allocated or not: the author says that no page became
+    /// zero, and that zeros are what a copy was filled up with.
+    ZerosClean,
+}
+
+/// What is allocated as a whole in so many bytes, aligned, may have been so by the file system or
+/// by a copier: 64 KiB, or two pages if those are larger.
+const COARSE_BYTES: u64 = 64 << 10;
+
+/// The unit in which zero pages are judged.
+pub(super) fn coarse_bytes(page: u64) -> u64 {
+    COARSE_BYTES.max(page * 2)
 }
 
 /// Why the holes of a dump cannot be trusted.
@@ -47,6 +65,13 @@ pub enum HoleDoubt {
         /// Bytes.
         unit: u64,
     },
+    /// The first page is zero: QEMU writes zeros there into each file that it makes.
+    FirstPage,
+    /// A zero page is in so many bytes, aligned, that are allocated as a whole.
+    Stretch {
+        /// Bytes, a power of two.
+        unit: u64,
+    },
 }
 
 impl fmt::Display for HoleDoubt {
@@ -66,6 +91,17 @@ impl fmt::Display for HoleDoubt {
             }
             Self::Blocks { unit } => {
                 write!(f, "its file system allocates {unit} bytes at a time")
+            }
+            Self::FirstPage => write!(
+                f,
+                "its first page is zero, as qemu-img makes it in each new file"
+            ),
+            Self::Stretch { unit } => {
+                write!(
+                    f,
+                    "a zero page is in {unit} aligned bytes without a hole, as after filling up \
+                     by a file system or a copier"
+                )
             }
         }
     }

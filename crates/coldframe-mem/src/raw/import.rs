@@ -7,7 +7,7 @@ use coldframe_memfile::{Kind, MemFileBuilder};
 use coldframe_storage::Storage;
 use coldframe_units::{ByteLen, FileOffset, PageIndex, PageRun, PageSize, RamLayout, RootHash};
 
-use super::dump::{DiffHoles, Dump, HoleDoubt};
+use super::dump::{DiffHoles, Dump, HoleDoubt, coarse_bytes};
 use super::{STEP_BYTES, write_pages};
 use crate::MemError;
 use crate::capture::{CaptureSpec, CaptureStats, Captured};
@@ -64,13 +64,15 @@ pub fn import_raw(
         storage,
         page_size,
         page: page_size.bytes(),
+        ram: ram.get(),
+        holes: parent.map(|parent| parent.holes),
         doubt: None,
         stats: CaptureStats::default(),
         next: 0,
         progress,
         builder,
     };
-    let spans = importer.spans(ram.get(), parent.map(|parent| parent.holes))?;
+    let spans = importer.spans()?;
     if importer.builder.kind() == Kind::Full {
         let len = ByteLen::new(importer.builder.data_offset().get() + ram.get());
         storage.set_len(len).map_err(write_pages)?;
@@ -103,7 +105,10 @@ struct Importer<'a> {
     builder: MemFileBuilder,
     page_size: PageSize,
     page: u64,
-    /// Why a zero page of a diff is not believed.
+    ram: u64,
+    /// How far the holes of a diff are trusted; `None` for a Full file.
+    holes: Option<DiffHoles>,
+    /// Why no zero page of a diff is believed.
     doubt: Option<HoleDoubt>,
     stats: CaptureStats,
     /// All RAM before this is in the builder.
@@ -112,10 +117,11 @@ struct Importer<'a> {
 }
 
 impl Importer<'_> {
-    /// The allocated parts of the dump in whole pages; `holes` for those of a diff.
-    fn spans(&mut self, ram: u64, holes: Option<DiffHoles>) -> Result<Vec<Range<u64>>, MemError> {
+    /// The allocated parts of the dump in whole pages.
+    fn spans(&mut self) -> Result<Vec<Range<u64>>, MemError> {
         let parts = self.dump.parts(self.page_size)?;
-        if holes == Some(DiffHoles::Proven) {
+        let ram = self.ram;
+        if self.holes == Some(DiffHoles::Proven) {
             self.doubt = parts.doubt;
         }
         if let Some(doubt) = self.doubt.filter(|doubt| doubt.is_of_all()) {
@@ -169,10 +175,7 @@ impl Importer<'_> {
             for run in runs(bytes, self.page as usize) {
                 let range = start + run.bytes.start as u64..start + run.bytes.end as u64;
                 if run.is_zero {
-                    if let Some(doubt) = self.doubt {
-                        return Err(self.untrusted(doubt, range.start));
-                    }
-                    self.zero(range)?;
+                    self.take_zero(range, &span)?;
                 } else {
                     self.data(range, &bytes[run.bytes])?;
                 }
@@ -182,6 +185,27 @@ impl Importer<'_> {
             (self.progress)(len);
         }
         Ok(())
+    }
+
+    /// Takes zero pages of an allocated part as zero, leaves them to the parent, or refuses them.
+    fn take_zero(&mut self, range: Range<u64>, span: &Range<u64>) -> Result<(), MemError> {
+        match self.holes {
+            None | Some(DiffHoles::Assumed) => self.zero(range),
+            Some(DiffHoles::ZerosClean) => Ok(()),
+            Some(DiffHoles::Proven) => {
+                if let Some(doubt) = self.doubt {
+                    return Err(self.untrusted(doubt, range.start));
+                }
+                if range.start == 0 {
+                    return Err(self.untrusted(HoleDoubt::FirstPage, 0));
+                }
+                let unit = coarse_bytes(self.page);
+                if let Some(offset) = whole_around(&range, span, unit, self.ram) {
+                    return Err(self.untrusted(HoleDoubt::Stretch { unit }, offset));
+                }
+                self.zero(range)
+            }
+        }
     }
 
     fn untrusted(&self, doubt: HoleDoubt, offset: u64) -> MemError {
@@ -216,6 +240,16 @@ impl Importer<'_> {
         );
         PageRun::new(PageIndex::new(start), count).expect("a range of whole pages, not empty")
     }
+}
+
+/// The first byte of `range` that is in an aligned unit which is allocated as a whole; `span` is
+/// the allocated part around it. The last unit of a dump may be a short one.
+fn whole_around(range: &Range<u64>, span: &Range<u64>, unit: u64, ram: u64) -> Option<u64> {
+    let units = range.start / unit..range.end.div_ceil(unit);
+    let mut starts = units.map(|index| index * unit);
+    let is_whole = |start: &u64| *start >= span.start && (start + unit).min(ram) <= span.end;
+    let start = starts.find(is_whole)?;
+    Some(start.max(range.start))
 }
 
 /// Pages that are alike.

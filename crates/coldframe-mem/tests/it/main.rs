@@ -6,6 +6,7 @@ mod algebra;
 mod budget;
 mod capture;
 mod chain;
+mod dump;
 mod fault;
 mod guests;
 mod model;

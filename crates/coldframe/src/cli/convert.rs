@@ -20,8 +20,13 @@ pub enum Import {
 /// FILE is the guest's RAM as plain bytes, in a file or on a block device. Without --parent it
 /// becomes a full snapshot. With --parent, only what is allocated in the sparse file is taken as
 /// changed: a hole means "as in the parent", and an allocated zero page means zero. A file whose
-/// holes cannot say that (none at all, or coarser than a page) is refused. The output of `export
-/// raw --sparse` is a full dump: its holes are zero, and it needs no --parent.
+/// holes cannot say that is refused: it has none, they are coarser than a page, or a zero page is
+/// the first, or in 64 KiB (aligned) without a hole, which may have been filled up by a file system
+/// or a copier.
+/// Copy a dump so that its holes stay as they are (tar -S, cp --reflink=always): a tool that makes
+/// holes of zeros (GNU cp does for a sparse file, rsync -S, qemu-img convert) makes pages that
+/// became zero unchanged ones, and nothing in the copy tells. The output of `export raw --sparse`
+/// is a full dump: its holes are zero, and it needs no --parent.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  coldframe import raw guest.mem --page-size 4KiB -o snapshots/base"
@@ -43,7 +48,7 @@ pub struct ImportRaw {
 ///
 /// The state is checked by its CRC and kept whole; the RAM layout is read from it (Firecracker 1.7
 /// to 1.17, memory hotplug included). A diff's memory file needs --parent: a hole in it means "as
-/// in the parent".
+/// in the parent", under the rules of `import raw`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  coldframe import firecracker --state full.snap --mem full.mem -o base"
@@ -69,10 +74,14 @@ pub struct ImportTarget {
     /// The snapshot that this one is a diff of.
     #[arg(long, value_name = "SNAP")]
     pub parent: Option<PathBuf>,
-    /// With --parent: take every allocated page of the dump as changed, even if its holes are
-    /// missing or coarser than a page, so that an allocated zero page may only be a copy's filling.
-    #[arg(long, requires = "parent")]
+    /// With --parent: take every allocated page of the dump as changed, and so an allocated zero
+    /// page as zero, whatever its holes look like. For a dump as its writer left it.
+    #[arg(long, requires = "parent", visible_alias = "trust-holes")]
     pub assume_dense: bool,
+    /// With --parent: take zero pages as unchanged, allocated or not. For a copy without holes,
+    /// if no page became zero.
+    #[arg(long, requires = "parent", conflicts_with = "assume_dense")]
+    pub zeros_are_clean: bool,
     /// The snapshot directory to make.
     #[arg(short, long, value_name = "DIR", value_parser = new_name())]
     pub output: PathBuf,

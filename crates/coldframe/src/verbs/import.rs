@@ -137,9 +137,10 @@ fn import(
         ram,
         page_size,
         parent: parent.as_ref(),
-        holes: match target.assume_dense {
-            true => DiffHoles::Assumed,
-            false => DiffHoles::Proven,
+        holes: match (target.assume_dense, target.zeros_are_clean) {
+            (true, _) => DiffHoles::Assumed,
+            (_, true) => DiffHoles::ZerosClean,
+            _ => DiffHoles::Proven,
         },
         state,
     };

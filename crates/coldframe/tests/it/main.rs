@@ -26,6 +26,7 @@ mod journal;
 mod kill;
 mod kinds;
 mod limits;
+mod makers;
 #[allow(
     dead_code,
     reason = "the client of the server's own tests says more than these need"
