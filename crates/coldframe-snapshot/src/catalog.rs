@@ -25,9 +25,10 @@ use coldframe_journal::{
 use coldframe_storage::{IoContext, Operation, StorageError};
 use coldframe_units::SnapshotId;
 
-use crate::files::{self, MANIFEST};
+use crate::files::{self, MANIFEST, MEMORY, STATE};
 use crate::{Damaged, Link, Listing, Snapshot, snapshots_in};
 
+mod damaged;
 mod elsewhere;
 mod error;
 
@@ -198,17 +199,24 @@ impl Catalog {
         until_unix_ns: u64,
     ) -> Result<(), CatalogError> {
         self.item(id)?;
-        let holder = holder.to_string();
-        let leased = Leased {
-            snapshot: *id.as_bytes(),
-            until_unix_ns,
-            holder,
-        };
-        self.append(&leased)?;
+        self.append_lease(id, holder, until_unix_ns)?;
         if let Some(item) = self.contents.items.get_mut(&id) {
-            note_lease(&mut item.leases, leased.holder, until_unix_ns);
+            note_lease(&mut item.leases, holder.to_owned(), until_unix_ns);
         }
         Ok(())
+    }
+
+    fn append_lease(
+        &mut self,
+        id: SnapshotId,
+        holder: &str,
+        until_unix_ns: u64,
+    ) -> Result<(), CatalogError> {
+        self.append(&Leased {
+            snapshot: *id.as_bytes(),
+            until_unix_ns,
+            holder: holder.to_owned(),
+        })
     }
 
     /// Says that a snapshot has no children in another directory any more: for one that is gone
@@ -248,6 +256,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Before anything has changed: [`CatalogError::NoSnapshot`], [`CatalogError::IsLink`];
+    /// [`CatalogError::Unread`] if it cannot be read itself (see [`Catalog::delete_damaged`]);
     /// [`CatalogError::Unreadable`] if an entry that may be built on it cannot be read;
     /// [`CatalogError::InUse`] if a capture holds it as its parent; [`CatalogError::HasChildren`],
     /// [`CatalogError::ChildrenUnknown`], unless there is another sound copy;
@@ -285,8 +294,9 @@ impl Catalog {
             let target = link.target.clone();
             return Err(CatalogError::IsLink { path, target });
         }
-        if let Some(entry) = damaged.iter().find(|entry| entry.path == path) {
-            return Err(unreadable(entry));
+        if damaged.iter().any(|entry| entry.path == path) {
+            let source = Snapshot::open(&path).err().map(Box::new);
+            return Err(CatalogError::Unread { path, source });
         }
         let found = items
             .iter()
@@ -302,34 +312,22 @@ impl Catalog {
             return Err(unreadable(entry));
         }
         let item = self.item(id)?;
-        let path = path.to_path_buf();
-        if item.pinned {
-            return Err(CatalogError::Pinned { path });
-        }
-        let now = now_ns();
-        let leases = item.leases.iter().filter(|(_, until)| **until > now);
-        let (elsewhere, leases): (Vec<_>, Vec<_>) =
-            leases.partition(|(holder, _)| elsewhere::directory_of(holder).is_some());
-        if let Some((holder, _)) = leases.first() {
-            let holder = (*holder).clone();
-            return Err(CatalogError::Leased { path, holder });
-        }
-        if item.has_sound_copy_beside(&path) {
+        let other_dirs = check_unused(path, item.pinned, &item.leases)?;
+        if item.has_sound_copy_beside(path) {
             return Ok(());
         }
+        let path = path.to_path_buf();
         let linked = self.contents.links.iter();
         let linked = linked.filter_map(|link| Some((&link.path, link.snapshot.as_ref()?)));
         let linked = linked.filter(|(_, snapshot)| is_child(snapshot, id));
         let mut names: Vec<_> = self.children(id).iter().map(|c| c.name.clone()).collect();
         names.extend(linked.map(|(path, _)| path.display().to_string()));
-        for (holder, _) in elsewhere {
-            if let Some(dir) = elsewhere::directory_of(holder) {
-                let children = elsewhere::children_in(&dir, id)?;
-                names.extend(children.ok_or(CatalogError::ChildrenUnknown {
-                    path: path.clone(),
-                    dir,
-                })?);
-            }
+        for dir in other_dirs {
+            let children = elsewhere::children_in(&dir, id)?;
+            names.extend(children.ok_or(CatalogError::ChildrenUnknown {
+                path: path.clone(),
+                dir,
+            })?);
         }
         if names.is_empty() {
             return Ok(());
@@ -445,10 +443,45 @@ impl Item {
         copies().any(|copy| {
             files::identity(copy.path()).is_some_and(|other| other != own)
                 && Some(copy.root()) == root
+                && has_own_files(copy)
                 && copy.memory_file().is_ok()
                 && (copy.manifest().state.is_none() || copy.state().is_ok())
         })
     }
+}
+
+/// Whether the files of a snapshot are its own: a symbolic link may lead to those of another copy.
+fn has_own_files(snapshot: &Snapshot) -> bool {
+    let state = snapshot.manifest().state.map(|_| STATE);
+    let mut names = [MANIFEST, MEMORY].into_iter().chain(state);
+    names.all(|name| {
+        let found = fs::symlink_metadata(snapshot.path().join(name));
+        found.is_ok_and(|found| found.is_file())
+    })
+}
+
+/// Whether nobody uses a snapshot; the other directories in which it may have children.
+fn check_unused(
+    path: &Path,
+    pinned: bool,
+    leases: &BTreeMap<String, u64>,
+) -> Result<Vec<PathBuf>, CatalogError> {
+    let path = path.to_path_buf();
+    if pinned {
+        return Err(CatalogError::Pinned { path });
+    }
+    let now = now_ns();
+    let mut dirs = Vec::new();
+    for (holder, _) in leases.iter().filter(|(_, until)| **until > now) {
+        match elsewhere::directory_of(holder) {
+            Some(dir) => dirs.push(dir),
+            None => {
+                let holder = holder.clone();
+                return Err(CatalogError::Leased { path, holder });
+            }
+        }
+    }
+    Ok(dirs)
 }
 
 /// The snapshots of a list that are built right on this one.

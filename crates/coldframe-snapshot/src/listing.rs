@@ -5,10 +5,11 @@
 //! entry of its own: it may be a snapshot, and be built on any other.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use coldframe_envelope::MAGIC;
 use coldframe_storage::{IoContext, Operation};
 
 use crate::files::{MANIFEST, MEMORY, STATE, identity};
@@ -177,16 +178,32 @@ fn open_dir(path: &Path) -> Result<Entry, SnapshotError> {
                 let entry = entry
                     .at(Operation::Open, path)
                     .map_err(SnapshotError::Storage)?;
-                if [MANIFEST, MEMORY, STATE]
-                    .iter()
-                    .any(|name| entry.file_name() == *name)
-                {
+                let is_of = |name: &str| entry.file_name() == name;
+                let is_ours = is_of(MANIFEST) || is_of(MEMORY);
+                if is_ours || is_of(STATE) && is_state(&path.join(STATE))? {
                     return Err(error);
                 }
             }
             Ok(Entry::Other)
         }
     }
+}
+
+/// Whether a file named as a machine's state is one: Firecracker's is named so too.
+fn is_state(path: &Path) -> Result<bool, SnapshotError> {
+    let read = || {
+        let mut magic = Vec::new();
+        // What is no file is no state, and may keep an open waiting.
+        if fs::metadata(path)?.is_file() {
+            let file = File::open(path)?;
+            file.take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+        }
+        Ok(magic == MAGIC)
+    };
+    let is_ours: io::Result<bool> = read();
+    is_ours
+        .at(Operation::Open, path)
+        .map_err(SnapshotError::Storage)
 }
 
 /// A symbolic link: what cannot be followed for another reason than that it leads nowhere may lead

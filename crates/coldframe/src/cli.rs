@@ -201,6 +201,9 @@ pub enum EntryMode {
 pub struct Inspect {
     /// A snapshot directory, or one of its files.
     pub path: PathBuf,
+    /// Say where all that the snapshot is built on is, and look for parents here too.
+    #[arg(long, value_name = "DIR", conflicts_with = "against_host")]
+    pub search: Vec<PathBuf>,
     #[command(flatten)]
     pub against: AgainstHost,
     /// Print JSON.
@@ -280,7 +283,8 @@ pub struct Ls {
 
 /// Delete snapshots; one that others are built on, that is pinned or leased, stays.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe rm snapshots/diff-5")]
+#[command(after_help = "Example:\n  coldframe rm snapshots/diff-5\n  \
+                  coldframe rm --damaged snapshots/diff-4")]
 pub struct Rm {
     /// Snapshot directories.
     #[arg(required = true)]
@@ -288,6 +292,10 @@ pub struct Rm {
     /// Take no account of children that were made in DIR: for a directory that is gone for good.
     #[arg(long, value_name = "DIR")]
     pub forget_children_in: Vec<PathBuf>,
+    /// Delete snapshots whose manifest is damaged or gone, too: of each directory all that are
+    /// named, or none if one that is not named is built on one of them, or may be.
+    #[arg(long)]
+    pub damaged: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -61,6 +61,25 @@ pub enum CatalogError {
         #[source]
         source: Option<Box<SnapshotError>>,
     },
+    /// What was to be deleted cannot be read; see
+    /// [`delete_damaged`](super::Catalog::delete_damaged).
+    #[error("{} cannot be read", path.display())]
+    Unread {
+        /// The entry.
+        path: PathBuf,
+        /// Why; `None` if it can be read by now.
+        #[source]
+        source: Option<Box<SnapshotError>>,
+    },
+    /// A damaged snapshot cannot be deleted: another may be built on it.
+    #[error("{} may be the parent of {}: the memory file of one of them cannot be read; delete \
+         both together, or restore one", path.display(), child.display())]
+    ChildUnknown {
+        /// The snapshot.
+        path: PathBuf,
+        /// What may be its child.
+        child: PathBuf,
+    },
     /// The name is a symbolic link, which is not followed to delete something.
     #[error("{} is a symbolic link to {}: name that, or remove the link by hand",
         path.display(), target.display())]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use coldframe_journal::kinds::CoreEntries;
+use coldframe_journal::kinds::{CoreEntries, Published};
 use coldframe_journal::{JournalError, JournalReader, describe_core};
 use coldframe_snapshot::Snapshot;
 use coldframe_snapshot::catalog::{CATALOG, Catalog, CatalogError, read};
@@ -50,6 +50,7 @@ fn refused(result: Result<(), CatalogError>) -> CatalogError {
     result.unwrap_err()
 }
 
+// Spec: CAT-1, CAT-2
 #[test]
 fn what_was_done_to_the_directories_is_noted_when_it_is_opened() {
     let home = Home::new();
@@ -68,6 +69,7 @@ fn what_was_done_to_the_directories_is_noted_when_it_is_opened() {
     assert_eq!(history(home.path())[2..], ["renamed", "deleted"]);
 }
 
+// Spec: CAT-5, CAT-6
 #[test]
 fn a_snapshot_with_children_stays() {
     let home = Home::new();
@@ -112,6 +114,7 @@ fn pins_and_leases_outlive_the_process_and_keep_a_snapshot() {
     assert_eq!(names(home.path()), ["base"]);
 }
 
+// Spec: CAT-1
 #[test]
 fn a_lost_catalog_is_made_again_from_the_directories() {
     let home = Home::new();
@@ -123,6 +126,7 @@ fn a_lost_catalog_is_made_again_from_the_directories() {
     assert_eq!(history(home.path()), ["published", "published"]);
 }
 
+// Spec: CAT-2
 #[test]
 fn a_tail_cut_at_every_byte_of_the_last_event_costs_that_event_alone() {
     let home = Home::new();
@@ -148,6 +152,7 @@ fn a_tail_cut_at_every_byte_of_the_last_event_costs_that_event_alone() {
     }
 }
 
+// Spec: CAT-2
 #[test]
 fn a_damaged_catalog_is_refused_with_its_place_and_rebuilt_beside_the_old_one() {
     let home = Home::new();
@@ -193,4 +198,84 @@ fn a_catalog_is_changed_by_one_at_a_time() {
     assert_eq!(names(home.path()), ["base", "next"], "readers need no lock");
     drop(catalog);
     Catalog::open(home.path()).unwrap();
+}
+
+// Spec: CAT-5
+#[test]
+fn a_copy_whose_files_are_links_is_no_other_copy() {
+    let home = Home::new();
+    let (base, _) = two(&home);
+    let copy = home.at("copy");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(home.at("base/manifest"), copy.join("manifest")).unwrap();
+    for name in ["memory", "state"] {
+        if home.at("base").join(name).exists() {
+            std::os::unix::fs::symlink(home.at("base").join(name), copy.join(name)).unwrap();
+        }
+    }
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    let error = refused(catalog.delete_named("base".as_ref()));
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    assert!(base.path().exists());
+    catalog.delete_named("copy".as_ref()).unwrap();
+}
+
+/// What the catalog of `dir` says of a parent's leases.
+fn leases(dir: &Path, id: SnapshotId) -> Vec<(String, u64)> {
+    let contents = read(dir).unwrap();
+    contents.items[&id].leases.clone().into_iter().collect()
+}
+
+// Spec: CAT-7, CAT-9
+#[test]
+fn a_child_in_another_directory_is_noted_by_its_path_before_it_is_published() {
+    let home = Home::new();
+    let (parents, children) = (home.at("parents"), home.at("child%\u{fc}ren"));
+    fs::create_dir(&parents).unwrap();
+    fs::create_dir(&children).unwrap();
+    let mut vm = Vm::new(16);
+    vm.fill(1, 1);
+    let base = vm.full(&parents.join("base"));
+    vm.fill(2, 2);
+    // Another process has the catalog: nothing is published without the note.
+    let catalog = Catalog::open(&parents).unwrap();
+    let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        vm.diff(&children.join("next"), &base)
+    }));
+    assert!(waited.is_err());
+    assert!(!children.join("next").exists());
+    drop(catalog);
+    let mut vm = Vm::new(16);
+    vm.fill(1, 1);
+    let base = vm.full(&parents.join("again"));
+    vm.fill(2, 2);
+    vm.diff(&children.join("next"), &base);
+    let dir = children.canonicalize().unwrap().display().to_string();
+    let dir = dir.replace('%', "%25").replace('\u{fc}', "%c3%bc");
+    let noted = (format!("children in {dir}"), u64::MAX);
+    assert_eq!(leases(&parents, base.id()), [noted]);
+}
+
+#[test]
+fn a_manifest_of_a_far_future_is_catalogued_at_the_end_of_time() {
+    let home = Home::new();
+    let (base, _) = two(&home);
+    let mut manifest = base.manifest().clone();
+    manifest.id = SnapshotId::from_bytes([7; 16]);
+    manifest.created.seconds = u64::MAX / 10;
+    let (bytes, _) = manifest.encode().unwrap();
+    let future = home.at("future");
+    fs::create_dir(&future).unwrap();
+    fs::write(future.join("manifest"), bytes).unwrap();
+    drop(Catalog::open(home.path()).unwrap());
+    let mut journal = JournalReader::<CoreEntries>::open(&home.at(CATALOG)).unwrap();
+    let mut moments = Vec::new();
+    journal
+        .read_all(|entry| {
+            moments.push(entry.decode::<Published>().unwrap().unix_ns);
+            Ok::<(), JournalError>(())
+        })
+        .unwrap();
+    assert_eq!(moments.len(), 3);
+    assert_eq!(moments.iter().max(), Some(&u64::MAX));
 }

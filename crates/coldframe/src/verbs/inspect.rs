@@ -10,11 +10,12 @@ mod print;
 mod report;
 mod store;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::Inspect;
 use crate::exit::Failure;
 use crate::output;
+use crate::search::exist;
 
 use report::{Report, SnapshotReport};
 
@@ -23,25 +24,39 @@ pub fn run(args: &Inspect) -> Result<(), Failure> {
     if args.against.against_host {
         return host::run(&args.path, &args.against.waived, args.json);
     }
-    let report = look(&args.path)?;
+    let report = look(&args.path, &args.search)?;
     if args.json {
         output::json(&report)?;
     } else {
         print::report(&report);
     }
     if report.is_sound() {
-        Ok(())
-    } else {
-        Err(Failure::Reported)
+        return Ok(());
+    }
+    // That something could not be read is worse than what was found in the rest.
+    match report.unread() {
+        Some(Failure::Environment(text)) => Err(Failure::Environment(text)),
+        _ => Err(Failure::Reported),
     }
 }
 
-fn look(path: &Path) -> Result<Report, Failure> {
+fn look(path: &Path, search: &[PathBuf]) -> Result<Report, Failure> {
+    exist(search)?;
     let metadata = std::fs::metadata(path).map_err(|error| {
         Failure::environment(format!("cannot inspect {}", path.display()), &error)
     })?;
     if metadata.is_dir() {
-        return Ok(Report::Snapshot(SnapshotReport::of(path)?));
+        let mut report = SnapshotReport::of(path)?;
+        if !search.is_empty() {
+            report.follow(path, search);
+        }
+        return Ok(Report::Snapshot(report));
+    }
+    if !search.is_empty() {
+        let path = path.display();
+        return Err(Failure::Usage(format!(
+            "--search is for a snapshot directory, which {path} is not"
+        )));
     }
     Ok(Report::File(Box::new(report::FileReport::of(path)?)))
 }

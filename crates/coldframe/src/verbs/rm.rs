@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use coldframe_snapshot::SnapshotError;
 use coldframe_snapshot::catalog::{Catalog, CatalogError, Item};
 use serde::Serialize;
 
@@ -25,13 +26,12 @@ pub fn run(args: &Rm) -> Result<(), Failure> {
         leftovers_removed: 0,
     };
     let mut worst = None;
-    for path in &args.snapshots {
-        match remove(
-            path,
-            &args.forget_children_in,
-            &mut report.leftovers_removed,
-        ) {
-            Ok(()) => report.removed.push(path.display().to_string()),
+    for paths in together(args)? {
+        match remove(&paths, args, &mut report.leftovers_removed) {
+            Ok(()) => {
+                let names = paths.iter().map(|path| path.display().to_string());
+                report.removed.extend(names);
+            }
             Err(failure @ Failure::Usage(_)) => return Err(failure),
             Err(failure) => {
                 report.refused.push(failure.to_string());
@@ -73,48 +73,120 @@ pub fn run(args: &Rm) -> Result<(), Failure> {
     }
 }
 
-/// Removes what the path names, and nothing else: only its directory is resolved.
-fn remove(path: &Path, forgotten: &[PathBuf], swept: &mut usize) -> Result<(), Failure> {
-    let cannot = format!("cannot delete {}", path.display());
-    let environment = |error: std::io::Error| Failure::environment(&cannot, &error);
-    let full = match path.file_name() {
+/// The paths that are removed together: with --damaged all of one directory.
+fn together(args: &Rm) -> Result<Vec<Vec<PathBuf>>, Failure> {
+    let mut groups: Vec<(PathBuf, Vec<PathBuf>)> = Vec::new();
+    for path in &args.snapshots {
+        let dir = match args.damaged {
+            true => resolved(path)?.parent().map(Path::to_path_buf),
+            false => None,
+        };
+        let known = |(known, _): &&mut (PathBuf, Vec<PathBuf>)| dir.as_ref() == Some(known);
+        match groups.iter_mut().find(known) {
+            Some((_, paths)) => paths.push(path.clone()),
+            None => groups.push((dir.unwrap_or_default(), vec![path.clone()])),
+        }
+    }
+    Ok(groups.into_iter().map(|(_, paths)| paths).collect())
+}
+
+/// What a path names, with only its directory resolved.
+fn resolved(path: &Path) -> Result<PathBuf, Failure> {
+    let environment = |error: std::io::Error| Failure::environment(cannot(path), &error);
+    match path.file_name() {
         Some(name) => {
             let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
             let dir = parent.unwrap_or(Path::new(".")).canonicalize();
-            dir.map_err(environment)?.join(name)
+            Ok(dir.map_err(environment)?.join(name))
         }
         // "." and "..": no link has such a name.
-        None => path.canonicalize().map_err(environment)?,
-    };
-    std::fs::symlink_metadata(&full).map_err(environment)?;
-    let (Some(dir), Some(name)) = (full.parent(), full.file_name()) else {
+        None => path.canonicalize().map_err(environment),
+    }
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot delete {}", path.display())
+}
+
+/// Removes what the paths name, and nothing else; they are all in one directory.
+fn remove(paths: &[PathBuf], args: &Rm, swept: &mut usize) -> Result<(), Failure> {
+    let cannot = paths.iter().map(|path| path.display().to_string());
+    let cannot = format!("cannot delete {}", cannot.collect::<Vec<_>>().join(", "));
+    let environment = |error: std::io::Error| Failure::environment(&cannot, &error);
+    let mut full = Vec::new();
+    for path in paths {
+        let path = resolved(path)?;
+        std::fs::symlink_metadata(&path).map_err(environment)?;
+        full.push(path);
+    }
+    let dir = full.first().and_then(|path| path.parent());
+    let names: Option<Vec<_>> = full.iter().map(|path| path.file_name()).collect();
+    let (Some(dir), Some(names)) = (dir, names) else {
         return Err(Failure::Usage(format!("{cannot}: it is in no directory")));
     };
     let mut catalog = Catalog::open(dir).map_err(|error| catalog_failure(&cannot, &error))?;
     *swept += sweep(dir);
-    for dir in forgotten {
-        let dir = std::path::absolute(dir).map_err(environment)?;
-        let paths = |item: &Item| item.paths().any(|path| path == full);
-        let id = catalog.items().iter().find(|(_, item)| paths(item));
-        if let Some(id) = id.map(|(id, _)| *id) {
-            let forgotten = catalog.forget_children_in(id, &dir);
-            forgotten.map_err(|error| catalog_failure(&cannot, &error))?;
+    for forgotten in &args.forget_children_in {
+        let forgotten = std::path::absolute(forgotten).map_err(environment)?;
+        for path in &full {
+            forget(&mut catalog, path, &forgotten)
+                .map_err(|error| catalog_failure(&cannot, &error))?;
         }
     }
-    catalog.delete_named(name).map_err(|error| match error {
-        CatalogError::ChildrenUnknown { ref dir, .. } => {
-            let text = line("not deleted", &error);
+    let deleted = match &names[..] {
+        [name] if !args.damaged => catalog.delete_named(name),
+        names => catalog.delete_damaged(names),
+    };
+    deleted.map_err(|error| refusal(&cannot, &error, args.damaged))
+}
+
+/// Takes no account of the children in a directory that is gone.
+fn forget(catalog: &mut Catalog, path: &Path, dir: &Path) -> Result<(), CatalogError> {
+    let paths = |item: &Item| item.paths().any(|found| found == path);
+    let id = catalog.items().iter().find(|(_, item)| paths(item));
+    match (id.map(|(id, _)| *id), path.file_name()) {
+        (Some(id), _) => catalog.forget_children_in(id, dir),
+        (None, Some(name)) => catalog.forget_lost_children_in(name, dir),
+        _ => Ok(()),
+    }
+}
+
+/// Why something stays, with what helps.
+fn refusal(cannot: &str, error: &CatalogError, damaged: bool) -> Failure {
+    match error {
+        CatalogError::ChildrenUnknown { dir, .. } => {
+            let text = line("not deleted", error);
             let dir = dir.display();
             Failure::Wanting(format!("{text} with --forget-children-in {dir}"))
         }
+        CatalogError::Unread {
+            source: Some(source),
+            ..
+        } if !damaged && (source.is_corrupt() || is_absent(source)) => {
+            let text = line("not deleted", error);
+            Failure::Wanting(format!("{text}; delete it with --damaged"))
+        }
+        CatalogError::Unreadable {
+            path,
+            source: Some(source),
+        } if source.is_corrupt() || is_absent(source) => {
+            let text = line("not deleted", error);
+            let path = path.display();
+            Failure::Wanting(format!("{text}; or rm --damaged {path}"))
+        }
         CatalogError::HasChildren { .. }
+        | CatalogError::ChildUnknown { .. }
         | CatalogError::Pinned { .. }
         | CatalogError::Leased { .. }
         | CatalogError::InUse { .. }
         | CatalogError::IsLink { .. }
-        | CatalogError::NoSnapshot { .. } => Failure::Wanting(line("not deleted", &error)),
-        error => catalog_failure(&cannot, &error),
-    })
+        | CatalogError::NoSnapshot { .. } => Failure::Wanting(line("not deleted", error)),
+        error => catalog_failure(cannot, error),
+    }
+}
+
+fn is_absent(error: &SnapshotError) -> bool {
+    matches!(error, SnapshotError::Storage(storage) if storage.is_not_found())
 }
 
 /// Removes what killed processes left in a directory, and says how many there were. What cannot be
@@ -143,6 +215,10 @@ pub fn catalog_failure(what: &str, error: &CatalogError) -> Failure {
     match error {
         CatalogError::Damaged { .. } | CatalogError::Entry { .. } => Failure::wanting(what, error),
         CatalogError::Unreadable {
+            source: Some(source),
+            ..
+        }
+        | CatalogError::Unread {
             source: Some(source),
             ..
         } if is_wanting(source) => Failure::wanting(what, error),

@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use coldframe_testkit::require::skipped;
 
 use crate::support::{Home, assert_sound, coldframe, keys, names, patch, simulated};
 
@@ -145,6 +147,7 @@ fn verify_without_deep_says_what_it_did_not_read() {
     }
 }
 
+// Spec: CAT-4
 #[test]
 fn rm_removes_what_it_names_or_refuses() {
     let home = Home::new();
@@ -172,6 +175,7 @@ fn rm_removes_what_it_names_or_refuses() {
     coldframe(&[&"rm", &dir.join("diff-1")]).done();
 }
 
+// Spec: CAT-6, CAT-8
 #[test]
 fn parents_in_another_directory_are_found_by_search_and_kept() {
     let home = Home::new();
@@ -236,4 +240,126 @@ fn leftovers_of_killed_runs_are_shown_and_swept_by_the_next_that_writes() {
     let gone = coldframe(&[&"rm", &dir.join("diff-2")]).done();
     assert!(gone.stdout.contains("1 leftovers"), "{gone:#?}");
     assert!(!dir.join(name).exists());
+}
+
+/// Makes a manifest undecodable.
+fn spoil(snapshot: &std::path::Path) {
+    patch(&snapshot.join("manifest"), 0x30, |byte| *byte ^= 0xff);
+}
+
+// Spec: CAT-10, CAT-11, CAT-13
+#[test]
+fn a_snapshot_without_a_sound_manifest_is_deleted_unless_another_may_need_it() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let at = |name: &str| dir.join(name);
+    // The youngest: what has its own parents, and a memory file that says so, does not need it.
+    spoil(&at("diff-2"));
+    coldframe(&[&"rm", &at("diff-2")]).fails(1, &["diff-2", "cannot be read", "--damaged"]);
+    coldframe(&[&"rm", &"--damaged", &at("diff-2")]).done();
+    assert!(!at("diff-2").exists());
+    assert_sound(&at("diff-1"));
+    // A parent: the child's memory file names its own.
+    spoil(&at("full"));
+    let refused = coldframe(&[&"rm", &"--damaged", &at("full")]);
+    refused.fails(1, &["full", "has children", "diff-1"]);
+    // Neither can be told from a child of the other: together or not at all.
+    for name in ["full", "diff-1"] {
+        let memory = at(name).join("memory");
+        fs::set_permissions(&memory, std::fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&memory, b"no memory").unwrap();
+    }
+    let refused = coldframe(&[&"rm", &"--damaged", &at("full")]);
+    refused.fails(1, &["may be the parent of", "diff-1", "together"]);
+    assert!(at("full").exists() && at("diff-1").exists());
+    let gone = coldframe(&[&"rm", &"--damaged", &at("full"), &at("diff-1"), &"--json"]).done();
+    assert_eq!(gone.json()["removed"].as_array().unwrap().len(), 2);
+    assert_eq!(names(&dir), ["catalog", "console.txt"]);
+}
+
+// Spec: CAT-13
+#[test]
+fn a_sound_child_of_a_damaged_parent_may_be_deleted_with_it() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let at = |name: &str| dir.join(name);
+    symlink("diff-2", at("latest")).unwrap();
+    spoil(&at("diff-1"));
+    let refused = coldframe(&[&"rm", &"--damaged", &at("diff-1"), &at("full")]);
+    refused.fails(1, &["has children", "diff-2"]);
+    coldframe(&[&"rm", &"--damaged", &at("full")]).fails(1, &["has children", "diff-1"]);
+    coldframe(&[&"rm", &"--damaged", &at("diff-1"), &at("diff-2")]).done();
+    assert_sound(&at("full"));
+    // A manifest that is gone is no other than a damaged one; what is none of ours stays.
+    fs::remove_file(at("full").join("manifest")).unwrap();
+    fs::create_dir(at("other")).unwrap();
+    coldframe(&[&"rm", &"--damaged", &at("other")]).fails(1, &["no snapshot"]);
+    coldframe(&[&"rm", &"--damaged", &at("latest")]).fails(1, &["symbolic link"]);
+    coldframe(&[&"rm", &"--damaged", &at("full")]).done();
+    assert_eq!(names(&dir), ["catalog", "console.txt", "latest", "other"]);
+}
+
+// Spec: CAT-12
+#[test]
+fn what_the_catalog_knows_of_a_damaged_snapshot_still_protects_it() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let here = home.at("here");
+    fs::create_dir(&here).unwrap();
+    let at = |name: &str| dir.join(name);
+    let child = here.join("child");
+    coldframe(&[&"diff", &at("full"), &at("diff-2"), &"-o", &child]).done();
+    coldframe(&[&"rm", &at("diff-2"), &at("diff-1")]).done();
+    spoil(&at("full"));
+    coldframe(&[&"rm", &"--damaged", &at("full")]).fails(1, &["has children", "child"]);
+    let aside = home.at("aside");
+    fs::rename(&here, &aside).unwrap();
+    let refused = coldframe(&[&"rm", &"--damaged", &at("full")]);
+    refused.fails(1, &["here", "--forget-children-in"]);
+    coldframe(&[
+        &"rm",
+        &"--damaged",
+        &at("full"),
+        &"--forget-children-in",
+        &here,
+    ])
+    .done();
+    assert!(!at("full").exists());
+}
+
+// Spec: CAT-10
+#[test]
+fn a_manifest_that_cannot_be_read_is_not_taken_for_a_damaged_one() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let full = dir.join("full");
+    fs::set_permissions(&full, std::fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read_dir(&full).is_ok() {
+        skipped("ordinary user", "root may look into every directory");
+    } else {
+        let refused = coldframe(&[&"rm", &"--damaged", &full]);
+        assert_eq!(refused.code, 3, "{refused:#?}");
+    }
+    fs::set_permissions(&full, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_sound(&full);
+}
+
+// Spec: CAT-3
+#[test]
+fn a_pair_for_firecracker_is_no_damaged_snapshot() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let pair = dir.join("pair");
+    fs::create_dir(&pair).unwrap();
+    fs::write(pair.join("state"), b"another program's").unwrap();
+    fs::write(pair.join("mem"), [1; 4096]).unwrap();
+    assert_eq!(coldframe(&[&"ls", &dir]).done().code, 0);
+    coldframe(&[&"rm", &"--damaged", &pair]).fails(1, &["no snapshot"]);
+    coldframe(&[&"rm", &dir.join("diff-2")]).done();
+    assert!(pair.exists());
 }

@@ -283,3 +283,77 @@ fn the_files_of_a_store_are_known() {
     assert_eq!(broken.code, 1);
     assert!(broken.stdout.contains("problem"), "{broken:#?}");
 }
+
+#[test]
+fn what_is_no_file_or_cannot_be_read_is_said_to_be_so() {
+    let look = Look::new();
+    let fifo = look.path("fifo");
+    coldframe_testkit::scratch::make_fifo(&fifo);
+    coldframe(&[&"inspect", &fifo]).fails(2, &["fifo", "neither a file nor a snapshot directory"]);
+    // In a snapshot: the other files are shown.
+    let memory = look.path("full").join("memory");
+    fs::remove_file(&memory).unwrap();
+    fs::rename(&fifo, &memory).unwrap();
+    let shown = look.at("full");
+    assert_eq!(shown.code, 1, "{shown:#?}");
+    for part in [
+        "snapshot manifest",
+        "machine state",
+        "memory: cannot be read",
+    ] {
+        assert!(shown.stdout.contains(part), "no {part:?} in {shown:#?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_read_is_not_taken_for_a_foreign_one() {
+    use coldframe_testkit::poor_host::{PoorHost, Trouble};
+    use coldframe_testkit::unreadable::Ailment;
+
+    let look = Look::new();
+    let Some(host) = PoorHost::get() else { return };
+    let troubled = |path: &str| {
+        let mut inspect = crate::support::command(&[&"inspect", &look.path(path)]);
+        let trouble = Trouble::Ails(Ailment::Errno(nix::errno::Errno::EIO as i32));
+        host.troubled(trouble, "/manifest", &mut inspect);
+        Outcome::from(inspect.output().unwrap())
+    };
+    troubled("diff-1/manifest").fails(3, &["cannot read", "manifest", "os error 5"]);
+    let shown = troubled("diff-1");
+    assert_eq!(shown.code, 3, "{shown:#?}");
+    assert!(shown.stderr.contains("os error 5"), "{shown:#?}");
+    assert!(!shown.stdout.contains("not a coldframe file"), "{shown:#?}");
+    assert!(shown.stdout.contains("guest memory"), "{shown:#?}");
+}
+
+#[test]
+fn parents_in_another_directory_are_found_by_search() {
+    let look = Look::new();
+    let (there, dir) = (look.home.at("there"), look.home.at("kept"));
+    fs::create_dir(&there).unwrap();
+    fs::rename(look.path("diff-2"), there.join("diff-2")).unwrap();
+    let inspect = |search: &Path| {
+        coldframe(&[
+            &"inspect",
+            &there.join("diff-2"),
+            &"--search",
+            &search,
+            &"--json",
+        ])
+    };
+    let chain = inspect(&dir).done().json()["chain"].clone();
+    let expected = [dir.join("full"), dir.join("diff-1"), there.join("diff-2")];
+    let expected = expected.map(|path| path.display().to_string());
+    assert_eq!(chain, serde_json::json!(expected));
+    let lost = inspect(&there);
+    assert_eq!(lost.code, 1, "{lost:#?}");
+    assert_eq!(lost.json()["chain"], Value::Null);
+    assert!(
+        lost.json()["problem"].as_str().unwrap().contains("parent"),
+        "{lost:#?}"
+    );
+    inspect(&look.home.at("nowhere")).fails(3, &["nowhere"]);
+    let manifest = look.path("full").join("manifest");
+    coldframe(&[&"inspect", &manifest, &"--search", &dir]).fails(2, &["snapshot directory"]);
+}

@@ -299,3 +299,61 @@ fn a_signal_ends_what_a_demonstration_has_started() {
         return;
     }
 }
+
+/// A full snapshot of 16 pages and so many diffs of one page each, `s0` and on; its memory.
+fn long_chain(home: &Home, diffs: usize) -> Vec<u8> {
+    use coldframe_snapshot::import::{DiffHoles, Dump, Source, import};
+    use coldframe_units::{Arch, PageSize, RamLayout};
+    use std::os::unix::fs::FileExt as _;
+
+    let mut bytes = vec![1; 16 * 4096];
+    let dump = home.at("dump");
+    let mut parent = None;
+    for index in 0..=diffs {
+        let file = File::create(&dump).unwrap();
+        if index == 0 {
+            file.write_all_at(&bytes, 0).unwrap();
+        } else {
+            let at = index % 16 * 4096;
+            bytes[at..at + 4096].fill(index as u8 | 1);
+            file.set_len(bytes.len() as u64).unwrap();
+            file.write_all_at(&bytes[at..at + 4096], at as u64).unwrap();
+        }
+        let dump = Dump::open(&dump).unwrap();
+        let source = Source {
+            arch: Arch::X86_64,
+            ram: RamLayout::contiguous(dump.len()).unwrap(),
+            page_size: PageSize::SIZE_4K,
+            parent: parent.as_ref(),
+            holes: DiffHoles::Proven,
+            state: None,
+            dump: &dump,
+        };
+        let producer = coldframe_envelope::Producer::new("tests", "1").unwrap();
+        let dest = home.at(&format!("s{index}"));
+        parent = Some(import(source, &dest, producer, &mut |_| {}).unwrap());
+    }
+    bytes
+}
+
+#[test]
+fn a_chain_longer_than_the_limit_on_descriptors_is_opened_whole() {
+    const DIFFS: usize = 300;
+    let home = Home::new();
+    let bytes = long_chain(&home, DIFFS);
+    let scene = Scene(home);
+    fs::create_dir(scene.0.at("tmp")).unwrap();
+    for verb in [
+        "verify --deep s300",
+        "export raw s300 -o raw",
+        "merge s300 -o flat",
+        "inspect s300 --search .",
+        "diff s0 s300 -o delta",
+        "ls .",
+    ] {
+        let outcome = scene.run("ulimit -n 64;", verb).done();
+        assert!(!outcome.stdout.is_empty(), "{verb}");
+    }
+    assert!(fs::read(scene.0.at("raw")).unwrap() == bytes);
+    assert!(crate::support::memory_of(&scene.0.at("flat")) == bytes);
+}

@@ -21,14 +21,18 @@ fn snapshot(report: &SnapshotReport) {
         }
         file(file_report);
     }
+    for path in report.chain.iter().flatten() {
+        output::say(format_args!("{path}: in the chain"));
+    }
     for name in &report.strangers {
         output::say(format_args!("{name}: belongs to no snapshot"));
     }
     problem(report.problem.as_deref());
 }
 
-fn file(report: &FileReport) {
-    let what = match report.format.as_deref() {
+/// What a file is.
+fn kind(report: &FileReport) -> &'static str {
+    match report.format.as_deref() {
         Some("MANI") => "snapshot manifest",
         Some("STAT") => "machine state",
         Some("MEMF") => "guest memory",
@@ -42,7 +46,15 @@ fn file(report: &FileReport) {
         Some(_) => "coldframe file of an unknown format",
         None if report.is_cut => "coldframe file, cut short",
         None => "not a coldframe file",
-    };
+    }
+}
+
+fn file(report: &FileReport) {
+    if report.unread.is_some() {
+        output::say(format_args!("{}: cannot be read", report.path));
+        return problem(report.problem.as_deref());
+    }
+    let what = kind(report);
     output::say(format_args!(
         "{}: {what}, {}",
         report.path,

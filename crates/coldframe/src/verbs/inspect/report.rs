@@ -1,12 +1,12 @@
 //! What is said about a file or a snapshot directory, as data; its JSON is the output of `--json`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coldframe_envelope::{DecodeError, HEADER_LEN, Header, Limits, SectionTable};
 use coldframe_manifest::Manifest;
 use coldframe_memfile::{Content, Kind, MemFile, tail_range};
-use coldframe_storage::{ByteSource, FileStorage, PreadSource};
+use coldframe_storage::{ByteSource, FileStorage, PreadSource, StorageError};
 use coldframe_units::{ByteLen, FileOffset};
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use super::logs;
 use super::machine::StateReport;
 use super::store::{IndexReport, LedgerReport, PackReport, TagReport};
 use crate::exit::{Failure, line};
+use crate::search::open_chain;
 use crate::verbs::journal::JournalReport;
 use crate::verbs::wal::WalReport;
 
@@ -34,6 +35,9 @@ pub struct SnapshotReport {
     pub files: BTreeMap<String, FileReport>,
     /// Names in the directory that belong to no snapshot.
     pub strangers: Vec<String>,
+    /// Where it and all that it is built on are, the full one first; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Vec<String>>,
     pub problem: Option<String>,
 }
 
@@ -64,6 +68,9 @@ pub struct FileReport {
     /// The file begins as a file of ours does, but is shorter than its header.
     #[serde(skip)]
     pub is_cut: bool,
+    /// Why nothing is known of it, if it could not be read: that says nothing of what it is.
+    #[serde(skip)]
+    pub unread: Option<Failure>,
 }
 
 /// One row of a section table.
@@ -110,6 +117,14 @@ pub struct MemoryReport {
 }
 
 impl Report {
+    /// The first file that could not be read.
+    pub fn unread(self) -> Option<Failure> {
+        match self {
+            Self::File(file) => file.unread,
+            Self::Snapshot(snapshot) => snapshot.files.into_values().find_map(|file| file.unread),
+        }
+    }
+
     /// Whether nothing was found wrong.
     pub fn is_sound(&self) -> bool {
         match self {
@@ -134,6 +149,7 @@ impl SnapshotReport {
             path: path.display().to_string(),
             files: BTreeMap::new(),
             strangers: Vec::new(),
+            chain: None,
             problem: None,
         };
         let cannot = |error: std::io::Error| {
@@ -146,7 +162,7 @@ impl SnapshotReport {
                 .to_string_lossy()
                 .into_owned();
             if known.contains(&name.as_str()) {
-                let file = FileReport::of(&path.join(&name))?;
+                let file = FileReport::within(&path.join(&name));
                 report.files.insert(name, file);
             } else {
                 report.strangers.push(name);
@@ -155,6 +171,19 @@ impl SnapshotReport {
         report.strangers.sort();
         report.problem = report.missing_file();
         Ok(report)
+    }
+
+    /// Finds its parents.
+    pub fn follow(&mut self, path: &Path, search: &[PathBuf]) {
+        match open_chain(path, search) {
+            Ok(chain) => {
+                let paths = chain.links().iter().map(|link| link.path().display());
+                self.chain = Some(paths.map(|path| path.to_string()).collect());
+            }
+            Err(failure) => {
+                self.problem.get_or_insert(failure.to_string());
+            }
+        }
     }
 
     /// The first file that should be here and is not.
@@ -174,21 +203,38 @@ impl SnapshotReport {
 
 impl FileReport {
     /// Reads a file as far as it can be read.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if it is no regular file, [`Failure::Environment`] if nothing of it can
+    /// be read.
     pub fn of(path: &Path) -> Result<Self, Failure> {
-        let cannot = |error: &dyn std::error::Error| {
-            Failure::environment(format!("cannot read {}", path.display()), error)
-        };
-        let source = PreadSource::<FileStorage>::open(path).map_err(|error| cannot(&error))?;
+        let source = open(path)?;
         let mut report = Self {
             path: path.display().to_string(),
             file_len: source.len().get(),
             ..Self::default()
         };
+        let start = source.len().min(ByteLen::new(HEADER_LEN));
+        if let Err(error) = source.bytes(FileOffset::ZERO, start) {
+            let cannot = format!("cannot read {}", path.display());
+            return Err(Failure::environment(cannot, &error));
+        }
         match crate::logs::kind(&source) {
             Some(kind) => logs::read(&mut report, path, kind)?,
             None => report.read(&source),
         }
         Ok(report)
+    }
+
+    /// The same for one file of several: that it cannot be read is told of it, and the others are
+    /// read.
+    fn within(path: &Path) -> Self {
+        Self::of(path).unwrap_or_else(|failure| Self {
+            path: path.display().to_string(),
+            problem: Some(failure.to_string()),
+            unread: Some(failure),
+            ..Self::default()
+        })
     }
 
     /// Fills in what can be read, and the first problem.
@@ -315,6 +361,19 @@ impl FileReport {
         });
         file.verify_tables().map_err(text)
     }
+}
+
+/// A file for reading; what is none is wrong usage.
+fn open(path: &Path) -> Result<PreadSource, Failure> {
+    PreadSource::<FileStorage>::open(path).map_err(|error| {
+        let path = path.display();
+        match error {
+            StorageError::NotRegular { .. } => {
+                Failure::Usage(format!("{path} is neither a file nor a snapshot directory"))
+            }
+            error => Failure::environment(format!("cannot read {path}"), &error),
+        }
+    })
 }
 
 pub(super) fn text(error: DecodeError) -> String {
