@@ -25,7 +25,7 @@ pub use gic::{
     interface_attrs, interface_order, redistributor_attrs, restore_writes, v2_distributor_attrs,
     v2_interface_attrs,
 };
-pub use idreg::{IdVerdict, compare_id};
+pub use idreg::{IdVerdict, compare_id, has_memory_tags};
 pub use mpidr::Mpidr;
 pub use power::PowerState;
 pub use reg::{RegClass, RegId, SysReg, register_item};

@@ -111,3 +111,11 @@ const fn cache_type(saved: u64, host: u64) -> IdVerdict {
         IdVerdict::Lacks
     }
 }
+
+/// Whether a guest with this ID_AA64PFR1_EL1 has allocation tags, which are outside of the bytes of
+/// its memory: field MTE, bits 11 to 8, is 2 or more (Arm DDI 0487, D23.2.76). With 1 there are the
+/// instructions alone.
+#[must_use]
+pub const fn has_memory_tags(id_aa64pfr1: u64) -> bool {
+    id_aa64pfr1 >> 8 & 0xf >= 2
+}

@@ -1,6 +1,6 @@
 //! Identification registers of aarch64 hosts held against each other.
 
-use coldframe_hv::aarch64::{RegId, SysReg};
+use coldframe_hv::aarch64::{RegId, SysReg, has_memory_tags};
 use coldframe_hv::{HostIdentity, Hypervisor, PortabilityReport, Verdict};
 use coldframe_units::Arch;
 
@@ -118,5 +118,18 @@ fn another_build_of_apples_system_must_be_waived_and_another_linux_not() {
         let report = PortabilityReport::compare(&saved, &here);
         assert_eq!(report.verdict(), verdict);
         assert!(report.accept(&["kernel"]).is_ok());
+    }
+}
+
+#[test]
+fn allocation_tags_are_those_of_mte_2_and_later_whatever_else_is_there() {
+    for other in [0, !0xf00, 0x21] {
+        for (mte, has_tags) in [(0, false), (1, false), (2, true), (3, true), (15, true)] {
+            assert_eq!(
+                has_memory_tags(other | mte << 8),
+                has_tags,
+                "{other:#x} {mte}"
+            );
+        }
     }
 }

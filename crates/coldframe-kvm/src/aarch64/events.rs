@@ -5,7 +5,7 @@
 //!
 //! Source: Linux Documentation/virt/kvm/api.rst, KVM_GET_VCPU_EVENTS, KVM_CAP_ARM_MTE.
 
-use coldframe_hv::aarch64::{RegId, SysReg};
+use coldframe_hv::aarch64::{RegId, SysReg, has_memory_tags};
 use coldframe_hv::{ItemKind, VcpuState};
 use kvm_bindings::{KVM_CAP_VCPU_EVENTS, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
@@ -21,15 +21,14 @@ const GET: Request = Request::read(0x9f, BYTES);
 const SET: Request = Request::write(0xa0, BYTES);
 const ID_AA64PFR1_EL1: RegId = RegId::from_system(SysReg::new(3, 0, 0, 4, 1));
 
-/// Refuses a machine whose guest has allocation tags (ID_AA64PFR1_EL1.MTE, bits 8 to 11, 2 or
-/// more: Arm DDI 0487, D23.2.76).
+/// Refuses a machine whose guest has allocation tags.
 pub(super) fn refuse_memory_tags(machine: &KvmMachine<'_>) -> Result<(), KvmError> {
     for (index, vcpu) in machine.numbered() {
         if !regs::list(vcpu, index)?.contains(&ID_AA64PFR1_EL1) {
             continue;
         }
         let features = regs::get_u64(vcpu, index, ID_AA64PFR1_EL1)?;
-        if features >> 8 & 0xf >= 2 {
+        if has_memory_tags(features) {
             return Err(KvmError::Unsupported {
                 what: "memory tagging (ID_AA64PFR1_EL1.MTE, KVM_CAP_ARM_MTE)",
             });

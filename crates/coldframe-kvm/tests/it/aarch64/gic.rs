@@ -185,3 +185,43 @@ fn the_host_says_which_controllers_it_makes() {
     state.vm.items.insert(ItemKind::GIC_MODEL, apple);
     assert_eq!(verdict(&state), Verdict::Impossible);
 }
+
+#[test]
+fn levels_of_private_lines_come_back_for_each_vcpu() {
+    let Some((vm, _)) = TestVm::new(2, Tracking::Off) else {
+        return;
+    };
+    vm.boot(8, 10);
+    // Held up by devices: private line 20 of vCPU 1, 21 of vCPU 0, shared line 40.
+    let private = |vcpu: u32, line: u32| {
+        kvm::KVM_ARM_IRQ_TYPE_PPI << kvm::KVM_ARM_IRQ_TYPE_SHIFT
+            | vcpu << kvm::KVM_ARM_IRQ_VCPU_SHIFT
+            | line
+    };
+    let shared = kvm::KVM_ARM_IRQ_TYPE_SPI << kvm::KVM_ARM_IRQ_TYPE_SHIFT | 40;
+    for line in [private(1, 20), private(0, 21), shared] {
+        vm.vm.set_irq_line(line, true).unwrap();
+    }
+    let state = vm.machine().save().unwrap();
+    let lines = decode_rows(&state.vm.items[&ItemKind::GIC_LINES]).unwrap();
+    let level = |attr: u64| lines.iter().find(|row| row.attr == attr).unwrap().value;
+    // The affinity of the vCPU is in bits 32 on of the attribute.
+    assert_eq!([level(0) >> 20 & 3, level(1 << 32) >> 20 & 3], [0b10, 0b01]);
+    assert_eq!(level(32) >> 8 & 1, 1);
+    let (thawed, _) = TestVm::new(2, Tracking::Off).unwrap();
+    thawed.write(0, &vm.ram());
+    let accepted = thawed.host.compare(&state).accept(&[]).unwrap();
+    let restored = thawed.machine().restore(&state, accepted);
+    let _generation = restored.unwrap().generation();
+    let again = thawed.machine().save().unwrap();
+    assert_eq!(
+        again.vm.items[&ItemKind::GIC_LINES],
+        state.vm.items[&ItemKind::GIC_LINES]
+    );
+    // What is held up is pending until it is let go.
+    thawed.vm.set_irq_line(private(1, 20), false).unwrap();
+    let let_go = thawed.machine().save().unwrap();
+    let lines = decode_rows(&let_go.vm.items[&ItemKind::GIC_LINES]).unwrap();
+    let of_1 = lines.iter().find(|row| row.attr == 1 << 32).unwrap();
+    assert_eq!(of_1.value >> 20 & 3, 0);
+}

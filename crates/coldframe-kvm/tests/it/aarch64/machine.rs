@@ -77,9 +77,19 @@ pub fn set_attribute(device: &DeviceFd, group: u32, attr: u64, value: u64) {
 impl TestVm {
     /// The machine, its vCPUs initialised and not finalised, and the table of its one slot.
     pub fn new(vcpus: u64, tracking: Tracking) -> Option<(Self, SlotTable)> {
-        let kvm = open()?;
-        let host = KvmHost::probe(&kvm).unwrap();
+        Some(Self::with(&open()?, vcpus, tracking, |_| {}))
+    }
+
+    /// The same, after `prepare` has done something to the VM before it has a vCPU.
+    pub fn with(
+        kvm: &Kvm,
+        vcpus: u64,
+        tracking: Tracking,
+        prepare: impl FnOnce(&VmFd),
+    ) -> (Self, SlotTable) {
+        let host = KvmHost::probe(kvm).unwrap();
         let vm = kvm.create_vm().unwrap();
+        prepare(&vm);
         let mut slots = SlotTable::new(&vm, tracking).unwrap();
         let layout = Layout::from_size_align(RAM_BYTES, PAGE_BYTES).unwrap();
         // SAFETY: the layout is not empty.
@@ -116,7 +126,7 @@ impl TestVm {
         };
         let code: Vec<u8> = COUNT.iter().flat_map(|word| word.to_le_bytes()).collect();
         machine.write(CODE as usize, &code);
-        Some((machine, slots))
+        (machine, slots)
     }
 
     /// Finalises the vCPUs, and puts each at the start of the code with memory of its own, to write

@@ -3,7 +3,11 @@
 use coldframe_hv::aarch64::{Counters, PowerState, RegClass, RegId, SysReg, register_item};
 use coldframe_hv::{ItemKind, Machine, MachineState};
 use coldframe_kvm::{KvmError, Tracking};
-use kvm_bindings::{KVM_MP_STATE_STOPPED, kvm_mp_state};
+use coldframe_testkit::require::skipped;
+use kvm_bindings::{
+    KVM_CAP_ARM_INJECT_SERROR_ESR, KVM_CAP_ARM_MTE, KVM_CAP_VCPU_EVENTS, KVM_MP_STATE_STOPPED,
+    kvm_enable_cap, kvm_mp_state, kvm_vcpu_events,
+};
 
 use super::machine::TestVm;
 
@@ -178,4 +182,66 @@ fn a_state_of_another_machine_is_refused_before_anything_is_written() {
             ..
         }
     ));
+}
+
+#[test]
+fn a_pending_serror_comes_back_with_its_syndrome() {
+    let Some(original) = midway() else {
+        return;
+    };
+    let has = |capability: u32| original.vm.check_extension_raw(capability.into()) > 0;
+    if !has(KVM_CAP_VCPU_EVENTS) {
+        skipped("vcpu-events", "this kernel has no KVM_CAP_VCPU_EVENTS");
+        return;
+    }
+    let mut pending = kvm_vcpu_events::default();
+    pending.exception.serror_pending = 1;
+    // A syndrome of its own needs a processor with RAS.
+    if has(KVM_CAP_ARM_INJECT_SERROR_ESR) {
+        pending.exception.serror_has_esr = 1;
+        pending.exception.serror_esr = 0x12_3456;
+    }
+    original.vcpus[1].set_vcpu_events(&pending).unwrap();
+    let state = original.machine().save().unwrap();
+    let events =
+        |state: &MachineState, vcpu: usize| state.vcpus[vcpu].items[&ItemKind::VCPU_EVENTS].clone();
+    assert!(events(&state, 0).iter().all(|byte| *byte == 0));
+    assert_eq!(
+        events(&state, 1)[..2],
+        [1, pending.exception.serror_has_esr]
+    );
+    let thawed = thaw(&state, &original.ram(), &[]).unwrap();
+    let found = thawed.vcpus[1].get_vcpu_events().unwrap().exception;
+    assert_eq!(found.serror_pending, 1);
+    assert_eq!(found.serror_has_esr, pending.exception.serror_has_esr);
+    assert_eq!(found.serror_esr, pending.exception.serror_esr);
+    let again = thawed.machine().save().unwrap();
+    assert_eq!(events(&again, 1), events(&state, 1));
+    let none = thawed.vcpus[0].get_vcpu_events().unwrap().exception;
+    assert_eq!(none.serror_pending, 0, "of another vCPU");
+}
+
+#[test]
+fn a_guest_with_memory_tags_is_refused_by_name() {
+    let Some(kvm) = super::machine::open() else {
+        return;
+    };
+    if kvm.check_extension_raw(KVM_CAP_ARM_MTE.into()) <= 0 {
+        skipped(
+            "mte",
+            "this host gives guests no allocation tags (KVM_CAP_ARM_MTE)",
+        );
+        return;
+    }
+    let (vm, _) = TestVm::with(&kvm, 1, Tracking::Off, |vm| {
+        let enable = kvm_enable_cap {
+            cap: KVM_CAP_ARM_MTE,
+            ..Default::default()
+        };
+        vm.enable_cap(&enable).unwrap();
+    });
+    vm.boot(STRIDE, TIMES);
+    let error = vm.machine().save().unwrap_err();
+    assert!(matches!(error, KvmError::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("memory tagging"), "{error}");
 }
