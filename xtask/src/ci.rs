@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::findings::Findings;
 use crate::tree::Tree;
 use crate::verdict::Verdict;
-use crate::{fuzz, layers, layout, release, spec, steps, tidy, toolchain, unsafe_code};
+use crate::{fuzz, hosts, layers, layout, release, spec, steps, tidy, toolchain, unsafe_code};
 
 struct Step {
     name: &'static str,
@@ -36,6 +36,7 @@ const STEPS: &[Step] = &[
     step("compat", true, Run::Program(steps::compat)),
     step("unsafe", true, Run::Check(unsafe_code::check)),
     step("test", true, Run::Tests),
+    step("hosts", false, Run::Program(hosts::quick)),
     step("features", false, Run::Program(steps::features)),
     step("docs", false, Run::Program(steps::docs)),
     step("deny", false, Run::Program(steps::deny)),

@@ -1,17 +1,17 @@
 //! The crash proofs, further than the tests go by default.
 //!
-//! A scenario is a test in a module called `crash` that calls
-//! `coldframe_testkit::crash::explore`, a kill loop one in a module called `kill` that calls
-//! `kills::rounds`: a crate adds one by writing it. They run here as they are, in release mode, and
-//! say in lines of fields what they did.
+//! A scenario is a test in a module called `crash` that calls `explore` of
+//! `coldframe_testkit::crash` or one of `coldframe_testkit::unreadable`, a kill loop one in a
+//! module called `kill` that calls `kills::rounds`: a crate adds one by writing it. They run here
+//! as they are, in release mode, and say in lines of fields what they did.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::Message;
 
+use crate::binaries::{self, Binary};
 use crate::exec;
 use crate::tree::{Tree, crate_of};
 
@@ -34,9 +34,15 @@ pub fn run(tree: &Tree, extent: &Extent) -> Result<bool> {
         "seed {}, {} states of each scenario",
         extent.seed, extent.iters
     );
-    let mut ok = run_tests(tree, "crash", "explore(", &report, extent)?;
+    let mut ok = run_tests(
+        tree,
+        "crash",
+        &["explore(", "explore_sampled("],
+        &report,
+        extent,
+    )?;
     if extent.kills.is_some() {
-        ok &= run_tests(tree, "kill", "kills::rounds(", &report, extent)?;
+        ok &= run_tests(tree, "kill", &["kills::rounds("], &report, extent)?;
     }
     let lines = std::fs::read_to_string(&report)?;
     let summary = summarise(&lines);
@@ -48,14 +54,14 @@ pub fn run(tree: &Tree, extent: &Extent) -> Result<bool> {
 fn run_tests(
     tree: &Tree,
     module: &str,
-    call: &str,
+    calls: &[&str],
     report: &Path,
     extent: &Extent,
 ) -> Result<bool> {
-    let crates = crates_with(tree, module, call)?;
+    let crates = crates_with(tree, module, calls)?;
     ensure!(
         !crates.is_empty(),
-        "no test in a module `{module}` calls `{call}`"
+        "no test in a module `{module}` calls any of {calls:?}"
     );
     println!("{module}: {}", crates.join(" "));
     let binaries = build(tree, &crates)?;
@@ -89,45 +95,19 @@ fn run_tests(
     done.into_iter().try_fold(true, |ok, one| Ok(one? && ok))
 }
 
-/// The tests of a crate.
-struct Binary {
-    name: String,
-    path: PathBuf,
-    /// Where they expect to run.
-    folder: PathBuf,
-}
-
 /// Builds them all at once: one by one, the features that they share would differ.
 fn build(tree: &Tree, crates: &[String]) -> Result<Vec<Binary>> {
-    let args =
-        "test --release --locked --no-run --test it --message-format json-render-diagnostics";
-    let mut command = exec::cargo(tree, args);
+    let mut command = exec::cargo(tree, "test --release --locked --no-run --test it");
     for name in crates {
         command.args(["--package", name]);
     }
-    let output = command.stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "the tests do not build");
-    let mut binaries = Vec::new();
-    for message in Message::parse_stream(output.stdout.as_slice()) {
-        // A command whose tests run it is built, too.
-        if let Message::CompilerArtifact(artifact) = message?
-            && artifact.profile.test
-            && let Some(path) = artifact.executable
-        {
-            let folder = artifact.manifest_path.parent().context("a manifest in /")?;
-            binaries.push(Binary {
-                name: folder.file_name().unwrap_or_default().to_owned(),
-                path: path.into(),
-                folder: folder.into(),
-            });
-        }
-    }
+    let binaries = binaries::build(&mut command)?;
     ensure!(binaries.len() == crates.len(), "a crate without tests");
     Ok(binaries)
 }
 
 /// The crates that have a module of this name with such a call in it.
-fn crates_with(tree: &Tree, module: &str, call: &str) -> Result<Vec<String>> {
+fn crates_with(tree: &Tree, module: &str, calls: &[&str]) -> Result<Vec<String>> {
     let mut crates = Vec::new();
     let file = format!("/{module}.rs");
     for path in tree.rust_files().filter(|path| {
@@ -135,7 +115,8 @@ fn crates_with(tree: &Tree, module: &str, call: &str) -> Result<Vec<String>> {
             && (path.ends_with(&file) || path.contains(&format!("/{module}/")))
     }) {
         let name = crate_of(path).context("a test outside of crates/")?;
-        if tree.read(path)?.contains(call) {
+        let text = tree.read(path)?;
+        if calls.iter().any(|call| text.contains(call)) {
             crates.push(name.to_owned());
         }
     }

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod aarch64;
 mod bench;
+mod binaries;
 mod ci;
 mod compat;
 mod crash;
@@ -17,6 +18,7 @@ mod exec;
 mod findings;
 mod fuzz;
 mod goldens;
+mod hosts;
 mod layers;
 mod layout;
 mod manifests;
@@ -108,6 +110,14 @@ enum Command {
         #[arg(long)]
         kills: Option<u64>,
     },
+    /// Run the tests on hosts of several kinds: file systems, users, with KVM and without.
+    ///
+    /// Needs root: each test binary runs in namespaces of its own, with a file system that was made
+    /// for it as temporary directory, as root or as the user 65534, with /dev/kvm or without it. A
+    /// binary that leaves a process or a temporary file behind has failed. Then it is run again,
+    /// interrupted, and the same is checked. Logs are in target/xtask/hosts/.
+    #[command(after_help = "Example: cargo xtask hosts --fs btrfs --user nobody --kvm no")]
+    Hosts(hosts::Matrix),
     /// List unsafe code by file, and compare with xtask/unsafe.snapshot.
     Unsafe {
         /// Accept what is printed: a second reader must agree.
@@ -182,6 +192,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Crash { seed, iters, kills } => {
             crash::run(&tree, &crash::Extent { seed, iters, kills })
         }
+        Command::Hosts(matrix) => hosts::run(&tree, &matrix),
         Command::Unsafe { bless: true } => unsafe_code::bless(&tree),
         Command::Unsafe { bless: false } => {
             print!("{}", unsafe_code::render(&tree)?);

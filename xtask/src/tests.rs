@@ -6,7 +6,7 @@ use crate::exec::Done;
 use crate::findings::Findings;
 use crate::source::Source;
 use crate::tree::Tree;
-use crate::{crash, layers, layout, markdown, spec, tidy, toolchain, unsafe_code, verdict};
+use crate::{crash, hosts, layers, layout, markdown, spec, tidy, toolchain, unsafe_code, verdict};
 
 #[track_caller]
 fn holds(check: fn(&Tree) -> anyhow::Result<Findings>) {
@@ -160,4 +160,21 @@ fn a_step_in_the_virtual_machine_is_good_only_if_it_ended_well() {
     let output = "COLDFRAME-STATUS 0 0\nCOLDFRAME-STATUS 1 1\nCOLDFRAME-STATUS 2 ";
     let good: Vec<bool> = outcomes(output, &steps).map(|(good, _)| good).collect();
     assert_eq!(good, [true, false, false]);
+}
+
+#[test]
+fn what_a_test_binary_leaves_behind_is_a_failure() {
+    let sound = hosts::left("test result: ok. 5 passed; 0 failed\n");
+    assert_eq!((sound.passed, sound.failed), (0, 0));
+    let left = hosts::left("test result: ok.\nLEFT: /tmp/a\nLEFT: process 7: sleep 9\n");
+    assert_eq!(left.failed, 1);
+    assert_eq!(left.detail, "LEFT: /tmp/a\nLEFT: process 7: sleep 9\n");
+}
+
+#[test]
+fn skipped_tests_of_all_hosts_are_added_up_by_reason() {
+    let detail = "SKIPPED: kvm: none (2 tests)\nfailures:\nSKIPPED: s3: no moto (1 tests)\n\
+                  SKIPPED: kvm: none (3 tests)\n";
+    let sum = "SKIPPED: kvm: none (5 tests)\nSKIPPED: s3: no moto (1 tests)\n";
+    assert_eq!(hosts::skipped(detail), sum);
 }
