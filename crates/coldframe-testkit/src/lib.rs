@@ -21,6 +21,7 @@
 #![deny(missing_docs)]
 
 pub mod alloc;
+pub mod cases;
 pub mod child;
 pub mod crash;
 pub mod fault;

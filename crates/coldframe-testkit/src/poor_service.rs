@@ -1,4 +1,5 @@
-//! A poor service: a look-alike of S3 in this process, on loopback, that does one thing wrong.
+//! A poor service: a look-alike of S3 in this process, on loopback, that does one thing wrong. It
+//! knows as much of the protocols of Google Cloud Storage and Azure as a small store needs.
 //!
 //! It keeps its objects in memory, takes any credentials, and honours conditions unless that is
 //! what it lacks. It is no oracle of S3: what a client does right is shown beside it by a real
@@ -69,11 +70,50 @@ pub enum Lack {
     Slow(Duration),
     /// Each request is sent to another region, without saying where.
     Redirects,
+    /// Objects whose key contains this are neither listed nor found: no client can tell that from
+    /// their absence. What an instrument must notice, and no client can bear.
+    Hides(&'static str),
 }
 
+impl Lack {
+    /// One of each kind, but for those that no client can bear.
+    pub const ALL: [Self; 25] = [
+        Self::Nothing,
+        Self::IgnoresConditions,
+        Self::HasNoConditions,
+        Self::ForbidsMissing,
+        Self::ForbidsMissingAndListing,
+        Self::Forbids("tags/"),
+        Self::Forbids("packs/"),
+        Self::ForeignKeys,
+        Self::SlowDown(Duration::from_millis(300), None),
+        Self::SlowsDownLate(Duration::from_millis(100), "86400"),
+        Self::Fails(503, 5),
+        Self::Fails(403, 1),
+        Self::WantsChecksum,
+        Self::Retains("packs/"),
+        Self::LosesAnswers(5),
+        Self::CutsBodies(3),
+        Self::EmptiesBodies(3),
+        Self::FlipsBits(5),
+        Self::WrongETags(4),
+        Self::RepeatsPages,
+        Self::EndlessListing,
+        Self::LeavesOut("tags/"),
+        Self::ListedNotFound("roots/"),
+        Self::Slow(Duration::from_millis(5)),
+        Self::Redirects,
+    ];
+}
+
+/// All objects of a service at some time.
+pub struct Saved(BTreeMap<String, Object>);
+
+#[derive(Clone)]
 struct Object {
     bytes: Vec<u8>,
     e_tag: String,
+    generation: u64,
     written: SystemTime,
     headers: Vec<(String, String)>,
 }
@@ -159,6 +199,17 @@ impl PoorService {
     /// From now on it lacks nothing.
     pub fn heal(&self) {
         self.lacks(Lack::Nothing);
+    }
+
+    /// The objects that are there now.
+    #[must_use]
+    pub fn save(&self) -> Saved {
+        Saved(lock(&self.state).objects.clone())
+    }
+
+    /// Has these objects and no others.
+    pub fn restore(&self, saved: &Saved) {
+        lock(&self.state).objects.clone_from(&saved.0);
     }
 
     /// Forgets which requests there were.
@@ -303,7 +354,9 @@ fn refusal(state: &mut State, request: &Request) -> Option<Answer> {
         Lack::Retains(within) if request.method == "DELETE" && request.key.contains(within) => {
             Some(s3::error(403, "AccessDenied"))
         }
-        Lack::ListedNotFound(within) if is_read && request.key.contains(within) => {
+        Lack::ListedNotFound(within) | Lack::Hides(within)
+            if is_read && request.key.contains(within) =>
+        {
             Some(s3::error(404, "NoSuchKey"))
         }
         Lack::Redirects => Some(s3::error(301, "PermanentRedirect")),

@@ -6,6 +6,12 @@ use std::net::TcpStream;
 
 use super::BUCKET;
 
+/// The account of Azure's emulator, which is in its paths.
+const ACCOUNT: &str = "devstoreaccount1/";
+
+/// How the headers begin that are kept with an object: of S3, Google Cloud Storage and Azure.
+const METADATA: [&str; 3] = ["x-amz-meta-", "x-goog-meta-", "x-ms-meta-"];
+
 /// The longest head of a request.
 const HEAD_MAX: usize = 64 << 10;
 
@@ -36,7 +42,12 @@ impl Request {
     }
 
     pub fn is_list(&self) -> bool {
-        self.method == "GET" && self.query.contains_key("list-type")
+        let is_list = self.query.contains_key("list-type") || self.is_azure_list();
+        self.method == "GET" && is_list
+    }
+
+    pub fn is_azure_list(&self) -> bool {
+        self.asked("comp") == Some("list")
     }
 
     pub fn has_checksum(&self) -> bool {
@@ -47,7 +58,7 @@ impl Request {
     /// What is kept with an object.
     pub fn metadata(&self) -> Vec<(String, String)> {
         let kept = self.headers.iter();
-        let kept = kept.filter(|(name, _)| name.starts_with("x-amz-meta-"));
+        let kept = kept.filter(|(name, _)| METADATA.iter().any(|prefix| name.starts_with(prefix)));
         kept.map(|(name, value)| (name.clone(), value.clone()))
             .collect()
     }
@@ -85,6 +96,7 @@ pub(super) fn read(client: &mut TcpStream) -> Option<Request> {
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path = decoded(path.strip_prefix('/')?)?;
+    let path = path.strip_prefix(ACCOUNT).unwrap_or(&path);
     let key = path.strip_prefix(BUCKET)?;
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));

@@ -1,4 +1,5 @@
-//! What S3 does with a request, as far as stores need it.
+//! What S3 does with a request, as far as stores need it; and Google Cloud Storage and Azure Blob
+//! Storage, whose protocols differ in conditions and in how they list.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,6 +35,9 @@ fn pair(name: &str, value: impl Into<String>) -> (String, String) {
     (name.to_owned(), value.into())
 }
 
+/// The version of an object of Google Cloud Storage.
+const GENERATION: &str = "x-goog-generation";
+
 pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     let upload = request.asked("uploadId");
     match request.method.as_str() {
@@ -47,7 +51,12 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
         }
         "DELETE" => {
             state.objects.remove(&request.key);
-            with(204, Vec::new(), Vec::new())
+            let status = if request.header("x-ms-version").is_some() {
+                202
+            } else {
+                204
+            };
+            with(status, Vec::new(), Vec::new())
         }
         "POST" if request.query.contains_key("uploads") => begun(state, request),
         "POST" if upload.is_some() => completed(state, request),
@@ -62,6 +71,7 @@ fn got(state: &State, request: &Request) -> Answer {
     let mut headers = object.headers.clone();
     headers.push(pair("ETag", &*object.e_tag));
     headers.push(pair("Last-Modified", http_date(object.written)));
+    headers.push(pair(GENERATION, object.generation.to_string()));
     let len = object.bytes.len();
     let range = request.header("range").and_then(range_of);
     let Some((start, end)) = range else {
@@ -102,10 +112,22 @@ fn put(state: &mut State, request: &Request) -> Answer {
             }
             _ => {}
         }
+        // 0 is none.
+        let generation = there.map_or(0, |there| there.generation).to_string();
+        if let Some(wanted) = request.header("x-goog-if-generation-match")
+            && wanted != generation
+        {
+            return error(412, "PreconditionFailed");
+        }
     }
     let (bytes, headers) = (request.body.clone(), request.metadata());
     let e_tag = keep(state, request.key.clone(), bytes, headers);
-    with(200, vec![pair("ETag", e_tag)], Vec::new())
+    let headers = vec![
+        pair("ETag", e_tag),
+        pair(GENERATION, state.next.to_string()),
+    ];
+    // As Azure says it; to the others one success is as good as another.
+    with(201, headers, Vec::new())
 }
 
 fn keep(state: &mut State, key: String, bytes: Vec<u8>, headers: Vec<(String, String)>) -> String {
@@ -114,6 +136,7 @@ fn keep(state: &mut State, key: String, bytes: Vec<u8>, headers: Vec<(String, St
     let object = Object {
         bytes,
         e_tag: e_tag.clone(),
+        generation: state.next,
         written: SystemTime::now(),
         headers,
     };
@@ -214,13 +237,16 @@ fn foreign(prefix: &str) -> Vec<String> {
 fn listed(state: &State, request: &Request) -> Answer {
     let prefix = request.asked("prefix").unwrap_or_default();
     let (token, after) = (
-        request.asked("continuation-token"),
+        request
+            .asked("continuation-token")
+            .or(request.asked("marker")),
         request.asked("start-after"),
     );
     let after = token.map_or(after, |token| token.strip_prefix(['>', '=']));
     let mut keys: Vec<String> = state.objects.keys().cloned().collect();
     match state.lack {
         Lack::ForeignKeys => keys.extend(foreign(prefix)),
+        Lack::Hides(within) => keys.retain(|key| !key.contains(within)),
         Lack::LeavesOut(within) => {
             let at = keys.iter().position(|key| key.contains(within));
             drop(at.map(|at| keys.remove(at)));
@@ -231,6 +257,9 @@ fn listed(state: &State, request: &Request) -> Answer {
     keys.sort();
     let is_more = keys.len() > PAGE;
     keys.truncate(PAGE);
+    if request.is_azure_list() {
+        return listed_by_azure(state, &keys, is_more);
+    }
     let mut body = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult>");
     for key in &keys {
         let object = state.objects.get(key);
@@ -264,6 +293,34 @@ fn listed(state: &State, request: &Request) -> Answer {
         );
     }
     body.push_str("</ListBucketResult>");
+    with(200, Vec::new(), body.into_bytes())
+}
+
+/// A page of a listing in Azure's words. Foreign keys are not listed there.
+fn listed_by_azure(state: &State, keys: &[String], is_more: bool) -> Answer {
+    let mut body =
+        String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults><Blobs>");
+    for key in keys {
+        let Some(object) = state.objects.get(key) else {
+            continue;
+        };
+        let _ = write!(
+            body,
+            "<Blob><Name>{}</Name><Properties><Last-Modified>{}</Last-Modified>\
+             <Content-Length>{}</Content-Length><Content-Type>x/x</Content-Type>\
+             <Etag>{}</Etag></Properties></Blob>",
+            escaped(key),
+            http_date(object.written),
+            object.bytes.len(),
+            escaped(&object.e_tag)
+        );
+    }
+    let next = keys.last().filter(|_| is_more);
+    let next = next.map_or(String::new(), |key| escaped(&format!(">{key}")));
+    let _ = write!(
+        body,
+        "</Blobs><NextMarker>{next}</NextMarker></EnumerationResults>"
+    );
     with(200, Vec::new(), body.into_bytes())
 }
 
