@@ -7,8 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -16,7 +15,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use coldframe_storage::{
     FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError,
-    create_dir_all, lock, read_small, sweep_stale, sync_directory, try_lock,
+    create_dir_all, lock, open_or_create, read_small, sweep_stale, sync_directory, try_lock,
 };
 use coldframe_units::{ByteLen, FileOffset};
 
@@ -27,9 +26,6 @@ const SMALL_MAX: ByteLen = ByteLen::new(1 << 30);
 
 /// Files that are kept open for reading.
 const OPEN_FILES_MAX: usize = 128;
-
-/// The user whose files the owner of a store may not read.
-const ROOT: u32 = 0;
 
 /// How often a name that is listed is looked at again when it is not found.
 const LOOKS_MAX: usize = 3;
@@ -66,31 +62,8 @@ impl Directory {
     pub fn prepare(&self) -> Result<(), StorageError> {
         create_dir_all(&self.path)?;
         let folders = Folder::ALL.map(|folder| self.path.join(folder.name()));
-        for path in std::iter::once(self.leases_path()).chain(folders) {
-            create_dir_all(&path)?;
-            let opened = File::open(&path).at(Operation::Open, &path)?;
-            hand_over(&opened, &path, &self.owner()?)?;
-        }
-        Ok(())
-    }
-
-    /// The store's directory, whose owner owns all that is in it.
-    fn owner(&self) -> Result<fs::Metadata, StorageError> {
-        fs::metadata(&self.path).at(Operation::Open, &self.path)
-    }
-
-    /// A new file under a temporary name, its owner the store's.
-    fn pending(&self, path: &Path, overwrite: Overwrite) -> Result<PendingFile, StorageError> {
-        let file = PendingFile::create(path, overwrite)?;
-        hand_over(&file, path, &self.owner()?)?;
-        Ok(file)
-    }
-
-    /// A file for locks, which is made if it is not there.
-    fn lock_file(&self, path: &Path) -> Result<File, StorageError> {
-        let file = open_lock(path).at(Operation::Open, path)?;
-        hand_over(&file, path, &self.owner()?)?;
-        Ok(file)
+        let mut folders = std::iter::once(self.leases_path()).chain(folders);
+        folders.try_for_each(|path| create_dir_all(&path))
     }
 
     fn file(&self, key: &Key) -> PathBuf {
@@ -200,7 +173,7 @@ impl Directory {
     /// Holds off every other change of tags and ledger.
     fn lock(&self) -> Result<File, StorageError> {
         let path = self.path.join("lock");
-        let file = self.lock_file(&path)?;
+        let file = open_or_create(&path)?;
         lock(&file).at(Operation::Lock, &path)?;
         Ok(file)
     }
@@ -235,31 +208,6 @@ fn absent<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError>
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Gives a new file to `owner` if it was made by root for a store of someone else: who runs one
-/// command as root must not be shut out of the store by it.
-fn hand_over(made: impl AsFd, path: &Path, owner: &fs::Metadata) -> Result<(), StorageError> {
-    let file = File::from(
-        made.as_fd()
-            .try_clone_to_owned()
-            .at(Operation::Open, path)?,
-    );
-    let uid = file.metadata().at(Operation::Open, path)?.uid();
-    if uid == ROOT && uid != owner.uid() {
-        fchown(&file, Some(owner.uid()), Some(owner.gid())).at(Operation::SetMode, path)?;
-    }
-    Ok(())
-}
-
-fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
 }
 
 fn write_parts(file: &PendingFile, parts: &[&[u8]]) -> Result<(), StorageError> {
@@ -300,7 +248,7 @@ impl Backend for Directory {
     }
 
     fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError> {
-        let written = (self.pending(&self.file(key), Overwrite::Refuse)).and_then(|file| {
+        let written = (PendingFile::create(&self.file(key), Overwrite::Refuse)).and_then(|file| {
             write_parts(&file, parts)?;
             file.publish()
         });
@@ -308,7 +256,7 @@ impl Backend for Directory {
     }
 
     fn begin<'a>(&'a self, key: &Key) -> Result<Box<dyn NewFile + 'a>, StorageError> {
-        let file = self.pending(&self.file(key), Overwrite::Refuse)?;
+        let file = PendingFile::create(&self.file(key), Overwrite::Refuse)?;
         Ok(Box::new(Pending(file)))
     }
 
@@ -335,7 +283,7 @@ impl Backend for Directory {
                     Some(_) => Overwrite::Replace,
                     None => Overwrite::Refuse,
                 };
-                let written = self.pending(&path, overwrite).and_then(|file| {
+                let written = PendingFile::create(&path, overwrite).and_then(|file| {
                     write_parts(&file, &[new])?;
                     file.publish()
                 });
@@ -443,7 +391,7 @@ impl Backend for Directory {
             let number = getrandom::u64().at(Operation::TemporaryName, &folder)?;
             let id = LeaseId::new(number);
             let path = folder.join(lease_name(id));
-            let file = self.lock_file(&path)?;
+            let file = open_or_create(&path)?;
             lock(&file).at(Operation::Lock, &path)?;
             // Someone may have taken it for an orphan between the two steps.
             if is_still_at(&file, &path)? {
@@ -480,7 +428,7 @@ impl Backend for Directory {
 
     fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError> {
         let path = self.path.join("collector");
-        let file = self.lock_file(&path)?;
+        let file = open_or_create(&path)?;
         match try_lock(&file) {
             Ok(()) => Ok(Some(Box::new(FileExclusive { file }))),
             Err(TryLockError::WouldBlock) => Ok(None),

@@ -5,17 +5,17 @@
 //! again; a file appears by rename, so processes may share the directory. The bound is on the
 //! bytes of all files there, whoever wrote them.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use coldframe_chunkfile::{CHUNK_BYTES_MAX, Compression};
-use coldframe_storage::{IoContext, Operation, StorageError};
+use coldframe_storage::{
+    FileStorage, IoContext, Operation, Storage as _, StorageError, create_dir_all,
+};
 use coldframe_units::{ByteLen, ChunkId, FileOffset};
 
 use crate::StoreError;
@@ -56,8 +56,7 @@ impl DiskCache {
     /// # Errors
     /// [`StoreError::Storage`].
     pub fn open(dir: &Path, bytes_max: u64) -> Result<Self, StoreError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.at(Operation::Create, dir).map_err(storage)?;
+        create_dir_all(dir).map_err(storage)?;
         let cache = Self {
             path: std::path::absolute(dir)
                 .at(Operation::Open, dir)
@@ -106,21 +105,14 @@ impl DiskCache {
     fn write(&self, chunk: &Chunk) -> Result<(), StorageError> {
         let path = self.file(chunk.id());
         let folder = path.parent().unwrap_or(&self.path);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.at(Operation::Create, folder)?;
+        if !folder.is_dir() {
+            create_dir_all(folder)?;
+        }
         let number = getrandom::u64().at(Operation::TemporaryName, &path)?;
         let temporary = folder.join(format!(".{number:016x}.new"));
-        let mut options = OpenOptions::new();
-        let opened = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary);
-        let mut file = opened.at(Operation::Create, &temporary)?;
-        let len = ByteLen::new(chunk.bytes().len() as u64);
+        let file = FileStorage::create(&temporary)?;
         let written = file
-            .write_all(chunk.bytes())
-            .at(Operation::Write(FileOffset::ZERO, len), &temporary)
+            .write_at(FileOffset::ZERO, chunk.bytes())
             .and_then(|()| fs::rename(&temporary, &path).at(Operation::Rename, &path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::owner::hand_over;
 use crate::{IoContext, Operation, StorageError};
 
 /// Makes a directory of mode 0700 and those above it that are missing, and makes their names
@@ -45,16 +46,41 @@ pub fn create_dir_all(path: &Path) -> Result<(), StorageError> {
         };
     }
     for made in missing.into_iter().rev() {
-        match DirBuilder::new().mode(0o700).create(made) {
+        // Opened before anything is made: where it could not be synced, nothing is left behind.
+        let parent = made.parent().unwrap_or(made);
+        let parent = Parent::open(parent.to_path_buf())?;
+        let synced = match create_directory(made) {
+            Ok(directory) => parent.sync(&directory),
             // Another process was faster; it may not have synced the name yet.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_directory(made)? => {}
-            result => result.at(Operation::Create, made)?,
-        }
-        if let Some(parent) = made.parent() {
-            sync_directory(parent)?;
-        }
+            Err(error) if error.is_exists() && is_directory(made)? => parent.sync_beside(made),
+            Err(error) => return Err(error),
+        };
+        synced.at(Operation::SyncDirectory, parent.path())?;
     }
     Ok(())
+}
+
+/// Makes a directory of mode 0700, and opens it. What root makes belongs to the owner of the
+/// directory above.
+pub(crate) fn create_directory(path: &Path) -> Result<File, StorageError> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .at(Operation::Create, path)?;
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_DIRECTORY)
+        .open(path)
+        .at(Operation::Open, path);
+    let made = opened.and_then(|directory| {
+        hand_over(&directory, path).at(Operation::SetMode, path)?;
+        Ok(directory)
+    });
+    if made.is_err() {
+        // Nobody else will; if another process has swept it, there is nothing to remove.
+        let _ = fs::remove_dir(path);
+    }
+    made
 }
 
 /// Whether there is a directory; something else of that name is an error.
@@ -78,6 +104,18 @@ pub fn sync_directory(path: &Path) -> Result<(), StorageError> {
     open(path)
         .and_then(|directory| sync_opened(&directory, path))
         .at(Operation::SyncDirectory, path)
+}
+
+/// Makes the name of a file or directory durable, whatever name it is in its directory.
+///
+/// # Errors
+/// [`StorageError::Open`] if its directory cannot be opened, [`StorageError::SyncDirectory`].
+pub fn sync_name(path: &Path) -> Result<(), StorageError> {
+    let path = std::path::absolute(path).at(Operation::Open, path)?;
+    let parent = path.parent().unwrap_or(&path);
+    let parent = Parent::open(parent.to_path_buf())?;
+    let synced = parent.sync_beside(&path);
+    synced.at(Operation::SyncDirectory, parent.path())
 }
 
 fn open(path: &Path) -> io::Result<File> {

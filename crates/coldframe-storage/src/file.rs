@@ -4,7 +4,7 @@
 //! continued. Only what has bytes at offsets is opened. New files have mode 0600 and never take the
 //! place of something else.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
@@ -14,6 +14,7 @@ use coldframe_units::{ByteLen, FileOffset};
 use nix::unistd::{Whence, lseek};
 
 use crate::open::{Access, Kinds, open_kind};
+use crate::owner::hand_over;
 use crate::raw::{self, RawPart};
 use crate::storage::{Storage, end_of};
 use crate::{IoContext, Operation, StorageError};
@@ -27,10 +28,11 @@ pub struct FileStorage {
 
 impl FileStorage {
     /// Creates a file of mode 0600 that must not exist yet; a symbolic link at `path` is not
-    /// followed (open(2), `O_EXCL`).
+    /// followed (open(2), `O_EXCL`). What root makes belongs to the owner of the directory.
     ///
     /// # Errors
-    /// [`StorageError::Exists`] if the name is taken, else [`StorageError::Create`].
+    /// [`StorageError::Exists`] if the name is taken, else [`StorageError::Create`], or
+    /// [`StorageError::SetMode`] if its owner cannot be set, as beyond a quota.
     pub fn create(path: &Path) -> Result<Self, StorageError> {
         let file = OpenOptions::new()
             .read(true)
@@ -40,6 +42,10 @@ impl FileStorage {
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(path)
             .at(Operation::Create, path)?;
+        if let Err(error) = hand_over(&file, path).at(Operation::SetMode, path) {
+            let _ = fs::remove_file(path);
+            return Err(error);
+        }
         Ok(Self::from_file(file, path))
     }
 
@@ -68,6 +74,12 @@ impl FileStorage {
             file,
             path: path.to_path_buf(),
         }
+    }
+
+    /// The open file alone.
+    #[must_use]
+    pub fn into_file(self) -> File {
+        self.file
     }
 
     /// The open file.

@@ -25,6 +25,7 @@
 //! | a published file to read | [`PreadSource`]; [`MappedFile`] where it is mapped into a guest |
 //! | a path that someone else named | [`open_regular`], [`read_small`]: never wait for a FIFO |
 //! | a directory that must outlast a power cut | [`create_dir_all`], [`sync_directory`] |
+//! | a file to lock, made if need be | [`open_or_create`] |
 //! | memory that others write to meanwhile | [`RawPart`] and [`Storage::write_raw_at`] |
 //! | temporary files of processes that died | [`sweep_stale`] |
 //! | a signal that ends the process | [`discard_living`] |
@@ -44,6 +45,7 @@ mod lock;
 mod mapped;
 mod memory;
 mod open;
+mod owner;
 mod publish;
 mod raw;
 mod rename;
@@ -52,14 +54,14 @@ mod source;
 mod storage;
 mod temporary;
 
-pub use directory::{create_dir_all, sync_directory};
+pub use directory::{create_dir_all, sync_directory, sync_name};
 pub use error::{IoContext, Operation, StorageError};
 pub use file::FileStorage;
 pub use living::discard_living;
 pub use lock::{lock, try_lock};
 pub use mapped::{MapPolicy, MappedFile};
 pub use memory::MemStorage;
-pub use open::{Access, open_regular, read_small};
+pub use open::{Access, open_or_create, open_regular, read_small};
 pub use publish::{Overwrite, PendingDir, PendingFile, PublishedFile};
 pub use raw::RawPart;
 pub use retract::{retract, retract_sealed};

@@ -14,6 +14,9 @@ use coldframe_units::{ByteLen, FileOffset};
 use crate::storage::Storage;
 use crate::{FileStorage, IoContext, Operation, StorageError};
 
+/// How often a file may be made and removed by others while it is opened.
+const TRIES_MAX: usize = 64;
+
 /// What an open file may be used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
@@ -44,6 +47,27 @@ impl Kinds {
 /// [`StorageError::NotRegular`] if it is anything else, [`StorageError::Open`].
 pub fn open_regular(path: &Path, access: Access) -> Result<File, StorageError> {
     open_kind(path, access, Kinds::Regular, 0)
+}
+
+/// Opens a regular file for reading and writing, and makes an empty one of mode 0600 if there is
+/// none: for a lock. What root makes belongs to the owner of the directory.
+///
+/// # Errors
+/// As [`open_regular`] and [`FileStorage::create`].
+pub fn open_or_create(path: &Path) -> Result<File, StorageError> {
+    for _ in 0..TRIES_MAX {
+        match open_regular(path, Access::ReadWrite) {
+            Err(error) if error.is_not_found() => {}
+            opened => return opened,
+        }
+        match FileStorage::create(path) {
+            // Another was faster, or it is a link that leads nowhere.
+            Err(error) if error.is_exists() => {}
+            made => return made.map(FileStorage::into_file),
+        }
+    }
+    let path = path.to_path_buf();
+    Err(StorageError::Exists { path })
 }
 
 /// Reads a whole regular file of at most `limit` bytes; a longer one is refused before it is read.

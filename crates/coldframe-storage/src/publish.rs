@@ -7,16 +7,16 @@
 //! The directory is opened before anything is made, so that one which cannot be synced is told of
 //! before the work.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use coldframe_units::{ByteLen, FileOffset};
 
-use crate::directory::{Parent, sync_opened};
+use crate::directory::{Parent, create_directory, sync_opened};
 use crate::living::Live;
 use crate::open::{Access, Kinds, open_kind};
 use crate::raw::RawPart;
@@ -385,23 +385,6 @@ impl Drop for PendingDir {
             std::mem::forget(self.live.take());
         }
     }
-}
-
-fn create_directory(path: &Path) -> Result<File, StorageError> {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .at(Operation::Create, path)?;
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_DIRECTORY)
-        .open(path)
-        .at(Operation::Open, path);
-    if opened.is_err() {
-        // Nobody else will; if another process has swept it, there is nothing to remove.
-        let _ = fs::remove_dir(path);
-    }
-    opened
 }
 
 /// A file of a pending directory; a link there was planted.

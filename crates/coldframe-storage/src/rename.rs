@@ -17,13 +17,14 @@
 //! it, for good after a power cut. The marker is a temporary name, removed under its lock; that of
 //! a dead process is swept like any other.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::living::Live;
 use crate::lock::lock;
+use crate::owner::hand_over;
 use crate::temporary;
 
 #[cfg(test)]
@@ -106,19 +107,39 @@ fn is_same(one: &Path, other: &Path) -> bool {
     found.is_some_and(|(one, other)| (one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
+fn open_marker(marker: &Path) -> io::Result<File> {
+    let open = |is_new| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(is_new)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(marker)
+    };
+    loop {
+        match open(true) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                let made = made?;
+                hand_over(&made, marker)?;
+                return Ok(made);
+            }
+        }
+        match open(false) {
+            // Its owner was ready a moment ago.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+    }
+}
+
 /// The last way of the module's page.
 fn file_under_lock(from: &Path, to: &Path) -> io::Result<()> {
     let marker = temporary::marker(to);
     let _live = Live::new(&marker);
     let _locked = loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&marker)?;
+        let file = open_marker(&marker)?;
         lock(&file)?;
         // Its last owner removed it, so that another marker has the name: that one counts.
         if temporary::is_still_at(&file, &marker)? {

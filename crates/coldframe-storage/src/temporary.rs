@@ -213,7 +213,12 @@ pub(crate) fn adopt_dir(
     let name = dest.file_name().unwrap_or_default().as_bytes();
     let front = [b".", &name[..name.len().min(NAME_BYTES_MAX)], b"."].concat();
     let owner = like.metadata().at(Operation::Open, parent)?.uid();
-    for entry in fs::read_dir(parent).at(Operation::Open, parent)? {
+    let entries = match fs::read_dir(parent) {
+        // A directory that may be written to and not listed: what is there cannot be found.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        entries => entries.at(Operation::Open, parent)?,
+    };
+    for entry in entries {
         let entry = entry.at(Operation::Open, parent)?;
         let (file_name, path) = (entry.file_name(), entry.path());
         let is_its = is_temporary(&file_name)

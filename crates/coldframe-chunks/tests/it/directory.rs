@@ -197,8 +197,14 @@ fn what_root_makes_belongs_to_the_owner_of_the_store() {
         return;
     }
     let owner = (12_345, 23_456);
-    chown(dir.path(), Some(owner.0), Some(owner.1)).unwrap();
+    let folders = ["", "packs", "roots", "tags"].map(|name| dir.path().join(name));
+    for folder in folders {
+        chown(folder, Some(owner.0), Some(owner.1)).unwrap();
+    }
     fs::remove_dir(dir.path().join("leases")).unwrap();
+    for name in ["lock", "collector"] {
+        let _absent = fs::remove_file(dir.path().join(name));
+    }
     let store = LocalStore::create(dir.path()).unwrap();
     for tag in ["a", "b"] {
         push_image(&store, tag, &[2, 3]).unwrap();

@@ -1,12 +1,10 @@
 //! Making a journal, and opening one to continue it.
 
-use std::fs::OpenOptions;
 use std::marker::PhantomData;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use coldframe_storage::{Access, FileStorage, IoContext, Operation, Storage, open_regular};
+use coldframe_storage::{Access, FileStorage, Storage, open_regular};
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_walframe::journal::{PART_HEADER_LEN, PART_VERSION, PartHeader, PartId, PartKey};
 
@@ -22,13 +20,7 @@ impl<E: EntrySet> JournalWriter<E> {
     /// # Errors
     /// [`JournalError::Storage`], [`JournalError::Locked`], [`JournalError::Random`].
     pub fn create(path: &Path, options: JournalOptions) -> Result<Self, JournalError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .at(Operation::Create, path)?;
+        let file = FileStorage::create(path)?.into_file();
         let lock = FileLock::take(&file, path)?;
         let storage = Arc::new(FileStorage::from_file(file, path));
         let mut writer = Self::create_in(storage, options)?;

@@ -1,12 +1,14 @@
 //! Directories that last, and those that a name cannot be made durable in.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
 
 use coldframe_storage::{
-    Overwrite, PendingDir, PendingFile, StorageError, create_dir_all, retract, retract_sealed,
-    sync_directory,
+    FileStorage, Overwrite, PendingDir, PendingFile, StorageError, create_dir_all, open_or_create,
+    retract, retract_sealed, sync_directory, sync_name,
 };
+use coldframe_testkit::require::skipped;
 use coldframe_testkit::scratch;
 
 use crate::{mode, names};
@@ -107,4 +109,97 @@ fn a_sealed_directory_is_retracted_whole() {
     let path = tree.publish().unwrap();
     retract_sealed(&path, "seal").unwrap();
     assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn in_a_directory_that_may_not_be_read_directories_are_made() {
+    let dir = scratch::on_disk();
+    let drop_box = dir.path().join("box");
+    fs::create_dir(&drop_box).unwrap();
+    fs::set_permissions(&drop_box, fs::Permissions::from_mode(0o300)).unwrap();
+    let made = create_dir_all(&drop_box.join("a/b"));
+    if cfg!(target_os = "linux") {
+        made.unwrap();
+        create_dir_all(&drop_box.join("a")).unwrap();
+        sync_name(&drop_box.join("a")).unwrap();
+        let (pending, is_resumed) = PendingDir::resume(&drop_box.join("y")).unwrap();
+        assert!(!is_resumed);
+        drop(pending);
+    }
+    fs::set_permissions(&drop_box, fs::Permissions::from_mode(0o700)).unwrap();
+    if cfg!(target_os = "linux") {
+        assert_eq!(names(&drop_box), ["a"]);
+    } else {
+        // Not even the first of them is left, where it could not be made durable.
+        assert!(names(&drop_box).is_empty());
+    }
+}
+
+/// The owner of what is made in a directory that `give` gives to the user 12345; `None`, said to be
+/// skipped, where this process is not root.
+fn made_by_root(give: impl Fn(&Path)) -> Option<Vec<(u32, u32)>> {
+    let dir = scratch::on_disk();
+    if fs::metadata(dir.path()).unwrap().uid() != 0 {
+        skipped("root", "only root gives files to someone else");
+        return None;
+    }
+    give(dir.path());
+    let at = |name: &str| dir.path().join(name);
+    FileStorage::create(&at("file")).unwrap();
+    PendingFile::create(&at("published"), Overwrite::Refuse)
+        .unwrap()
+        .publish()
+        .unwrap();
+    let tree = PendingDir::create(&at("tree")).unwrap();
+    tree.file("memory").unwrap();
+    tree.publish().unwrap();
+    create_dir_all(&at("a/b/c")).unwrap();
+    open_or_create(&at("lock")).unwrap();
+    open_or_create(&at("lock")).unwrap();
+    let made = [
+        "file",
+        "published",
+        "tree",
+        "tree/memory",
+        "a",
+        "a/b",
+        "a/b/c",
+        "lock",
+    ];
+    let owner = |name| {
+        let metadata = fs::metadata(at(name)).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    Some(made.into_iter().map(owner).collect())
+}
+
+#[test]
+fn what_root_makes_belongs_to_the_owner_of_the_directory() {
+    let give = |dir: &Path| chown(dir, Some(12_345), Some(23_456)).unwrap();
+    let Some(owners) = made_by_root(give) else {
+        return;
+    };
+    assert!(
+        owners.iter().all(|owner| *owner == (12_345, 23_456)),
+        "{owners:?}"
+    );
+    let owners = made_by_root(|_| ()).unwrap();
+    assert!(owners.iter().all(|owner| owner.0 == 0), "{owners:?}");
+}
+
+#[test]
+fn what_was_there_is_never_given_away() {
+    let dir = scratch::on_disk();
+    if fs::metadata(dir.path()).unwrap().uid() != 0 {
+        skipped("root", "only root gives files to someone else");
+        return;
+    }
+    let theirs = dir.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    chown(&theirs, Some(12_345), Some(23_456)).unwrap();
+    let ours = dir.path().join("ours");
+    fs::write(&ours, "of root").unwrap();
+    fs::hard_link(&ours, theirs.join("lock")).unwrap();
+    open_or_create(&theirs.join("lock")).unwrap();
+    assert_eq!(fs::metadata(&ours).unwrap().uid(), 0);
 }

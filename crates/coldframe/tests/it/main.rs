@@ -34,6 +34,7 @@ mod makers;
 #[path = "../../../coldframe-nbd/tests/it/client.rs"]
 mod nbd_client;
 mod odd_names;
+mod owner;
 mod payload;
 #[cfg(target_os = "linux")]
 mod poor;
