@@ -125,6 +125,10 @@ impl Backend for AnyBackend {
         self.0.exclusive()
     }
 
+    fn can_sweep(&self) -> Result<(), StorageError> {
+        self.0.can_sweep()
+    }
+
     fn sweep(&self) -> Result<u64, StorageError> {
         self.0.sweep()
     }

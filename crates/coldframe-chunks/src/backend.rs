@@ -386,6 +386,15 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// [`StorageError`]: the place failed.
     fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError>;
 
+    /// Whether everything that [`Backend::sweep`] looks at can be listed: asked before anything is
+    /// removed.
+    ///
+    /// # Errors
+    /// [`StorageError`] of what cannot be.
+    fn can_sweep(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Removes what unfinished writes of processes that died have left; returns how many.
     ///
     /// # Errors

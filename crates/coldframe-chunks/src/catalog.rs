@@ -187,6 +187,14 @@ impl Catalog {
         }
     }
 
+    /// Takes no copy for damaged any more: all are about to be read.
+    pub fn forget_damage(&mut self) {
+        let more = self.more.values_mut().flatten();
+        for place in self.first.values_mut().chain(more) {
+            place.is_damaged = false;
+        }
+    }
+
     /// The damaged copies, as the ledger has them.
     pub fn damaged(&self) -> BTreeSet<(ChunkId, u64)> {
         let damaged = self.all().filter(|(_, place)| place.is_damaged);

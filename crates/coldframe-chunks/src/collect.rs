@@ -71,6 +71,22 @@ pub struct Collected {
     pub unreadable_packs: u64,
 }
 
+impl Collected {
+    /// Whether anything was deleted.
+    #[must_use]
+    pub const fn has_deleted(&self) -> bool {
+        self.deleted_packs + self.deleted_roots + self.temporaries > 0
+    }
+}
+
+/// What a collection goes by.
+struct Rules<'a, B: Backend> {
+    options: CollectOptions,
+    tracers: &'a [&'a dyn Tracer<B>],
+    /// Files that may be lost: what only they need is garbage then.
+    given_up: &'a BTreeSet<RootHash>,
+}
+
 /// A pack is small below this part of a full one.
 const SMALL_PACK_PART: u64 = 8;
 
@@ -116,7 +132,7 @@ impl<B: Backend> PackStore<B> {
     ///
     /// # Errors
     /// [`StoreError::Busy`] if someone else collects, [`StoreError::ExclusiveLost`] if someone else
-    /// has begun to; an error of the first tag or file that
+    /// has begun to; an error of the first tag, file or folder that
     /// cannot be read, and then nothing was deleted; [`StoreError::Storage`]. What could not be
     /// written anew or removed is told when all else is done.
     pub fn collect(
@@ -124,34 +140,67 @@ impl<B: Backend> PackStore<B> {
         options: CollectOptions,
         tracers: &[&dyn Tracer<B>],
     ) -> Result<Collected, StoreError> {
+        let mut done = Collected::default();
+        self.collect_into(options, tracers, &BTreeSet::new(), &mut done)?;
+        Ok(done)
+    }
+
+    /// As [`PackStore::collect`]; what was done is in `done`, also after an error. A file in
+    /// `given_up` that is lost or damaged does not stop the collection: what only that file needs
+    /// is garbage.
+    ///
+    /// Spec: STORE-43
+    ///
+    /// # Errors
+    /// As [`PackStore::collect`].
+    pub fn collect_into(
+        &self,
+        options: CollectOptions,
+        tracers: &[&dyn Tracer<B>],
+        given_up: &BTreeSet<RootHash>,
+        done: &mut Collected,
+    ) -> Result<(), StoreError> {
         let span = tracing::info_span!("collect", place = %self.backend().place());
         let _entered = span.enter();
-        let exclusive = self.backend().exclusive().map_err(storage)?;
-        let exclusive = exclusive.ok_or(StoreError::Busy)?;
-        let mut done = Collected::default();
-        let live = self.mark(options.grace, tracers)?;
+        let rules = Rules {
+            options,
+            tracers,
+            given_up,
+        };
+        // Who only looks writes nothing, not even the file of a lock.
+        let exclusive = match options.dry_run {
+            true => None,
+            false => {
+                let exclusive = self.backend().exclusive().map_err(storage)?;
+                Some(exclusive.ok_or(StoreError::Busy)?)
+            }
+        };
+        let live = self.mark(&rules)?;
         done.live_chunks = live.chunks.len() as u64;
         let plan = self.plan(options, &live)?;
         done.condemned_packs = (plan.dead_packs.len() + plan.sparse_packs.len()) as u64;
         done.compacted_packs = plan.sparse_packs.len() as u64;
         done.condemned_roots = plan.roots.len() as u64;
         done.unreadable_packs = self.inner().catalog().bad_packs.len() as u64;
-        if options.dry_run {
-            return Ok(done);
-        }
+        // Everything is listed before anything is removed.
+        self.backend().can_sweep().map_err(storage)?;
+        let Some(exclusive) = exclusive else {
+            return Ok(());
+        };
         let mut failed = Failures::default();
         if let Some(swept) = failed.note(self.backend().sweep().map_err(storage)) {
             done.temporaries = swept;
         }
         tags::know_only(self.inner(), &live.tags)?;
-        self.condemn(plan, &live, &mut done, &mut failed)?;
-        self.delete_condemned(&*exclusive, options.grace, tracers, &mut done, &mut failed)?;
+        self.condemn(plan, &live, done, &mut failed)?;
+        self.delete_condemned(&*exclusive, &rules, done, &mut failed)?;
         tracing::info!(?done, "garbage collected");
-        failed.first.map_or(Ok(done), Err)
+        failed.first.map_or(Ok(()), Err)
     }
 
     /// Everything that a tag needs, or a file that is young.
-    fn mark(&self, grace: Duration, tracers: &[&dyn Tracer<B>]) -> Result<Live, StoreError> {
+    fn mark(&self, rules: &Rules<'_, B>) -> Result<Live, StoreError> {
+        let grace = rules.options.grace;
         self.refresh()?;
         let tagged = tags::list(self.inner())?;
         let mut queue: Vec<RootHash> = tagged.values().map(|tag| tag.root).collect();
@@ -172,12 +221,18 @@ impl<B: Backend> PackStore<B> {
             if !live.roots.insert(root) {
                 continue;
             }
-            trace(self, tracers, root, &mut |reference| match reference {
+            let each = &mut |reference| match reference {
                 Reference::Chunk(id, _) => {
                     live.chunks.insert(id);
                 }
                 Reference::Root(root) => queue.push(root),
-            })?;
+            };
+            match trace(self, rules.tracers, root, each) {
+                Err(error) if rules.given_up.contains(&root) && error.is_wanting() => {
+                    tracing::warn!(%root, %error, "given up: what only it needs is garbage");
+                }
+                traced => traced?,
+            }
         }
         Ok(live)
     }
@@ -279,8 +334,7 @@ impl<B: Backend> PackStore<B> {
     fn delete_condemned(
         &self,
         exclusive: &dyn Exclusive,
-        grace: Duration,
-        tracers: &[&dyn Tracer<B>],
+        rules: &Rules<'_, B>,
         done: &mut Collected,
         failed: &mut Failures,
     ) -> Result<(), StoreError> {
@@ -302,13 +356,14 @@ impl<B: Backend> PackStore<B> {
             return Ok(());
         }
         // What those pushes tagged before they ended is seen only by a mark that begins now.
-        let live = self.mark(grace, tracers)?;
+        let live = self.mark(rules)?;
         let needed = self.needed(&live, &ledger)?;
         let (needed, doomed): (Vec<_>, Vec<_>) =
             free.into_iter().partition(|file| needed.contains(file));
         done.acquitted = needed.len() as u64;
         let sizes = self.sizes()?;
         let mut settled: BTreeSet<CondemnedFile> = needed.into_iter().collect();
+        let mut gone: BTreeSet<u64> = BTreeSet::new();
         for file in doomed.iter().rev() {
             let key = key_of(file);
             if !exclusive.confirm().map_err(storage)? {
@@ -321,6 +376,9 @@ impl<B: Backend> PackStore<B> {
                 continue;
             };
             settled.insert(*file);
+            if let CondemnedFile::Pack(pack) = file {
+                gone.insert(*pack);
+            }
             if was_there {
                 done.deleted_bytes += sizes.get(&key).copied().unwrap_or(0);
                 match key {
@@ -331,6 +389,8 @@ impl<B: Backend> PackStore<B> {
         }
         ledger::update(self.backend(), producer, |ledger| {
             ledger.condemned.retain(|file, _| !settled.contains(file));
+            // No pack ever has the name of one that is gone.
+            ledger.damaged.retain(|(_, pack)| !gone.contains(pack));
         })?;
         self.refresh()
     }

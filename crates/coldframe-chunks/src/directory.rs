@@ -74,6 +74,14 @@ impl Directory {
         self.path.join("leases")
     }
 
+    /// The directories that processes that died may have left something in; where a disk's logs
+    /// are is not there before the first.
+    fn swept_paths(&self) -> Vec<PathBuf> {
+        let folders = Folder::ALL.map(|folder| self.path.join(folder.name()));
+        let more = [self.path.clone(), self.path.join("wal")];
+        more.into_iter().chain(folders).collect()
+    }
+
     fn opened(&self, key: &Key) -> Result<Option<Arc<FileStorage>>, StorageError> {
         let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = lock().get(key) {
@@ -436,13 +444,20 @@ impl Backend for Directory {
         }
     }
 
-    fn sweep(&self) -> Result<u64, StorageError> {
-        let mut count = sweep_stale(&self.path)?.len();
-        for folder in Folder::ALL {
-            count += sweep_stale(&self.path.join(folder.name()))?.len();
+    fn can_sweep(&self) -> Result<(), StorageError> {
+        for path in self.swept_paths() {
+            let listed = fs::read_dir(&path)
+                .and_then(|mut entries| entries.try_for_each(|entry| entry.map(drop)));
+            absent(listed.at(Operation::Open, &path))?;
         }
-        // Where the command puts the logs of the store's disks.
-        count += absent(sweep_stale(&self.path.join("wal")))?.map_or(0, |swept| swept.len());
+        Ok(())
+    }
+
+    fn sweep(&self) -> Result<u64, StorageError> {
+        let mut count = 0;
+        for path in self.swept_paths() {
+            count += absent(sweep_stale(&path))?.map_or(0, |swept| swept.len());
+        }
         Ok(count as u64)
     }
 }

@@ -39,6 +39,16 @@ pub enum StoreError {
         /// Which.
         id: ChunkId,
     },
+    /// No pack of the store that can be used has the chunk, and one cannot be used.
+    #[error("chunk {id} is not in the store, or was in pack {pack}, whose table is damaged")]
+    LostChunk {
+        /// Which.
+        id: ChunkId,
+        /// The pack.
+        pack: FileId,
+        /// What is wrong with it.
+        source: Arc<StoreError>,
+    },
     /// A pack has the chunk, but not its bytes; another copy of it heals the store.
     #[error("chunk {id} at {offset} of pack {pack} is damaged: {damage}")]
     DamagedChunk {
@@ -50,6 +60,14 @@ pub enum StoreError {
         offset: FileOffset,
         /// What is wrong with them.
         damage: ChunkDamage,
+    },
+    /// A verification found the only copy of the chunk damaged, and put that down in the ledger.
+    #[error("chunk {id} of pack {pack} was found damaged by an earlier verification")]
+    KnownDamage {
+        /// Which.
+        id: ChunkId,
+        /// The pack that it is in.
+        pack: FileId,
     },
     /// The chunk is stored in a way that this build leaves out.
     #[error("chunk {id} is compressed with {compression:?}, which this build leaves out")]
@@ -296,7 +314,10 @@ impl StoreError {
     pub const fn is_missing(&self) -> bool {
         matches!(
             self,
-            Self::MissingChunk { .. } | Self::MissingRoot { .. } | Self::MissingTag { .. }
+            Self::MissingChunk { .. }
+                | Self::LostChunk { .. }
+                | Self::MissingRoot { .. }
+                | Self::MissingTag { .. }
         )
     }
 
@@ -304,7 +325,10 @@ impl StoreError {
     #[must_use]
     pub const fn is_corrupt(&self) -> bool {
         match self {
-            Self::DamagedChunk { .. } | Self::WrongRoot { .. } | Self::LostPages { .. } => true,
+            Self::DamagedChunk { .. }
+            | Self::KnownDamage { .. }
+            | Self::WrongRoot { .. }
+            | Self::LostPages { .. } => true,
             Self::DamagedRoot { source, .. }
             | Self::DamagedPack { source, .. }
             | Self::DamagedTag { source, .. }

@@ -91,7 +91,7 @@ pub use layers::{Layer, Layers};
 pub use log_note::LogNote;
 pub use push::{Block, Push};
 #[cfg(feature = "remote")]
-pub use remote::{Remote, RemoteConnector, RemoteOptions};
+pub use remote::{RETRYING, Remote, RemoteConnector, RemoteOptions};
 pub use stat::{StoreStat, TagStat};
 pub use store::{LocalStore, Options, PackStore, STORE_FORMAT};
 pub use trace::{Reference, Tracer};

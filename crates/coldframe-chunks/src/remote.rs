@@ -41,6 +41,7 @@ use crate::remote::runtime::Runtime;
 use crate::url::StoreUrl;
 
 pub use answers::RemoteConnector;
+pub use objects::RETRYING;
 
 /// How object storage is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +215,7 @@ impl Remote {
                 options,
                 lists_in_order: false,
                 has_answered: Arc::default(),
+                told: Arc::default(),
             },
             clock: Clock::default(),
             runtime: Arc::new(runtime),
@@ -416,6 +418,15 @@ impl Backend for Remote {
         })?;
         let hold = |taken| ObjectExclusive::hold(&self.runtime, taken);
         Ok(taken.map(|taken| Box::new(hold(taken)) as Box<dyn Exclusive>))
+    }
+
+    fn can_sweep(&self) -> Result<(), StorageError> {
+        for name in [probe::PROBES, "uploads"] {
+            self.run(Operation::Open, name, |objects, _| async move {
+                objects.list(name).await
+            })?;
+        }
+        Ok(())
     }
 
     fn sweep(&self) -> Result<u64, StorageError> {

@@ -1,6 +1,6 @@
 //! How much a store holds, for whom, and what keeping it once saves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{Backend, Folder, TagName};
 use crate::catalog::IdMap;
@@ -9,7 +9,7 @@ use crate::store::PackStore;
 use crate::trace::Tracer;
 use crate::verify::Finding;
 use crate::walk::Walker;
-use crate::{StoreError, tags};
+use crate::{StoreError, ledger, tags};
 
 /// What one tag needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct TagStat {
     pub unique_bytes: u64,
     /// Bytes of the chunks that no other tag needs.
     pub exclusive_bytes: u64,
-    /// Chunks that are not in the store.
+    /// Chunks that are not in the store, or of which no copy is sound as far as the ledger says.
     pub missing_chunks: u64,
     /// Files that cannot be read to their end: what they name is not counted.
     pub unread_files: u64,
@@ -47,7 +47,8 @@ pub struct StoreStat {
     pub shared_bytes: u64,
     /// By tag.
     pub tags: BTreeMap<TagName, TagStat>,
-    /// Tags, files and packs that cannot be read, and are not counted, or not whole.
+    /// Tags, files and packs that cannot be read, and are not counted, or not whole; chunks that
+    /// the ledger says are damaged.
     pub findings: Vec<Finding>,
 }
 
@@ -76,6 +77,10 @@ impl<B: Backend> PackStore<B> {
             stat.roots += 1;
             stat.root_bytes += file.facts.map_or(0, |file| file.len.get());
         }
+        match ledger::read(self.backend()) {
+            Ok(read) => self.findings_of_ledger(&read.ledger, &mut stat.findings),
+            Err(error) => stat.findings.push(Finding::Ledger { error }),
+        }
         let mut lens: IdMap<u32> = IdMap::default();
         for (id, place) in self.inner().catalog().all() {
             lens.insert(id, place.raw_len);
@@ -95,6 +100,7 @@ impl<B: Backend> PackStore<B> {
         stat: &mut StoreStat,
     ) -> Result<(), StoreError> {
         let mut walker = Walker::new(self, tracers);
+        let none = BTreeSet::new();
         let mut uses: Vec<Use> = Vec::new();
         let mut tags: Vec<(TagName, TagStat)> = Vec::new();
         for (name, tag) in tags::read_all(self.inner())? {
@@ -106,19 +112,24 @@ impl<B: Backend> PackStore<B> {
                 }
             };
             let (mut counted, number) = (TagStat::default(), tags.len() as u32);
+            let mut lost = BTreeSet::new();
             let unread = walker.walk(tag.root, &mut |chunk, id, len| {
                 counted.logical_bytes += len;
                 if chunk >= uses.len() {
                     uses.resize(chunk + 1, Use::NONE);
                 }
                 if uses[chunk].is_new(number) {
-                    match lens.get(&id) {
-                        Some(len) => counted.unique_bytes += u64::from(*len),
-                        None => counted.missing_chunks += 1,
+                    counted.unique_bytes += lens.get(&id).map_or(0, |len| u64::from(*len));
+                    if self.inner().catalog().kept(id, &none).is_none() {
+                        lost.insert(id);
                     }
                 }
             });
             counted.unread_files = unread;
+            if unread == 0 {
+                self.keep_what_is_read(tag, &mut lost);
+            }
+            counted.missing_chunks = lost.len() as u64;
             tags.push((name, counted));
         }
         for (id, used) in walker.ids().iter().zip(uses) {

@@ -337,8 +337,16 @@ impl<B: Backend> Inner<B> {
 
     /// What to say of a chunk that no table has.
     pub fn absent(&self, id: ChunkId) -> StoreError {
-        match self.catalog().unread_pack() {
-            Some((pack, source)) => StoreError::Unlocated { id, pack, source },
+        let catalog = self.catalog();
+        if let Some((pack, source)) = catalog.unread_pack() {
+            return StoreError::Unlocated { id, pack, source };
+        }
+        match catalog.bad_packs.first_key_value() {
+            Some((pack, source)) => StoreError::LostChunk {
+                id,
+                pack: *pack,
+                source: Arc::clone(source),
+            },
             None => StoreError::MissingChunk { id },
         }
     }

@@ -1,7 +1,9 @@
 //! Where a store is, as people write it.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::any::AnyBackend;
@@ -202,13 +204,14 @@ fn is_scheme(text: &str) -> bool {
 fn file(url: &str, rest: &str) -> Result<StoreUrl, StoreUrlError> {
     let bad = || StoreUrlError::BadPath { url: url.into() };
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
-    let path = decoded(path).filter(|path| path.starts_with('/') && !path.contains('\0'));
-    path.map(|path| StoreUrl::Directory(Path::new(&path).into()))
+    let is_plain = |path: &Vec<u8>| path.starts_with(b"/") && !path.contains(&0);
+    let path = decoded(path).filter(is_plain).map(OsString::from_vec);
+    path.map(|path| StoreUrl::Directory(path.into()))
         .ok_or_else(bad)
 }
 
-/// The text that is meant; `None` if an escape is broken or what it gives is no UTF-8.
-fn decoded(text: &str) -> Option<String> {
+/// The bytes that are meant, which for a path need not be UTF-8; `None` if an escape is broken.
+fn decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut left = text.bytes();
     while let Some(byte) = left.next() {
@@ -220,7 +223,7 @@ fn decoded(text: &str) -> Option<String> {
         let low = char::from(left.next()?).to_digit(16)?;
         bytes.push(u8::try_from(high * 16 + low).ok()?);
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }
 
 fn bucket(url: &str, service: Service, rest: &str) -> Result<StoreUrl, StoreUrlError> {

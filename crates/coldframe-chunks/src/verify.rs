@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
+use coldframe_chunkfile::{Ledger, PartSource, Tag, TagKind};
 use coldframe_units::{ChunkId, RootHash};
 
 use crate::backend::{Backend, Key, TagName};
 use crate::error::storage;
+use crate::image::Located;
 use crate::store::{PackStore, SMALL_FILE_MAX};
 use crate::trace::Tracer;
 use crate::visit::Wanted;
@@ -85,6 +87,7 @@ impl<B: Backend> PackStore<B> {
     /// is no error but a finding.
     pub fn verify(&self, tracers: &[&dyn Tracer<B>]) -> Result<Verified, StoreError> {
         self.refresh()?;
+        self.inner().catalog_mut().forget_damage();
         let mut verified = Verified::default();
         self.findings_of_packs(&mut verified.findings);
         self.verify_chunks(&mut verified)?;
@@ -100,7 +103,8 @@ impl<B: Backend> PackStore<B> {
     }
 
     /// As [`PackStore::verify`], without reading a chunk or writing down what is damaged: the
-    /// tables of all packs, the files that tags need, and whether each chunk is somewhere.
+    /// tables of all packs, the files that tags need, and whether each chunk is somewhere. What the
+    /// ledger says is damaged is a finding until there is another copy of it.
     ///
     /// # Errors
     /// As [`PackStore::verify`].
@@ -108,7 +112,10 @@ impl<B: Backend> PackStore<B> {
         self.refresh()?;
         let mut verified = Verified::default();
         self.findings_of_packs(&mut verified.findings);
-        self.verify_ledger(&mut verified);
+        match ledger::read(self.backend()) {
+            Ok(read) => self.findings_of_ledger(&read.ledger, &mut verified.findings),
+            Err(error) => verified.findings.push(Finding::Ledger { error }),
+        }
         self.verify_tags(tracers, &mut verified)?;
         Ok(verified)
     }
@@ -128,6 +135,27 @@ impl<B: Backend> PackStore<B> {
         }
     }
 
+    /// The chunks whose only copies an earlier verification found damaged.
+    pub(crate) fn findings_of_ledger(&self, ledger: &Ledger, findings: &mut Vec<Finding>) {
+        let mut catalog = self.inner().catalog_mut();
+        for (id, pack) in &ledger.damaged {
+            catalog.mark_damaged(*id, FileId::new(*pack));
+        }
+        let none = BTreeSet::new();
+        let mut last = None;
+        for (id, _) in &ledger.damaged {
+            let places = catalog.places(*id);
+            let Some(place) = places.first().filter(|_| last.replace(*id) != Some(*id)) else {
+                continue;
+            };
+            if catalog.kept(*id, &none).is_none() {
+                let (id, pack) = (*id, place.pack);
+                let error = StoreError::KnownDamage { id, pack };
+                findings.push(Finding::Chunk { id, error });
+            }
+        }
+    }
+
     /// Whether the ledger can be read.
     fn verify_ledger(&self, verified: &mut Verified) -> bool {
         let read = ledger::read(self.backend());
@@ -144,10 +172,11 @@ impl<B: Backend> PackStore<B> {
         verified: &mut Verified,
     ) -> Result<(), StoreError> {
         let mut walker = Walker::new(self, tracers);
-        // Of each chunk that a tag needs: the last tag that counted it, and whether it is hurt.
-        let mut states: Vec<Option<(usize, bool)>> = Vec::new();
+        // Of each chunk that a tag needs: whether it is lost.
+        let mut states: Vec<Option<bool>> = Vec::new();
         let none = BTreeSet::new();
-        for (number, (name, tag)) in tags::read_all(self.inner())?.into_iter().enumerate() {
+        let mut all_lost = BTreeSet::new();
+        for (name, tag) in tags::read_all(self.inner())? {
             let tag = match tag {
                 Ok(tag) => tag,
                 Err(error) => {
@@ -155,34 +184,73 @@ impl<B: Backend> PackStore<B> {
                     continue;
                 }
             };
-            let mut hurt = 0;
+            let mut lost = BTreeSet::new();
             let unread = walker.walk(tag.root, &mut |chunk, id, _| {
                 if chunk >= states.len() {
                     states.resize(chunk + 1, None);
                 }
-                let is_new = states[chunk].is_none();
-                let is_lost = is_new && self.inner().catalog().kept(id, &none).is_none();
-                let (last, is_hurt) = states[chunk].get_or_insert((usize::MAX, is_lost));
-                hurt += u64::from(*is_hurt && *last != number);
-                *last = number;
+                let find = || self.inner().catalog().kept(id, &none).is_none();
+                if *states[chunk].get_or_insert_with(find) {
+                    lost.insert(id);
+                }
             });
-            hurt += unread;
+            if unread == 0 {
+                self.keep_what_is_read(tag, &mut lost);
+            }
+            let hurt = unread + lost.len() as u64;
             if hurt > 0 {
                 verified.hurt_tags.insert(name, hurt);
             }
+            all_lost.extend(lost);
         }
         // A damaged one was found when it was read; of a lost one nobody has read anything.
-        for (id, state) in walker.ids().iter().zip(states) {
-            let is_hurt = state.is_some_and(|(_, is_hurt)| is_hurt);
-            if is_hurt && self.inner().catalog().places(*id).is_empty() {
-                let error = self.inner().absent(*id);
-                verified.findings.push(Finding::Chunk { id: *id, error });
+        for id in all_lost {
+            if self.inner().catalog().places(id).is_empty() {
+                let error = self.inner().absent(id);
+                verified.findings.push(Finding::Chunk { id, error });
             }
         }
         for (root, error) in walker.unread {
             verified.findings.push(Finding::Root { root, error });
         }
         Ok(())
+    }
+
+    /// Of the lost chunks that the indexes of a disk name, leaves those that some block of it still
+    /// is: what was written since is healed, though an ancestor names it. An index that cannot be
+    /// read changes nothing.
+    pub(crate) fn keep_what_is_read(&self, tag: Tag, lost: &mut BTreeSet<ChunkId>) {
+        if lost.is_empty() || tag.kind != TagKind::Index {
+            return;
+        }
+        let read = self.image(tag.root).and_then(|image| {
+            let mut read = BTreeSet::new();
+            let (mut block, blocks) = (0, image.index().block_count());
+            while block < blocks {
+                let (located, run) = image.locate_run(block, blocks - block)?;
+                match located {
+                    Located::Chunk(id, _) => drop(read.insert(id)),
+                    Located::Parts => {
+                        let parts = image.parts(block);
+                        if let Some((_, error)) = parts.unknown {
+                            return Err(error);
+                        }
+                        let chunks = parts.known.into_iter().filter_map(|(_, part)| match part {
+                            PartSource::Chunk { id, .. } => Some(id),
+                            _ => None,
+                        });
+                        read.extend(chunks);
+                    }
+                    Located::Zero | Located::Base => {}
+                }
+                block += run;
+            }
+            Ok(read)
+        });
+        match read {
+            Ok(read) => lost.retain(|id| read.contains(id)),
+            Err(error) => tracing::warn!(root = %tag.root, %error, "blocks not followed"),
+        }
     }
 
     fn verify_chunks(&self, verified: &mut Verified) -> Result<(), StoreError> {

@@ -56,13 +56,17 @@ pub fn line(what: impl fmt::Display, error: &dyn Error) -> String {
     format!("{what}: {}", reason(error)).replace('\n', " ")
 }
 
-/// `error: its cause: ...`, with line breaks folded.
+/// `error: its cause: ...`, with line breaks folded. A cause that an error before it has told in
+/// full is not told again.
 pub fn reason(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
+        let said = error.to_string();
+        if !text.contains(&said) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, ": {said}");
+        }
         cause = error.source();
     }
     text.replace('\n', " ")

@@ -9,6 +9,7 @@ mod firecracker;
 mod foreign;
 mod human;
 mod logs;
+mod notices;
 mod output;
 mod progress;
 mod search;
@@ -23,7 +24,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use coldframe_storage::discard_living;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::cli::Cli;
 use crate::exit::Failure;
@@ -33,9 +36,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refused(&error),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_env("COLDFRAME_LOG"))
+    let logs = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        .with_filter(EnvFilter::from_env("COLDFRAME_LOG"));
+    tracing_subscriber::registry()
+        .with(logs)
+        .with(notices::layer())
         .init();
     match signals::prepare().and_then(|()| verbs::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use coldframe_chunks::{AnyStore, Backend as _, DiskCache, Lease, Options, StoreE
 use coldframe_snapshot::store::TransferError;
 
 use crate::cli::store::Cache;
-use crate::exit::Failure;
+use crate::exit::{Failure, line, reason};
 
 /// The store behind any URL.
 pub type Store = AnyStore;
@@ -46,6 +46,10 @@ pub fn open_with_memory(url: &str, cache_bytes: u64) -> Result<Store, Failure> {
 
 /// Opens the store at a URL, or makes one there.
 pub fn create(url: &str) -> Result<Store, Failure> {
+    match coldframe_chunks::open(url, Options::usual()) {
+        Err(StoreError::NoStore { .. }) => {}
+        opened => return opened.map_err(|error| open_failure(url, "cannot open", &error)),
+    }
     let made = coldframe_chunks::create(url, Options::usual());
     made.map_err(|error| open_failure(url, "cannot make a store at", &error))
 }
@@ -62,10 +66,17 @@ pub fn hold(store: &Store, url: &str) -> Option<Box<dyn Lease>> {
     lease.ok()
 }
 
-/// A place that cannot be meant is exit 2.
+/// A place that cannot be meant, and a variable that says nothing, is exit 2.
 fn open_failure(url: &str, what: &str, error: &StoreError) -> Failure {
     match error {
         StoreError::BadUrl { source } => Failure::usage(format!("--store {url}"), source),
+        StoreError::BadSetting { .. } => Failure::Usage(reason(error)),
+        StoreError::NoStore { .. } => {
+            let text = line(format_args!("{what} {url}"), error);
+            Failure::Environment(format!(
+                "{text}; 'coldframe store init --store {url}' makes one"
+            ))
+        }
         error => failure(format!("{what} {url}"), error),
     }
 }
@@ -78,7 +89,7 @@ pub const FOLD_LOG: &str = "'coldframe disk resize TAG --size 0 --wal FILE' brin
 /// What is lost or damaged in the store is exit 1, everything else exit 3.
 pub fn failure(what: impl std::fmt::Display, error: &StoreError) -> Failure {
     if error.is_unfolded_log() {
-        let text = crate::exit::line(what, error);
+        let text = line(what, error);
         return Failure::Wanting(format!("{text}; {FOLD_LOG}"));
     }
     if error.is_wanting() {

@@ -152,7 +152,7 @@ fn without(page: String, entry: &str, key: &str) -> String {
 }
 
 /// The text of the first element of this name, as it is written.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     Some(rest.split_once(&format!("</{name}>"))?.0)
 }

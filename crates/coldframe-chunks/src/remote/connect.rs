@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coldframe_storage::{IoContext, Operation};
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
@@ -99,7 +96,7 @@ fn in_bucket(
     provide_tls();
     Ok(match service {
         Service::S3 => {
-            let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+            let builder = credentials::s3_from_env().with_bucket_name(bucket);
             credentials::of_s3(&builder)?;
             // One object is deleted at a time: not every service has DeleteObjects.
             let builder = builder.with_disable_bulk_delete(true);
@@ -115,7 +112,7 @@ fn in_bucket(
             }
         }
         Service::Gcs => {
-            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+            let builder = credentials::gcs_from_env().with_bucket_name(bucket);
             credentials::of_gcs(&builder)?;
             let builder = builder.with_http_connector(answers());
             let timed = limits(options).into_iter();
@@ -125,7 +122,7 @@ fn in_bucket(
             Connected::in_parts(builder.with_retry(once()).build()?, prefix)
         }
         Service::Azure => {
-            let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
+            let builder = credentials::azure_from_env().with_container_name(bucket);
             credentials::of_azure(&builder)?;
             let builder = builder.with_http_connector(answers());
             let timed = limits(options).into_iter();

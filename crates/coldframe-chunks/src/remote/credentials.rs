@@ -19,6 +19,14 @@ pub(crate) enum Missing {
         /// Who else has credentials.
         asked: &'static str,
     },
+    /// One half of a pair.
+    #[error("no credentials: {set} is set, but {missing} is not, or is empty")]
+    Half {
+        /// The variable that is there.
+        set: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
     /// An endpoint without TLS.
     #[error("the endpoint {endpoint} has no TLS: set {set}=true to allow that")]
     Tls {
@@ -27,6 +35,60 @@ pub(crate) enum Missing {
         /// The variable.
         set: &'static str,
     },
+}
+
+/// The variables of the environment that say something: one that is set to nothing is not set.
+fn set(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
+    let variables = std::env::vars_os().filter_map(|(key, value)| {
+        let key = key.into_string().ok()?;
+        let value = value.into_string().ok()?;
+        Some((key, value))
+    });
+    variables.filter_map(move |(key, value)| {
+        let is_set = key.starts_with(prefix) && !value.trim().is_empty();
+        is_set.then(|| (key.to_ascii_lowercase(), value))
+    })
+}
+
+/// A variable that is set to something.
+fn one(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok();
+    value.filter(|value| !value.trim().is_empty())
+}
+
+/// What `AWS_*` say: as [`AmazonS3Builder::from_env`], which takes empty ones for credentials.
+pub(crate) fn s3_from_env() -> AmazonS3Builder {
+    let builder = AmazonS3Builder::new();
+    set("AWS_").fold(builder, |builder, (key, value)| match key.parse() {
+        Ok(key) => builder.with_config(key, value),
+        Err(_) => builder,
+    })
+}
+
+/// What `GOOGLE_*` and `SERVICE_ACCOUNT` say, likewise.
+pub(crate) fn gcs_from_env() -> GoogleCloudStorageBuilder {
+    let builder = GoogleCloudStorageBuilder::new();
+    let builder = match one("SERVICE_ACCOUNT") {
+        Some(path) => builder.with_service_account_path(path),
+        None => builder,
+    };
+    set("GOOGLE_").fold(builder, |builder, (key, value)| match key.parse() {
+        Ok(key) => builder.with_config(key, value),
+        Err(_) => builder,
+    })
+}
+
+/// What `AZURE_*` and `IDENTITY_ENDPOINT` say, likewise.
+pub(crate) fn azure_from_env() -> MicrosoftAzureBuilder {
+    let builder = MicrosoftAzureBuilder::new();
+    let builder = set("AZURE_").fold(builder, |builder, (key, value)| match key.parse() {
+        Ok(key) => builder.with_config(key, value),
+        Err(_) => builder,
+    });
+    match one("IDENTITY_ENDPOINT") {
+        Some(endpoint) => builder.with_msi_endpoint(endpoint),
+        None => builder,
+    }
 }
 
 pub(crate) fn asks_metadata() -> bool {
@@ -75,6 +137,13 @@ pub(crate) fn of_s3(builder: &AmazonS3Builder) -> Result<(), Missing> {
     if is_there || asks_metadata() {
         return Ok(());
     }
+    let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    let half = |set, missing| Err(Missing::Half { set, missing });
+    match (value(S3::AccessKeyId), value(S3::SecretAccessKey)) {
+        (Some(_), None) => return half(id, secret),
+        (None, Some(_)) => return half(secret, id),
+        _ => {}
+    }
     Err(Missing::Credentials {
         set: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles in ~/.aws are not read)",
         asked: "the instance metadata service",
@@ -83,11 +152,9 @@ pub(crate) fn of_s3(builder: &AmazonS3Builder) -> Result<(), Missing> {
 
 pub(crate) fn of_gcs(builder: &GoogleCloudStorageBuilder) -> Result<(), Missing> {
     let value = |key: Gcs| builder.get_config_value(&key);
-    check_tls(
-        value(Gcs::BaseUrl),
-        value(Gcs::Client(AllowHttp)),
-        "GOOGLE_ALLOW_HTTP",
-    )?;
+    // Its builder allows that by default.
+    let allow = one("GOOGLE_ALLOW_HTTP");
+    check_tls(value(Gcs::BaseUrl), allow, "GOOGLE_ALLOW_HTTP")?;
     let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
     let default = home.map(|home| home.join(".config/gcloud/application_default_credentials.json"));
     let is_there = value(Gcs::ServiceAccount).is_some()

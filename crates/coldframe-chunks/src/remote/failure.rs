@@ -1,5 +1,6 @@
 //! Why a request failed: what may be tried again, and what it becomes for callers.
 
+use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,38 +8,45 @@ use std::time::Duration;
 use coldframe_storage::{IoContext, Operation, StorageError};
 use coldframe_units::{ByteLen, FileOffset};
 
-use crate::remote::answers::Answer;
+use crate::remote::answers::{Answer, element};
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The service, or the way to it.
-    #[error(transparent)]
-    Service(#[from] object_store::Error),
+    #[error("{}", said(.0))]
+    Service(object_store::Error),
     /// The service answered with a status that object_store has no error of its own for.
-    #[error("the service answered with status {status}{}{}", hint(source), asked(*retry_after))]
+    #[error(
+        "the service answered with status {status}{}{}: {}",
+        hint(error), asked(*retry_after), said(error)
+    )]
     Answered {
         /// The status.
         status: u16,
         /// How long the service asks to wait.
         retry_after: Option<Duration>,
         /// What else it said.
-        source: object_store::Error,
+        error: object_store::Error,
     },
     /// The object cannot be read, and the service does not say whether it exists.
     #[error(
         "access is denied, and so is listing the object: without the permission to list (S3: \
-         s3:ListBucket) a missing object cannot be told from a forbidden one"
+         s3:ListBucket) a missing object cannot be told from a forbidden one: {}",
+        said(refusal)
     )]
     Forbidden {
         /// The refusal of the object itself.
-        source: object_store::Error,
+        refusal: object_store::Error,
     },
     /// Listing is refused.
-    #[error("listing is denied: the credentials lack the permission to list (S3: s3:ListBucket)")]
+    #[error(
+        "listing is denied: the credentials lack the permission to list (S3: s3:ListBucket): {}",
+        said(refusal)
+    )]
     ListDenied {
         /// The refusal.
-        source: object_store::Error,
+        refusal: object_store::Error,
     },
     /// The service ignores a condition of a write.
     #[error(
@@ -82,6 +90,12 @@ pub(crate) enum Failure {
     Contended(u32),
 }
 
+impl From<object_store::Error> for Failure {
+    fn from(error: object_store::Error) -> Self {
+        Self::Service(error)
+    }
+}
+
 impl Failure {
     /// The object is not there.
     pub const fn is_missing(&self) -> bool {
@@ -100,12 +114,10 @@ impl Failure {
     /// The refusal, if access is denied.
     pub fn denied(self) -> Result<object_store::Error, Self> {
         match self {
-            Self::Service(source @ object_store::Error::PermissionDenied { .. })
+            Self::Service(error @ object_store::Error::PermissionDenied { .. })
             | Self::Answered {
-                status: 403,
-                source,
-                ..
-            } => Ok(source),
+                status: 403, error, ..
+            } => Ok(error),
             failure => Err(failure),
         }
     }
@@ -147,7 +159,7 @@ impl Failure {
                 Self::Answered {
                     status,
                     retry_after: answer.retry_after,
-                    source: error,
+                    error,
                 }
             }
             _ => Self::Service(error),
@@ -197,18 +209,73 @@ impl Failure {
     }
 }
 
+/// The most letters of what a service says.
+const SAID_MAX: usize = 600;
+
+/// An error with its causes, each told once: many have the text of their cause in their own.
+fn said(error: &object_store::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    let text = brief(&text);
+    match text.char_indices().nth(SAID_MAX) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text,
+    }
+}
+
+/// A text with the XML of an error in it cut down to its code and message.
+fn brief(text: &str) -> String {
+    let start = text.find("<?xml").or_else(|| text.find("<Error>"));
+    let Some((before, xml)) = start.map(|start| text.split_at(start)) else {
+        return text.to_owned();
+    };
+    let Some(end) = xml.find("</Error>") else {
+        return text.to_owned();
+    };
+    let (xml, after) = xml.split_at(end + "</Error>".len());
+    let parts = ["Code", "Message"].map(|name| element(xml, name).unwrap_or_default().trim());
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
+    let parts: Vec<&str> = parts.collect();
+    format!("{before}{}{}", parts.join(": "), brief(after))
+}
+
 fn asked(retry_after: Option<Duration>) -> String {
     let text = |wait: Duration| format!(", and asks to wait {} s", wait.as_secs());
     retry_after.map(text).unwrap_or_default()
 }
 
 /// What to do about a refusal, where its text says so.
-fn hint(source: &object_store::Error) -> &'static str {
-    let text = source.to_string();
+fn hint(error: &object_store::Error) -> &'static str {
+    let text = error.to_string();
     let wants_checksum = ["Content-MD5", "x-amz-checksum", "ObjectLockConfiguration"];
     if wants_checksum.iter().any(|word| text.contains(word)) {
         " (a bucket with Object Lock wants a checksum: set AWS_CHECKSUM_ALGORITHM=SHA256)"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::brief;
+
+    #[test]
+    fn of_the_xml_of_an_error_its_code_and_message_are_told() {
+        let xml = "<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code>\
+                   <Message>Reduce your rate.</Message><HostId>x</HostId></Error>";
+        let text = format!("503: {xml} after 2 tries: {xml}");
+        let told = "503: SlowDown: Reduce your rate. after 2 tries: SlowDown: Reduce your rate.";
+        assert_eq!(brief(&text), told);
+        for text in ["", "refused", "<Error>", "<html><p>Bad Gateway</p></html>"] {
+            assert_eq!(brief(text), text);
+        }
+        assert_eq!(brief("a <Error><Code>X</Code></Error>"), "a X");
     }
 }

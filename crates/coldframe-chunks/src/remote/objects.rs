@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,6 +33,16 @@ const CONFLICTS_MAX: u32 = 8;
 /// Entries that a list may have more than once.
 const REPEATED_MAX: u64 = 20_000;
 
+/// The target of the events that say that requests are tried again, for programs that tell their
+/// users why it takes so long. The message is a whole sentence.
+pub const RETRYING: &str = "coldframe_chunks::retrying";
+
+/// How long a request is tried again before that is told.
+const TOLD_AFTER: Duration = Duration::from_secs(3);
+
+/// How long after it was told it may be told again.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// Bytes in a second that an upload is given time for.
 const SLOWEST_UPLOAD: u64 = 128 << 10;
 
@@ -50,6 +60,8 @@ pub(crate) struct Objects {
     pub lists_in_order: bool,
     /// Some request of this process was answered.
     pub has_answered: Arc<AtomicBool>,
+    /// When it was last told that requests are tried again.
+    pub told: Arc<Mutex<Option<Instant>>>,
 }
 
 /// An object, whole.
@@ -131,6 +143,8 @@ impl Objects {
         Tries {
             options: self.options,
             has_answered: Arc::clone(&self.has_answered),
+            place: self.place.clone(),
+            told: Arc::clone(&self.told),
             began: Instant::now(),
             count: 1,
             pause: self.options.first_pause,
@@ -169,15 +183,15 @@ impl Objects {
         path: &Path,
         answer: Result<T, Failure>,
     ) -> Result<Option<T>, Failure> {
-        let source = match answer.map_err(Failure::denied) {
+        let refusal = match answer.map_err(Failure::denied) {
             Ok(found) => return Ok(Some(found)),
             Err(Err(failure)) => return absent(Err(failure)),
-            Err(Ok(source)) => source,
+            Err(Ok(refusal)) => refusal,
         };
         match self.is_listed(path).await.map_err(Failure::denied) {
-            Ok(true) => Err(Failure::Service(source)),
+            Ok(true) => Err(Failure::Service(refusal)),
             Ok(false) => Ok(None),
-            Err(Ok(_)) => Err(Failure::Forbidden { source }),
+            Err(Ok(_)) => Err(Failure::Forbidden { refusal }),
             Err(Err(failure)) => Err(failure),
         }
     }
@@ -419,7 +433,7 @@ impl Objects {
         };
         let listed = self.retried(once).await;
         listed.map_err(|failure| match failure.denied() {
-            Ok(source) => Failure::ListDenied { source },
+            Ok(refusal) => Failure::ListDenied { refusal },
             Err(failure) => failure,
         })
     }
@@ -476,12 +490,33 @@ pub(crate) fn absent<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure
 pub(crate) struct Tries {
     options: RemoteOptions,
     has_answered: Arc<AtomicBool>,
+    place: String,
+    told: Arc<Mutex<Option<Instant>>>,
     began: Instant,
     count: u32,
     pause: Duration,
 }
 
 impl Tries {
+    /// Says once for all requests of a store that it does not go on, and for how long it may not.
+    fn tell(&self, failure: &Failure, limit: Duration) {
+        let spent = self.began.elapsed();
+        if spent < TOLD_AFTER {
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|then| then.elapsed() < TOLD_AGAIN_AFTER) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let seconds = limit.saturating_sub(spent).as_secs();
+        let place = &self.place;
+        tracing::warn!(
+            target: RETRYING,
+            "{place}: requests fail, and are tried for up to {seconds} s more: {failure}"
+        );
+    }
+
     /// Waits before the next try; gives the failure back if there is none.
     pub async fn again(&mut self, failure: Failure) -> Result<(), Failure> {
         // What the service asks for is waited for in full, or not begun.
@@ -502,6 +537,7 @@ impl Tries {
             });
         }
         tracing::debug!(%failure, tries = self.count, "request is tried again");
+        self.tell(&failure, limit);
         // Half of it by chance: those who failed together do not come back together.
         let part = getrandom::u32().map_or(0, |number| number % 1024);
         let chance = self.pause / 2 * part / 1024;

@@ -1,12 +1,21 @@
 //! Garbage collection, one step at a time.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coldframe_chunks::{ChunkStore, CollectOptions, Folder, PackStore, StoreError};
+use coldframe_chunkfile::IndexOrigin;
+use coldframe_chunks::{
+    Backend as _, ChunkStore, CollectOptions, Collected, Finding, Folder, Key, LocalStore,
+    PackStore, StoreError,
+};
+use coldframe_storage::StorageError;
+use coldframe_units::{BLOCK_BYTES, ByteLen};
 
 use crate::backend::{MemBackend, Trouble};
 use crate::support::{
-    AT_ONCE, OPTIONS, chunk, id, index_of, mem, name, push_image, put, reopened, tag_of, untag,
+    AT_ONCE, OPTIONS, chunk, id, index_of, index_with, mem, name, push_image, put, reopened,
+    tag_of, untag,
 };
 
 // Spec: STORE-10, STORE-11
@@ -269,4 +278,153 @@ fn the_statistics_tell_shared_from_exclusive() {
     );
     assert_eq!((stat.packs, stat.roots), (3, 2));
     assert_eq!(stat.shared_bytes, 600);
+}
+
+// Spec: STORE-10
+#[test]
+fn what_cannot_be_swept_stops_the_collection_before_it_deletes() {
+    let (home, store) = local_with_garbage();
+    // A directory that cannot be listed, whoever asks.
+    let wal = home.path().join("wal");
+    std::fs::write(&wal, "").unwrap();
+    let before = tree(home.path());
+    for dry_run in [true, false] {
+        let options = CollectOptions { dry_run, ..AT_ONCE };
+        let mut done = Collected::default();
+        let ended = store.collect_into(options, &[], &BTreeSet::new(), &mut done);
+        let Err(StoreError::Storage { source }) = ended else {
+            panic!("{ended:?}");
+        };
+        let names_it = matches!(&source, StorageError::Open { path, .. } if *path == wal);
+        assert!(names_it, "{source:?}");
+        assert!(!done.has_deleted(), "{done:?}");
+    }
+    // It is a collector all the same.
+    std::fs::remove_file(home.path().join("collector")).unwrap();
+    assert_eq!(tree(home.path()), before);
+    std::fs::remove_file(wal).unwrap();
+    assert!(store.collect(AT_ONCE, &[]).unwrap().has_deleted());
+}
+
+// Spec: STORE-10
+#[test]
+fn a_dry_run_makes_no_file_in_a_directory() {
+    let (home, store) = local_with_garbage();
+    std::fs::remove_file(home.path().join("collector")).ok();
+    let before = tree(home.path());
+    let dry = CollectOptions {
+        dry_run: true,
+        ..AT_ONCE
+    };
+    assert_eq!(store.collect(dry, &[]).unwrap().condemned_packs, 1);
+    assert_eq!(tree(home.path()), before);
+}
+
+fn local_with_garbage() -> (tempfile::TempDir, LocalStore) {
+    let home = coldframe_testkit::scratch::dir();
+    let store = LocalStore::create(home.path()).unwrap();
+    push_image(&store, "kept", &[1]).unwrap();
+    push_image(&store, "gone", &[2]).unwrap();
+    untag(&store, "gone");
+    (home, store)
+}
+
+/// Every file below a directory.
+fn tree(dir: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(tree(&path));
+        }
+        found.insert(path);
+    }
+    found
+}
+
+// Spec: STORE-11
+#[test]
+fn what_was_deleted_before_an_error_is_told() {
+    let mut was_partial = false;
+    for call in 1.. {
+        let (store, backend) = mem();
+        push_image(&store, "gone", &[2]).unwrap();
+        untag(&store, "gone");
+        let count = || [Folder::Packs, Folder::Roots].map(|folder| backend.keys(folder).len());
+        let before = count();
+        backend.trouble(Trouble::Fail(call, false));
+        let mut done = Collected::default();
+        let ended = store.collect_into(AT_ONCE, &[], &BTreeSet::new(), &mut done);
+        let gone = [done.deleted_packs as usize, done.deleted_roots as usize];
+        let left = count();
+        let expected = [before[0] - left[0], before[1] - left[1]];
+        assert_eq!(gone, expected, "call {call}");
+        if ended.is_ok() {
+            break;
+        }
+        was_partial |= done.has_deleted();
+    }
+    assert!(was_partial, "some call fails after the first deletion");
+}
+
+// Spec: STORE-43, STORE-44
+#[test]
+fn an_index_whose_parent_is_lost_wedges_no_collection_for_good() {
+    let (store, backend) = mem();
+    let parent = push_image(&store, "disk", &[1, 2]).unwrap();
+    push_image(&store, "gone", &[7]).unwrap();
+    untag(&store, "gone");
+    let lost = backend.keys(Folder::Roots);
+    let lost = lost
+        .into_iter()
+        .find(|key| matches!(key, Key::Root(root, _) if *root == parent));
+    backend.remove(&lost.unwrap()).unwrap();
+
+    let push = store.push().unwrap();
+    let new = put(&push, &[3]).unwrap();
+    let size = ByteLen::new(2 * BLOCK_BYTES);
+    let origin = IndexOrigin::Parent { root: parent, size };
+    let index = index_with(size, origin, new.iter().copied().zip(0..));
+    let child = push.put_successor(&index, &new).unwrap();
+    let before = store.tag(&name("disk")).unwrap();
+    push.tag(&name("disk"), before, tag_of(child)).unwrap();
+    push.finish().unwrap();
+
+    // A listing may lack the parent, so it is not taken for lost by itself.
+    let error = store.collect(AT_ONCE, &[]).unwrap_err();
+    assert!(matches!(error, StoreError::MissingRoot { root } if root == parent));
+    let verified = store.verify(&[]).unwrap();
+    assert!(matches!(&verified.findings[..], [Finding::Root { root, .. }] if *root == parent));
+    assert_eq!(verified.hurt_tags, [(name("disk"), 1)].into());
+
+    let mut done = Collected::default();
+    let given_up = BTreeSet::from([parent]);
+    let ended = store.collect_into(AT_ONCE, &[], &given_up, &mut done);
+    ended.unwrap();
+    assert!(done.deleted_packs >= 1, "{done:?}");
+    assert_eq!(store.get(id(3)).unwrap(), chunk(3).bytes());
+    assert!(store.get(id(7)).unwrap_err().is_missing());
+}
+
+// Spec: STORE-43
+#[test]
+fn a_file_that_is_given_up_and_can_be_read_is_kept() {
+    let (store, backend) = mem();
+    let root = push_image(&store, "disk", &[1, 2]).unwrap();
+    let mut done = Collected::default();
+    let given_up = BTreeSet::from([root]);
+    store
+        .collect_into(AT_ONCE, &[], &given_up, &mut done)
+        .unwrap();
+    assert!(!done.has_deleted(), "{done:?}");
+    // One that cannot be read now is none that is lost: no failure of a single call costs a chunk.
+    for call in 1.. {
+        backend.heal();
+        backend.trouble(Trouble::Fail(call, false));
+        let ended = store.collect_into(AT_ONCE, &[], &given_up, &mut done);
+        assert_eq!(backend.keys(Folder::Packs).len(), 1, "call {call}");
+        if ended.is_ok() {
+            break;
+        }
+    }
 }

@@ -1,10 +1,14 @@
 //! Missing, cut, flipped, swapped: an error that names the chunk, and healing.
 
+use coldframe_chunkfile::IndexOrigin;
 use coldframe_chunks::{ChunkDamage, ChunkStore, Finding, Folder, Key, PackStore, StoreError};
 use coldframe_testkit::hostile::{check_bit_flips, check_truncations};
+use coldframe_units::{BLOCK_BYTES, ByteLen};
 
 use crate::backend::{MemBackend, Trouble};
-use crate::support::{OPTIONS, chunk, id, mem, name, push_image, reopened};
+use crate::support::{
+    OPTIONS, chunk, id, index_with, mem, name, push_image, put, reopened, tag_of,
+};
 
 fn one_pack(backend: &MemBackend) -> Key {
     let packs = backend.keys(Folder::Packs);
@@ -83,6 +87,78 @@ fn a_verification_names_the_tags_that_are_hurt() {
     }
     let verified = reopened(&backend).verify(&[]).unwrap();
     assert_eq!(verified.hurt_tags, [(name("hurt"), 1)].into());
+}
+
+// Spec: STORE-12, STORE-15
+#[test]
+fn known_damage_is_told_without_reading_until_there_is_another_copy() {
+    let (store, backend) = mem();
+    push_image(&store, "hurt", &[2, 3, 4]).unwrap();
+    let pack = one_pack(&backend);
+    backend.rot(&pack, |bytes| bytes[160] ^= 1);
+    let quick = || reopened(&backend).verify_tables(&[]).unwrap();
+    assert!(quick().is_sound(), "nobody has read it");
+    let deep = reopened(&backend).verify(&[]).unwrap();
+    let [Finding::Chunk { id: lost, .. }] = deep.findings[..] else {
+        panic!("{deep:?}");
+    };
+    let known = quick();
+    assert!(matches!(&known.findings[..],
+        [Finding::Chunk { id, error: StoreError::KnownDamage { .. } }] if *id == lost));
+    assert_eq!(known.hurt_tags, deep.hurt_tags);
+    let stat = || reopened(&backend).stat_all(&[]).unwrap();
+    assert_eq!(stat().tags[&name("hurt")].missing_chunks, 1);
+    assert!(matches!(&stat().findings[..], [Finding::Chunk { id, .. }] if *id == lost));
+
+    let chunks: Vec<_> = (2..5).map(chunk).collect();
+    assert_eq!(reopened(&backend).put_many(&chunks).unwrap().written, 1);
+    assert!(quick().is_sound(), "{:?}", quick());
+    assert_eq!(stat().tags[&name("hurt")].missing_chunks, 0);
+    assert!(stat().findings.is_empty());
+}
+
+// Spec: STORE-12
+#[test]
+fn a_block_that_was_written_anew_does_not_hurt_its_disk() {
+    let (store, backend) = mem();
+    let parent = push_image(&store, "disk", &[2, 3]).unwrap();
+    let pack = one_pack(&backend);
+    let first = crate::support::bytes(2);
+    backend.rot(&pack, |bytes| {
+        let at = bytes.windows(600).position(|window| window == first);
+        bytes[at.unwrap()] ^= 1;
+    });
+    let store = reopened(&backend);
+    let hurt = || store.verify(&[]).unwrap().hurt_tags;
+    assert_eq!(hurt(), [(name("disk"), 1)].into());
+
+    let push = store.push().unwrap();
+    let new = put(&push, &[9]).unwrap();
+    let size = ByteLen::new(2 * BLOCK_BYTES);
+    let origin = IndexOrigin::Parent { root: parent, size };
+    let index = index_with(size, origin, new.iter().copied().zip(0..));
+    let child = push.put_successor(&index, &new).unwrap();
+    let before = store.tag(&name("disk")).unwrap();
+    push.tag(&name("disk"), before, tag_of(child)).unwrap();
+    push.finish().unwrap();
+    assert_eq!(hurt(), [].into());
+    let quick = store.verify_tables(&[]).unwrap();
+    assert_eq!(quick.hurt_tags, [].into());
+    let stat = store.stat_all(&[]).unwrap();
+    assert_eq!(stat.tags[&name("disk")].missing_chunks, 0);
+}
+
+// Spec: STORE-12
+#[test]
+fn a_copy_that_turns_out_sound_is_not_damaged_any_more() {
+    let (_, backend, pack) = ten();
+    backend.rot(&pack, |bytes| bytes[160] ^= 1);
+    let store = reopened(&backend);
+    assert!(!store.verify(&[]).unwrap().is_sound());
+    backend.rot(&pack, |bytes| bytes[160] ^= 1);
+    assert!(!store.verify_tables(&[]).unwrap().is_sound());
+    assert!(store.verify(&[]).unwrap().is_sound());
+    assert!(reopened(&backend).verify_tables(&[]).unwrap().is_sound());
 }
 
 // Spec: STORE-3

@@ -48,6 +48,8 @@ pub enum Fault {
     OtherRange,
     /// Half of a list is left out.
     PartialList,
+    /// The client library panics over the answer.
+    Panics,
 }
 
 /// What is asked of the service.
@@ -184,6 +186,7 @@ impl Faulty {
         let fault = self.enter(call, path);
         match fault {
             Some(Fault::Refused) => return Err(generic("503 Slow Down")),
+            Some(Fault::Panics) => panic!("an answer that names another key"),
             Some(Fault::NotFound) => {
                 let (path, source) = (path.to_string(), "404".into());
                 return Err(Error::NotFound { path, source });

@@ -377,3 +377,43 @@ fn uploads_of_dead_processes_are_swept_and_those_of_the_living_are_not() {
         .put_part(&pack, &id, 1, b"part".to_vec().into());
     assert!(runtime.block_on(late).is_err(), "the upload is still there");
 }
+
+// A panic over an answer is an error of the call, wherever it comes: also of the call that gives a
+// lease back while its holder unwinds, where a second panic would end the process.
+// Spec: STORE-25
+#[test]
+fn a_client_library_that_panics_is_an_error_and_not_the_end_of_the_process() {
+    let clean = Faulty::default();
+    let store = clean.store();
+    push_image(&store, "gone", &[3]).unwrap();
+    untag(&store, "gone");
+    let before = clean.calls();
+    push_image(&store, "a", &[1, 2]).unwrap();
+    store.collect(AT_ONCE, &[]).unwrap();
+    let calls = clean.calls() - before;
+    for nth in 1..=calls {
+        let faulty = Faulty::default();
+        let store = faulty.store();
+        push_image(&store, "gone", &[3]).unwrap();
+        untag(&store, "gone");
+        faulty.spoil_nth(nth, Fault::Panics);
+        let done = push_image(&store, "a", &[1, 2]).and_then(|_| store.collect(AT_ONCE, &[]));
+        if let Err(error) = done {
+            // The lease may be lost by it, too; nothing is taken for missing or damaged.
+            let text = crate::poor::told(&error);
+            assert!(!error.is_wanting(), "request {nth}: {text}");
+        }
+        faulty.heal();
+        let other = faulty.store();
+        push_image(&other, "a", &[1, 2]).unwrap();
+        assert_eq!(other.get(id(1)).unwrap(), bytes(1), "request {nth}");
+    }
+    let faulty = Faulty::default();
+    let lease = faulty.backend(QUICK).lease().unwrap();
+    faulty.spoil(Call::Delete, "leases/", 1, Fault::Panics);
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _held = lease;
+        panic!("the holder");
+    }));
+    assert!(unwound.is_err());
+}

@@ -7,7 +7,7 @@ use coldframe_chunks::TagName;
 use coldframe_nbd::ListenAddr;
 
 use super::new_name;
-use super::store::Cache;
+use super::store::{Cache, StoreText};
 use crate::human::parse_size;
 
 /// Disk images as chunk indexes.
@@ -35,7 +35,7 @@ pub struct Import {
     #[arg(long)]
     pub raw: bool,
     /// The chunk store: a directory, file://, s3:// ...; it is made if it is not there.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = StoreText)]
     pub store: String,
     /// The name of the disk.
     #[arg(long, value_name = "TAG")]
@@ -58,7 +58,7 @@ pub struct Which {
     #[arg(value_name = "TAG")]
     pub name: TagName,
     /// The chunk store: a directory, file://, s3:// ...
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = StoreText)]
     pub store: String,
     /// The image that the disk was imported from with --lazy.
     #[arg(long, value_name = "IMAGE")]
@@ -103,7 +103,7 @@ pub struct Export {
 #[command(after_help = "Example:\n  coldframe disk ls --store chunks")]
 pub struct Ls {
     /// The chunk store: a directory, file://, s3:// ...
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = StoreText)]
     pub store: String,
     /// Print JSON.
     #[arg(long)]
@@ -246,7 +246,7 @@ pub struct Recover {
     #[arg(long, value_name = "FILE")]
     pub wal: PathBuf,
     /// The chunk store: a directory, file://, s3:// ...
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = StoreText)]
     pub store: String,
     /// The name of the new disk.
     #[arg(long, value_name = "TAG")]

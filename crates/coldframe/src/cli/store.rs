@@ -1,10 +1,14 @@
 //! Verbs around a chunk store: `push`, `pull`, `store ...`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::builder::TypedValueParser;
+use clap::{Arg, Args, Command, Subcommand};
 use coldframe_chunks::TagName;
+use coldframe_units::RootHash;
 
 use crate::human::parse_size;
 
@@ -18,7 +22,7 @@ pub struct At {
     /// the metadata service of the instance for credentials. Failed requests are retried for 90
     /// seconds, or for COLDFRAME_RETRY_FOR (such as 45s, 10m). A bucket with Object Lock needs
     /// AWS_CHECKSUM_ALGORITHM=SHA256.
-    #[arg(long = "store", value_name = "URL")]
+    #[arg(long = "store", value_name = "URL", value_parser = StoreText)]
     pub url: String,
 }
 
@@ -61,7 +65,8 @@ pub struct Push {
 
 /// Lay a snapshot and all that it is built on under a directory, one directory each.
 ///
-/// What is there already, or in a snapshot nearby, is not fetched; interrupted, it goes on.
+/// What is there already, or in a snapshot nearby, is not fetched; interrupted, it goes on. What
+/// other runs that were killed left in the directory is removed when it is done.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  coldframe pull nightly --store chunks -o snapshots")]
 pub struct Pull {
@@ -155,9 +160,13 @@ pub struct Gc {
     /// Keep what is younger: seconds, or 30m, 6h, 7d.
     #[arg(long, value_name = "T", default_value = "24h", value_parser = parse_time)]
     pub grace: Duration,
-    /// Only say what would be done.
+    /// Only say what would be done; nothing is written, so the store may be read-only.
     #[arg(long)]
     pub dry_run: bool,
+    /// Go on though this file is lost or damaged: what only it needs is garbage. May be given
+    /// again. Without it, a file that tags need and that cannot be read stops the collection.
+    #[arg(long, value_name = "ROOT")]
+    pub give_up: Vec<RootHash>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -241,6 +250,36 @@ pub struct ImportShuru {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Reads where a store is: text as it is, and a path that is no UTF-8 as a URL with escapes.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreText;
+
+impl TypedValueParser for StoreText {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        _command: &Command,
+        _arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        if let Some(text) = value.to_str() {
+            return Ok(text.to_owned());
+        }
+        // Without a current directory it is refused as what it is, a path that is not absolute.
+        let path = std::path::absolute(value).unwrap_or_else(|_| value.into());
+        let mut url = String::from("file://");
+        for byte in path.as_os_str().as_bytes() {
+            match byte {
+                b'/' | b'.' | b'-' | b'_' | b'~' => url.push(char::from(*byte)),
+                _ if byte.is_ascii_alphanumeric() => url.push(char::from(*byte)),
+                _ => url.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        Ok(url)
+    }
 }
 
 /// Reads `90`, `90s`, `30m`, `6h`, `7d`.

@@ -8,6 +8,7 @@ use crate::exit::Failure;
 use crate::human::size;
 use crate::search::exist;
 use crate::store::{hold, open_with, transfer_failure};
+use crate::verbs::rm::sweep;
 use crate::{output, progress};
 
 #[derive(Serialize)]
@@ -21,6 +22,7 @@ struct Report {
     bytes: u64,
     fetched_blocks: u64,
     fetched_bytes: u64,
+    leftovers_removed: usize,
 }
 
 #[derive(Serialize)]
@@ -45,6 +47,8 @@ pub fn run(args: &Pull) -> Result<(), Failure> {
     });
     bar.clear();
     let pulled = pulled.map_err(failed)?;
+    // What an interrupted pull of these left was gone on with: the rest is nobody's.
+    let leftovers_removed = sweep(&args.output);
     let line = |link: &store::PulledLink| Line {
         path: link.snapshot.path().display().to_string(),
         id: link.snapshot.id().to_string(),
@@ -63,6 +67,7 @@ pub fn run(args: &Pull) -> Result<(), Failure> {
         bytes: pulled.progress.done_bytes,
         fetched_blocks: pulled.progress.moved,
         fetched_bytes: pulled.progress.moved_bytes,
+        leftovers_removed,
     };
     if args.json {
         return output::json(&report);
@@ -77,5 +82,10 @@ pub fn run(args: &Pull) -> Result<(), Failure> {
         size(report.bytes),
         size(report.fetched_bytes)
     ));
+    if leftovers_removed > 0 {
+        output::say(format_args!(
+            "{leftovers_removed} leftovers of killed runs removed"
+        ));
+    }
     Ok(())
 }

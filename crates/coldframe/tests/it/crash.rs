@@ -3,6 +3,7 @@
 //! cannot be read, every verb. Nothing that is needed is deleted, what does not need the thing goes
 //! on, and what goes wrong names it.
 
+mod service;
 mod verbs;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ mod broken;
 mod damage;
 mod full;
 mod garbage;
+mod place;
 mod prune;
 mod round;
 mod shuru;

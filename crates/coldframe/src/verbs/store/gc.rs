@@ -1,11 +1,11 @@
 //! `coldframe store gc`: deletes what no tag needs.
 
-use coldframe_chunks::{CollectOptions, Collected};
+use coldframe_chunks::{CollectOptions, Collected, StoreError};
 use coldframe_snapshot::store::SnapshotTracer;
 use serde::Serialize;
 
 use crate::cli::store::Gc;
-use crate::exit::Failure;
+use crate::exit::{Failure, line};
 use crate::human::size;
 use crate::store::failure;
 use crate::{output, progress, store};
@@ -27,7 +27,7 @@ struct Report {
     unreadable_packs: u64,
 }
 
-/// Collects; prints what was done, or would be.
+/// Collects; prints what was done, or would be: also what was deleted before an error.
 pub fn run(args: &Gc) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
@@ -36,16 +36,36 @@ pub fn run(args: &Gc) -> Result<(), Failure> {
         dry_run: args.dry_run,
         ..CollectOptions::USUAL
     };
+    let given_up = args.give_up.iter().copied().collect();
     let bar = progress::wait("gc");
-    let done = chunks.collect(options, &[&SnapshotTracer]);
+    let mut done = Collected::default();
+    let ended = chunks.collect_into(options, &[&SnapshotTracer], &given_up, &mut done);
     bar.finish_and_clear();
-    let done = done.map_err(|error| failure(format!("cannot collect garbage in {url}"), &error))?;
-    let report = report(args.dry_run, done);
-    if args.json {
-        return output::json(&report);
+    if ended.is_ok() || done.has_deleted() {
+        let report = report(args.dry_run, done);
+        match args.json {
+            true => output::json(&report)?,
+            false => print(&report),
+        }
     }
-    print(&report);
-    Ok(())
+    ended.map_err(|error| stopped(url, &error))
+}
+
+/// Why it stopped, and what to do about it.
+fn stopped(url: &str, error: &StoreError) -> Failure {
+    let what = format!("cannot collect garbage in {url}");
+    match error {
+        StoreError::MissingRoot { root }
+        | StoreError::DamagedRoot { root, .. }
+        | StoreError::WrongRoot { root, .. } => {
+            let text = line(what, error);
+            Failure::Wanting(format!(
+                "{text}; 'coldframe store verify' names the tags that need it: push it again, \
+                 restore or untag them, or go on without what only it needs, by --give-up {root}"
+            ))
+        }
+        error => failure(what, error),
+    }
 }
 
 fn report(dry_run: bool, done: Collected) -> Report {
@@ -90,6 +110,10 @@ fn print(report: &Report) {
         report.deleted_files,
         size(report.deleted_bytes)
     ));
+    if report.temporaries > 0 {
+        let count = report.temporaries;
+        output::say(format_args!("{count} leftovers of killed runs removed"));
+    }
     if report.waiting > 0 {
         let waiting = report.waiting;
         output::say(format_args!(

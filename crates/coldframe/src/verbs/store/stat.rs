@@ -33,7 +33,7 @@ struct Report<'a> {
     roots: u64,
     root_bytes: u64,
     tags: Vec<Line>,
-    /// What cannot be read, and is not counted.
+    /// What cannot be read, and is not counted; chunks that are known to be damaged.
     damages: Vec<Damage>,
 }
 
@@ -49,7 +49,8 @@ struct Line {
     unread_files: u64,
 }
 
-/// Counts; exit 1 if something could not be read, and the rest is counted.
+/// Counts; exit 1 if something could not be read, and the rest is counted, or is known to be
+/// damaged.
 pub fn run(args: &Stat) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
@@ -128,7 +129,10 @@ fn print(report: &Report<'_>) {
         size(report.root_bytes)
     ));
     for damage in &report.damages {
-        output::say(format_args!("not counted: {}", damage.detail));
+        match damage.kind {
+            "chunk" => output::say(format_args!("{}", damage.detail)),
+            _ => output::say(format_args!("not counted: {}", damage.detail)),
+        }
     }
     if report.tags.is_empty() {
         return;

@@ -1,0 +1,279 @@
+//! A service that does one thing wrong, under each verb that uses one: the verb does its work, or
+//! says in one line what is wrong; it ends in time, nothing that is needed is deleted, and when the
+//! service is well again the store is sound.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coldframe_testkit::cases::{explore, planted};
+use coldframe_testkit::child::Running;
+use coldframe_testkit::poor_service::{BUCKET, Lack, PoorService, Saved};
+use coldframe_testkit::rng::Rng;
+use nix::sys::signal::Signal;
+
+use crate::nbd_client::FLUSH;
+use crate::served::Server;
+use crate::support::{Home, Outcome, coldframe, command, memory_of};
+
+/// How long requests are tried again here.
+const RETRY_FOR: &str = "2s";
+
+/// More than any verb takes, on a host that does much else.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// `{NEW}` is a name that is free, `{T}` the directory of the test.
+const VERBS: [&str; 14] = [
+    "store init",
+    "store ls",
+    "store stat",
+    "store verify",
+    "store verify --deep",
+    "store gc --grace 0",
+    "store gc --grace 0 --dry-run",
+    "store prune --keep-last 1",
+    "push {T}/more --name more",
+    "pull kept -o {NEW}",
+    "disk import {T}/image --name more",
+    "disk export disk -o {NEW}",
+    "disk ls",
+    "disk serve disk",
+];
+
+type Case = (Lack, &'static str);
+
+/// Whether a verb works all the same, or what it may say instead.
+enum Cost {
+    Nothing,
+    Says(&'static [&'static str]),
+}
+
+fn cost(lack: Lack) -> Cost {
+    use Cost::{Nothing, Says};
+    match lack {
+        Lack::IgnoresConditions | Lack::HasNoConditions => Says(&["conditional writes"]),
+        Lack::ForbidsMissingAndListing => Says(&["s3:ListBucket", "AccessDenied"]),
+        Lack::Forbids(_) => Says(&["AccessDenied"]),
+        Lack::SlowsDownLate(..) => Says(&["asks to wait 86400 s"]),
+        Lack::Fails(403, _) => Says(&["403", "s3:ListBucket"]),
+        Lack::WantsChecksum => Says(&["AWS_CHECKSUM_ALGORITHM=SHA256"]),
+        Lack::Retains(_) => Says(&["AccessDenied"]),
+        Lack::FlipsBits(_) => Says(&["damaged", "cannot be used", "cannot be read", "checksum"]),
+        Lack::EndlessListing => Says(&["does not end"]),
+        Lack::LeavesOut(_) => Says(&["was changed", "listed", "left out", "not in the store"]),
+        Lack::ListedNotFound(_) => Says(&["not found", "is listed", "is not there"]),
+        Lack::Redirects => Says(&["redirect", "region"]),
+        _ => Nothing,
+    }
+}
+
+/// A service with a store, and what is in it.
+struct Scene {
+    home: Home,
+    service: PoorService,
+    saved: Saved,
+    memory: Vec<u8>,
+    image: Vec<u8>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (home, service) = (Home::new(), PoorService::start().unwrap());
+        let saved = service.save();
+        let memory = Rng::new(5).bytes(5 << 16);
+        let image = Rng::new(6).bytes(3 << 16);
+        let mut scene = Self {
+            home,
+            service,
+            saved,
+            memory,
+            image,
+        };
+        let freeze = |name: &str, memory: &[u8]| {
+            let raw = scene.at("raw");
+            fs::write(&raw, memory).unwrap();
+            coldframe(&[&"import", &"raw", &raw, &"-o", &scene.at(name)]).done();
+        };
+        freeze("kept", &scene.memory);
+        freeze("gone", &Rng::new(7).bytes(3 << 16));
+        freeze("more", &Rng::new(8).bytes(3 << 16));
+        fs::write(scene.at("image"), &scene.image).unwrap();
+        for words in [
+            "store init",
+            "push {T}/kept --name kept",
+            "push {T}/gone --name gone",
+            "disk import {T}/image --name disk",
+            "store untag gone",
+        ] {
+            scene.well(words);
+        }
+        scene.saved = scene.service.save();
+        scene
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.home.at(name)
+    }
+
+    fn new_name(&self) -> PathBuf {
+        self.at("new")
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = command(&[]);
+        for word in words.split(' ') {
+            let word = word.replace("{NEW}", self.new_name().to_str().unwrap());
+            command.arg(word.replace("{T}", self.home.path().to_str().unwrap()));
+        }
+        command.args(["--store", &format!("s3://{BUCKET}/stores/1")]);
+        command.env("AWS_ENDPOINT_URL", self.service.endpoint());
+        command.env("AWS_ALLOW_HTTP", "true");
+        command.env("AWS_REGION", "us-east-1");
+        command.env("AWS_ACCESS_KEY_ID", "AK");
+        command.env("AWS_SECRET_ACCESS_KEY", "SK");
+        command.env("COLDFRAME_RETRY_FOR", RETRY_FOR);
+        command
+    }
+
+    /// Runs a verb that must work.
+    #[track_caller]
+    fn well(&self, words: &str) -> Outcome {
+        let outcome = Outcome::from(self.command(words).output().unwrap());
+        assert_eq!(outcome.code, 0, "{words}: {outcome:#?}");
+        outcome
+    }
+
+    fn clear(&self) {
+        let new = self.new_name();
+        let _absent = fs::remove_dir_all(&new).or_else(|_| fs::remove_file(&new));
+        let _absent = fs::remove_file(self.at("disk.wal"));
+    }
+
+    fn run(&self, words: &str) -> Outcome {
+        if words.starts_with("disk serve") {
+            return self.run_server(words);
+        }
+        let mut command = self.command(words);
+        Running::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+            .output()
+            .into()
+    }
+
+    /// Serves the disk, writes to it, and ends the server. What was flushed is in its log.
+    fn run_server(&self, words: &str) -> Outcome {
+        let socket = self.at("disk.sock");
+        let mut serve = self.command(words);
+        serve.arg("--wal").arg(self.at("disk.wal")).arg("--json");
+        serve
+            .arg("--listen")
+            .arg(format!("unix:{}", socket.display()));
+        let server = match Server::try_start(&mut serve, &socket) {
+            Ok(server) => server,
+            Err(outcome) => return outcome,
+        };
+        let mut client = server.client();
+        let page = self.image[4096..8192].to_vec();
+        assert_eq!(client.write(0, 4096, &page), 0, "the log is here");
+        assert_eq!(client.error_of(0, FLUSH, 0, 0), 0, "the log is here");
+        drop(client);
+        server.signal(Signal::SIGTERM)
+    }
+
+    /// What a verb that worked made is right.
+    #[track_caller]
+    fn is_right(&self, words: &str) {
+        let new = self.new_name();
+        if words.starts_with("pull") {
+            let made = only(&new);
+            assert!(memory_of(&made) == self.memory, "{words}");
+        } else if words.starts_with("disk export") {
+            assert!(fs::read(&new).unwrap() == self.image, "{words}");
+        } else if words.starts_with("push") || words.starts_with("disk import") {
+            let listed = self.well("store ls").stdout;
+            assert!(listed.contains("more"), "{words}: {listed}");
+        }
+    }
+
+    /// What must hold when the service is well again.
+    #[track_caller]
+    fn is_sound(&self) {
+        self.service.heal();
+        self.clear();
+        let log = self.at("disk.wal");
+        let mut export = String::from("disk export disk -o {NEW}");
+        if log.exists() {
+            export = format!("{export} --wal {}", log.display());
+        }
+        self.well("store verify --deep");
+        self.well(&export);
+        assert!(fs::read(self.new_name()).unwrap() == self.image);
+        self.clear();
+        self.well("pull kept -o {NEW}");
+        self.is_right("pull");
+        self.clear();
+    }
+
+    #[track_caller]
+    fn check(&self, (lack, words): Case) {
+        self.service.heal();
+        self.service.restore(&self.saved);
+        self.clear();
+        self.service.lacks(lack);
+        let began = Instant::now();
+        let outcome = self.run(words);
+        let took = began.elapsed();
+        assert!(took < LONGEST, "{took:?}");
+        let notice = |line: &&str| line.contains("are tried for up to");
+        let lines: Vec<&str> = outcome.stderr.lines().collect();
+        let said: Vec<&str> = lines.into_iter().filter(|line| !notice(line)).collect();
+        assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
+        match (outcome.code, cost(lack)) {
+            (0, _) => {
+                assert!(said.is_empty(), "{outcome:#?}");
+                self.service.heal();
+                self.is_right(words);
+            }
+            (1 | 3, Cost::Says(words)) => {
+                assert!(said.len() <= 1, "{outcome:#?}");
+                let all = format!("{} {}", outcome.stdout, outcome.stderr);
+                let is_said = words.iter().any(|word| all.contains(word));
+                assert!(is_said, "none of {words:?}: {outcome:#?}");
+                assert!(!all.contains("<Code>"), "{outcome:#?}");
+            }
+            _ => panic!("{outcome:#?}"),
+        }
+        self.is_sound();
+    }
+}
+
+/// The only entry of a directory.
+#[track_caller]
+fn only(dir: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let first = entries.next().unwrap();
+    assert!(entries.next().is_none(), "{}", dir.display());
+    first
+}
+
+#[test]
+fn verbs_with_a_service_that_does_one_thing_wrong() {
+    let scene = Scene::new();
+    let verbs = |lack: Lack| VERBS.map(|verb| (lack, verb));
+    let cases: Vec<Case> = Lack::ALL.into_iter().flat_map(verbs).collect();
+    explore("verbs with a poor service", 24, &cases, &|case| {
+        scene.check(*case)
+    });
+}
+
+#[test]
+fn the_loss_of_what_is_needed_is_found() {
+    let scene = Scene::new();
+    let cases = [(Lack::Hides("tags/kept"), "store gc --grace 0")];
+    let said = planted("what is hidden is deleted", &cases, &|case| {
+        scene.check(*case);
+    });
+    assert!(said.contains("kept") || said.contains("damaged"), "{said}");
+}
