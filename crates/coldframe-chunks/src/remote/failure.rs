@@ -122,6 +122,15 @@ impl Failure {
         }
     }
 
+    /// What a write under this condition failed with. 501 says that a header is not implemented,
+    /// and these writes have no other special one.
+    pub fn of_condition(self, condition: &'static str) -> Self {
+        match self {
+            Self::Answered { status: 501, .. } => Self::Unconditional(condition),
+            failure => failure,
+        }
+    }
+
     /// Asked again, the service may answer.
     pub const fn is_transient(&self) -> bool {
         use object_store::Error::{Generic, JoinError};

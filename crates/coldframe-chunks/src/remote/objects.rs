@@ -346,7 +346,7 @@ impl Objects {
             let failure = match self.attempt(len as u64, request).await {
                 Ok(_) => return Ok(true),
                 Err(failure) if failure.is_refused() || failure.is_transient() => failure,
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(failure.of_condition("If-None-Match")),
             };
             // It may have been there, or be ours from a try that was lost on its way back; and a
             // conflict with a try that then failed leaves nothing.
@@ -414,7 +414,8 @@ impl Objects {
         };
         let len = new.len() as u64;
         let request = self.store.put_opts(path, new.into(), options);
-        let put = self.attempt(len, request).await?;
+        let put = self.attempt(len, request).await;
+        let put = put.map_err(|failure| failure.of_condition("If-Match"))?;
         Ok(ObjectMeta {
             e_tag: put.e_tag,
             version: put.version,
