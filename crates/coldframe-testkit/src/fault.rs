@@ -43,6 +43,13 @@ pub enum Fault {
     /// Nothing fits at or behind this offset: the write that gets there is cut short and fails
     /// with [`ENOSPC`], as does `set_len` beyond it.
     FullAt(FileOffset),
+    /// No byte from `offset` on can be read, `len` of them: a read of one fails with [`EIO`].
+    Unreadable {
+        /// Where.
+        offset: FileOffset,
+        /// How many.
+        len: u64,
+    },
     /// The byte at `offset` reads with the bits of `mask` flipped.
     Rot {
         /// Where.
@@ -143,6 +150,20 @@ impl<S: Storage> FaultStorage<S> {
         Ok(())
     }
 
+    fn is_readable(&self, start: u64, count: u64) -> io::Result<()> {
+        let state = self.state();
+        let is_hit = |fault: &Fault| match *fault {
+            Fault::Unreadable { offset, len } => {
+                offset.get() < start + count && start < offset.get() + len
+            }
+            _ => false,
+        };
+        match state.faults.iter().any(is_hit) {
+            true => Err(io::Error::from_raw_os_error(EIO)),
+            false => Ok(()),
+        }
+    }
+
     /// How many of `len` bytes from `offset` on still fit.
     fn room(&self, offset: u64, len: u64) -> u64 {
         let state = self.state();
@@ -162,6 +183,7 @@ impl<S: Storage> Storage for FaultStorage<S> {
     fn read_at(&self, offset: FileOffset, buf: &mut [u8]) -> Result<(), StorageError> {
         let len = ByteLen::new(buf.len() as u64);
         self.enter(Call::Read)
+            .and_then(|()| self.is_readable(offset.get(), len.get()))
             .at(Operation::Read(offset, len), self.path())?;
         self.inner.read_at(offset, buf)?;
         for fault in &self.state().faults {

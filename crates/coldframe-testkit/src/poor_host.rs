@@ -181,6 +181,15 @@ impl PoorHost {
             .env("COLDFRAME_POOR_ERRNO", errno.to_string());
     }
 
+    /// Lets `command` run where the disk cannot read `len` bytes at `from` of the file at `path`,
+    /// an end of its path from a slash on: `EIO`.
+    pub fn bad_sectors(&self, path: &str, from: u64, len: u64, command: &mut Command) {
+        self.troubled(Trouble::Ails(Ailment::Errno(EIO)), path, command);
+        command
+            .env("COLDFRAME_POOR_FROM", from.to_string())
+            .env("COLDFRAME_POOR_LEN", len.to_string());
+    }
+
     /// Lets `command` run where a thing is also found by another name, as where case is ignored:
     /// both are ends of its path from a slash on.
     pub fn folding(&self, name: &str, real: &str, command: &mut Command) {

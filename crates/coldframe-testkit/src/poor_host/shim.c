@@ -7,6 +7,8 @@
  *                       are about, with all that is below it
  * COLDFRAME_POOR_CALLS  of open, read, stat, list: the calls that fail for such a path
  * COLDFRAME_POOR_ERRNO  with what they fail, as a number; for list, the entry is left out
+ * COLDFRAME_POOR_FROM   with COLDFRAME_POOR_LEN: only reads of these bytes of such a file fail, and
+ *                       those of more are short
  * COLDFRAME_POOR_NAME   a piece of a path that ends where a name does: another spelling of the
  *                       next, as where case is ignored; what is looked for or opened by it is that
  * COLDFRAME_POOR_FOR    what it is a spelling of
@@ -240,9 +242,30 @@ READDIR(readdir64, dirent64)
         if (interrupted()) REFUSE(EINTR);           \
         return REAL(name) arguments;                \
     }
-COUNTED(read, "read", (int fd, void *to, size_t count), (fd, to, less(count)))
-COUNTED(pread, "read", (int fd, void *to, size_t count, off_t at), (fd, to, less(count), at))
-COUNTED(pread64, "read", (int fd, void *to, size_t count, off64_t at), (fd, to, less(count), at))
+
+/* How many of the bytes at an offset can be read, before the first that cannot. */
+static size_t sound(int fd, size_t count, off64_t at) {
+    const char *start = getenv("COLDFRAME_POOR_FROM"), *length = getenv("COLDFRAME_POOR_LEN");
+    if (!start || !length) return spoil_fd("read", fd) ? 0 : count;
+    off64_t from = atoll(start), until = from + atoll(length);
+    if (at >= until || at + (off64_t)count <= from || !spoil_fd("read", fd)) return count;
+    return at < from ? (size_t)(from - at) : 0;
+}
+
+#define READ(name, place, start, arguments)          \
+    ssize_t name place {                             \
+        size_t wanted = count;                       \
+        count = sound(fd, count, start);             \
+        if (!count && wanted) {                      \
+            int number = spoil_fd("read", fd);       \
+            if (number) REFUSE(number);              \
+        }                                            \
+        if (interrupted()) REFUSE(EINTR);            \
+        return REAL(name) arguments;                 \
+    }
+READ(read, (int fd, void *to, size_t count), lseek64(fd, 0, SEEK_CUR), (fd, to, less(count)))
+READ(pread, (int fd, void *to, size_t count, off_t at), at, (fd, to, less(count), at))
+READ(pread64, (int fd, void *to, size_t count, off64_t at), at, (fd, to, less(count), at))
 COUNTED(write, "write", (int fd, const void *from, size_t count), (fd, from, less(count)))
 COUNTED(pwrite, "write", (int fd, const void *from, size_t count, off_t at),
         (fd, from, less(count), at))
