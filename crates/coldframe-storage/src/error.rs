@@ -27,6 +27,16 @@ pub enum StorageError {
         /// The host's reason.
         source: io::Error,
     },
+    /// The file system says that a file is empty, and it has bytes: its content is made as it is
+    /// read, as in /proc.
+    #[error(
+        "{} has bytes, but its file system says that it is empty: copy it to a file first",
+        path.display()
+    )]
+    NoLength {
+        /// The file.
+        path: PathBuf,
+    },
     /// Reading failed.
     #[error("cannot read {len} bytes at {offset} of {}", path.display())]
     Read {

@@ -61,7 +61,7 @@ pub use living::discard_living;
 pub use lock::{lock, try_lock};
 pub use mapped::{MapPolicy, MappedFile};
 pub use memory::MemStorage;
-pub use open::{Access, open_or_create, open_regular, read_small};
+pub use open::{Access, open_or_create, open_regular, read_small, refuse_unmeasured};
 pub use publish::{Overwrite, PendingDir, PendingFile, PublishedFile};
 pub use raw::RawPart;
 pub use retract::{retract, retract_sealed};

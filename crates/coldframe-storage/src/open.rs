@@ -6,7 +6,8 @@
 //! what was opened is looked at again, since another file may have taken the name meanwhile.
 
 use std::fs::{self, File, FileType, OpenOptions};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use coldframe_units::{ByteLen, FileOffset};
@@ -44,7 +45,8 @@ impl Kinds {
 /// Opens a regular file; a symbolic link is followed. Never waits for a FIFO or a device.
 ///
 /// # Errors
-/// [`StorageError::NotRegular`] if it is anything else, [`StorageError::Open`].
+/// [`StorageError::NotRegular`] if it is anything else, [`StorageError::NoLength`] for one of /proc
+/// and the like that is to be read, [`StorageError::Open`].
 pub fn open_regular(path: &Path, access: Access) -> Result<File, StorageError> {
     open_kind(path, access, Kinds::Regular, 0)
 }
@@ -119,6 +121,39 @@ pub(crate) fn open_kind(
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC | flags)
         .open(path)
         .at(Operation::Open, path)?;
-    refuse(file.metadata().at(Operation::Open, path)?.file_type())?;
+    let metadata = file.metadata().at(Operation::Open, path)?;
+    refuse(metadata.file_type())?;
+    if access == Access::Read {
+        refuse_unmeasured(&file, path)?;
+    }
     Ok(file)
+}
+
+/// Refuses a regular file whose length is said to be 0 and that has bytes, as those of /proc have:
+/// whoever goes by the length would take it for empty.
+///
+/// # Errors
+/// [`StorageError::NoLength`], [`StorageError::Read`].
+pub fn refuse_unmeasured(file: &File, path: &Path) -> Result<(), StorageError> {
+    let is_empty = || {
+        let metadata = file.metadata().at(Operation::Len, path)?;
+        Ok(metadata.is_file() && metadata.len() == 0)
+    };
+    if !is_empty()? {
+        return Ok(());
+    }
+    let one = ByteLen::new(1);
+    let read = loop {
+        match file.read_at(&mut [0], 0) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => break read.at(Operation::Read(FileOffset::ZERO, one), path)?,
+        }
+    };
+    // Unless it was written to just now.
+    match read > 0 && is_empty()? {
+        true => Err(StorageError::NoLength {
+            path: path.to_path_buf(),
+        }),
+        false => Ok(()),
+    }
 }

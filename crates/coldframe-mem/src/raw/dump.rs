@@ -18,7 +18,9 @@ use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use coldframe_storage::{FileStorage, IoContext, Operation, Storage, StorageError};
+use coldframe_storage::{
+    FileStorage, IoContext, Operation, Storage, StorageError, refuse_unmeasured,
+};
 use coldframe_units::{ByteLen, FileOffset, PageSize};
 
 use crate::{MemError, sys};
@@ -120,7 +122,8 @@ impl Dump {
     /// Opens the dump at `path`. A block device has its real size.
     ///
     /// # Errors
-    /// [`MemError::ReadDump`], with [`StorageError::NotRegular`] for what is neither.
+    /// [`MemError::ReadDump`], with [`StorageError::NotRegular`] for what is neither, and
+    /// [`StorageError::NoLength`] for a file of /proc and the like.
     pub fn open(path: &Path) -> Result<Self, MemError> {
         let read = |source| MemError::ReadDump { source };
         // O_NONBLOCK: opening a FIFO must not wait for its writer (open(2)).
@@ -131,6 +134,7 @@ impl Dump {
             .at(Operation::Open, path)
             .map_err(read)?;
         let (len, block_bytes) = measure(&file, path).map_err(read)?;
+        refuse_unmeasured(&file, path).map_err(read)?;
         Ok(Self {
             storage: FileStorage::from_file(file, path),
             len,

@@ -119,3 +119,24 @@ fn an_empty_file_that_has_write_bits_is_copied_too() {
         assert!(mapped.as_slice().is_empty());
     }
 }
+
+#[test]
+fn a_file_with_bytes_and_no_length_is_not_taken_for_empty() {
+    let path = Path::new("/proc/self/status");
+    if fs::read(path).map_or(0, |bytes| bytes.len()) == 0 {
+        coldframe_testkit::require::skipped("proc", "no /proc/self/status");
+        return;
+    }
+    let refused = |error: StorageError| {
+        let is_it = matches!(&error, StorageError::NoLength { path: named } if named == path);
+        assert!(is_it, "{error:?}");
+    };
+    refused(open_regular(path, Access::Read).unwrap_err());
+    refused(FileStorage::open_read_only(path).map(drop).unwrap_err());
+    refused(PreadSource::open(path).map(drop).unwrap_err());
+    refused(read_small(path, ByteLen::new(1 << 20)).unwrap_err());
+    let dir = scratch::on_disk();
+    let empty = dir.path().join("empty");
+    fs::write(&empty, b"").unwrap();
+    assert_eq!(read_small(&empty, ByteLen::new(0)).unwrap(), b"");
+}
