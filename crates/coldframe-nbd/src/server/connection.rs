@@ -23,8 +23,8 @@ use super::outgoing::Outgoing;
 use super::pace::Pace;
 use super::socket::Socket;
 use super::{Shared, handshake, lock};
-use crate::Export;
 use crate::proto::{Command, Errno, Request, Session};
+use crate::{Export, ExportError};
 
 /// Replies held back at most, in bytes.
 const HELD_BYTES_MAX: usize = 64 << 10;
@@ -58,6 +58,14 @@ pub(super) struct Work {
     /// Whether another request waits behind it.
     has_backlog: bool,
     _permits: Option<[Permit; 3]>,
+}
+
+impl Connection {
+    /// Tells whoever runs the server of a request that failed.
+    pub(super) fn complain(&self, error: &ExportError) {
+        let what = self.export.description();
+        self.shared.complaints.hear(&what, error);
+    }
 }
 
 /// What a worker uses for one request after the other.

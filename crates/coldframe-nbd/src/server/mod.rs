@@ -7,6 +7,7 @@
 mod budget;
 mod buffer;
 mod channel;
+mod complaints;
 mod connection;
 mod connections;
 mod handshake;
@@ -34,6 +35,7 @@ use crate::exports::Exports;
 use crate::proto::TlsPolicy;
 use crate::{Export, Limits, ListenAddr, NbdError};
 use budget::Budget;
+use complaints::Complaints;
 use connections::Connections;
 use listen::Listener;
 use peers::Peers;
@@ -66,6 +68,7 @@ struct Shared {
     peers: Peers,
     extra_workers: AtomicUsize,
     watch: Arc<Watch>,
+    complaints: Complaints,
     is_stopping: AtomicBool,
 }
 
@@ -164,6 +167,7 @@ impl NbdServer {
             peers: Peers::new(self.limits.in_flight_bytes_max),
             extra_workers: AtomicUsize::new(0),
             watch: Arc::default(),
+            complaints: Complaints::default(),
             is_stopping: AtomicBool::new(false),
         });
         let watching = (shared.watch.start()).map_err(|source| NbdError::Spawn { source })?;

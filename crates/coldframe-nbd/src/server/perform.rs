@@ -31,6 +31,7 @@ impl Connection {
             Err(ExportError::new(Errno::Io, "the export failed badly"))
         });
         if let Err(error) = result {
+            self.complain(&error);
             let errno = allowed(error.errno(), &work.command);
             let (structured, cookie) = (self.session.is_structured, work.cookie);
             let bytes = reply::error(structured, cookie, errno, error.message());
