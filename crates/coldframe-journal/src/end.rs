@@ -34,6 +34,12 @@ pub enum End {
         /// What is wrong with it.
         kind: DecodeErrorKind,
     },
+    /// The host cannot read what is there, or what would tell whether it was durable; only of a
+    /// reader that goes on then ([`super::JournalReader::read_around`]).
+    Unreadable {
+        /// Where the record or part begins that it hides.
+        offset: FileOffset,
+    },
     /// Sound as far as can be told, but not for this reader.
     Unsupported {
         /// Where it begins.
@@ -65,6 +71,7 @@ impl End {
             Self::Clean { offset, .. }
             | Self::Torn { offset, .. }
             | Self::Corrupt { offset, .. }
+            | Self::Unreadable { offset }
             | Self::Unsupported { offset, .. } => *offset,
         }
     }
@@ -89,6 +96,7 @@ impl fmt::Display for End {
             Self::Torn {
                 offset, dropped, ..
             } => write!(f, "it is torn at {offset}, {dropped} bytes are dropped"),
+            Self::Unreadable { offset } => write!(f, "the host cannot read it at {offset}"),
             Self::Corrupt { offset, kind } => write!(f, "it is damaged at {offset}: {kind}"),
             Self::Unsupported { offset, what } => match what {
                 Unsupported::Foreign => f.write_str("the file is no journal"),

@@ -22,6 +22,7 @@ use super::look::{Hit, Part, Sought, scan, unseal};
 use super::place::refuse_special;
 use super::window::{Backing, Window};
 use super::{End, EntryRef, EntrySet, JournalError, Next, Source, Span, Unsupported};
+use coldframe_storage::Unreadable;
 
 /// Damage that [`JournalReader::resume`] went past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +143,20 @@ impl<E: EntrySet> JournalReader<E> {
         self.durable = self.durable.max(offset.get());
     }
 
+    /// Goes on where the host cannot read: what it hides is an [`End::Unreadable`], and no error.
+    /// For whoever wants all that is left; who decides by what a journal says wants the error.
+    #[must_use]
+    pub fn read_around(mut self) -> Self {
+        self.window.read_around();
+        self
+    }
+
+    /// What could not be read so far, in the order of the file.
+    #[must_use]
+    pub fn unreadable(&self) -> &[Unreadable] {
+        self.window.unreadable()
+    }
+
     /// Notes from now on what is not proved to be durable.
     pub(crate) fn track_durability(&mut self) {
         self.unproved = Some(Unproved::default());
@@ -248,7 +263,7 @@ impl<E: EntrySet> JournalReader<E> {
     pub fn resume(&mut self) -> Result<Option<Gap>, JournalError> {
         let start = self.next;
         let sought = match self.end {
-            Some(End::Torn { .. } | End::Corrupt { .. }) => Sought::Sound,
+            Some(End::Torn { .. } | End::Corrupt { .. } | End::Unreadable { .. }) => Sought::Sound,
             // The record is sound: what is behind it is next.
             Some(End::Unsupported {
                 what: Unsupported::Type(_),

@@ -12,6 +12,7 @@ use coldframe_storage::{Storage, StorageError};
 use coldframe_units::FileOffset;
 
 use super::entry::Buffer;
+use coldframe_storage::{ReadAround, Unreadable};
 
 /// How much is read at once, in bytes.
 const READ_AHEAD: u64 = 1 << 20;
@@ -30,6 +31,8 @@ pub(crate) struct Window {
     loaded: Buffer,
     base: u64,
     valid: usize,
+    /// What cannot be read; `None` if that is an error.
+    around: Option<ReadAround>,
 }
 
 impl Window {
@@ -40,6 +43,7 @@ impl Window {
             loaded: Buffer::new(),
             base: 0,
             valid: 0,
+            around: None,
         };
         window.refresh()?;
         Ok(window)
@@ -52,7 +56,24 @@ impl Window {
             loaded: Buffer::new(),
             base: 0,
             valid: 0,
+            around: None,
         }
+    }
+
+    /// Reads around what cannot be read from now on.
+    pub(crate) fn read_around(&mut self) {
+        self.around.get_or_insert_default();
+    }
+
+    /// What could not be read so far.
+    pub(crate) fn unreadable(&self) -> &[Unreadable] {
+        self.around.as_ref().map_or(&[], ReadAround::ranges)
+    }
+
+    /// Whether some of these bytes cannot be read, as far as was tried.
+    pub(crate) fn is_unreadable(&self, offset: u64, len: u64) -> bool {
+        let is_bad = |around: &ReadAround| around.overlaps(FileOffset::new(offset), len);
+        self.around.as_ref().is_some_and(is_bad)
     }
 
     pub(crate) const fn len(&self) -> u64 {
@@ -143,7 +164,11 @@ impl Window {
                 self.loaded[..want].copy_from_slice(&bytes[from..from + want]);
             }
             Backing::Storage(storage) => {
-                storage.read_at(FileOffset::new(offset), &mut self.loaded[..want])?;
+                let (offset, bytes) = (FileOffset::new(offset), &mut self.loaded[..want]);
+                match &mut self.around {
+                    Some(around) => around.read(&**storage, offset, bytes)?,
+                    None => storage.read_at(offset, bytes)?,
+                }
             }
         }
         (self.base, self.valid) = (offset, want);

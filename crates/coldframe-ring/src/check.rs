@@ -4,10 +4,11 @@ use std::fmt;
 
 use coldframe_storage::Storage;
 use coldframe_units::FileOffset;
-use coldframe_walframe::ring::{End, Place, Step};
+use coldframe_walframe::ring::{End, Place, RingSource as _, Scan, Step};
 
 use crate::window::Window;
 use crate::{Owner, RingError, RingReader, Sequence, SlotState, control};
+use coldframe_storage::Unreadable;
 
 /// Something that is not as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +39,12 @@ pub enum Finding {
         first: Sequence,
         /// How many; `None` if that is not known, and they cannot be repaired.
         count: Option<u64>,
+        /// Whether the host can read their bytes: else they are not repaired, as they may be
+        /// whole where it can.
+        readable: bool,
     },
+    /// The host cannot read this stretch of the file; what records it hides is told beside it.
+    Unreadable(Unreadable),
     /// An earlier repair gave these records up.
     GivenUp {
         /// Where they began in the file.
@@ -63,6 +69,7 @@ impl Finding {
             Self::ControlSlot { .. } => "control-slot",
             Self::TornTail { .. } => "torn-tail",
             Self::Damage { .. } => "damage",
+            Self::Unreadable(_) => "unreadable",
             Self::GivenUp { .. } => "given-up",
             Self::NotClosed { .. } => "not-closed",
         }
@@ -75,6 +82,7 @@ impl Finding {
         matches!(
             self,
             Self::Damage { .. }
+                | Self::Unreadable(_)
                 | Self::ControlSlot {
                     state: SlotState::Damaged(_),
                     ..
@@ -88,11 +96,16 @@ impl Finding {
         match self {
             Self::ControlSlot { .. } => Some("a repair writes it anew from the other"),
             Self::TornTail { .. } => Some("dropped when the log is opened for writing"),
-            Self::Damage { count: Some(_), .. } => {
-                Some("a repair makes it a gap; the sound records stay")
-            }
-            Self::Damage { count: None, .. } => {
+            Self::Damage {
+                count: Some(_),
+                readable: true,
+                ..
+            } => Some("a repair makes it a gap; the sound records stay"),
+            Self::Damage { .. } => {
                 Some("cannot be repaired in place; the sound records can be dumped")
+            }
+            Self::Unreadable(_) => {
+                Some("copy the file to a sound disk first, with ddrescue(1) say")
             }
             Self::GivenUp { .. } | Self::NotClosed { .. } => None,
         }
@@ -106,6 +119,7 @@ impl Finding {
             | Self::TornTail { offset, .. }
             | Self::Damage { offset, .. }
             | Self::GivenUp { offset, .. } => Some(*offset),
+            Self::Unreadable(stretch) => Some(stretch.offset),
             Self::NotClosed { .. } => None,
         }
     }
@@ -139,6 +153,7 @@ impl fmt::Display for Finding {
                 Lost(*first, *count).fmt(f)?;
                 f.write_str(" cannot be read")
             }
+            Self::Unreadable(stretch) => stretch.fmt(f),
             Self::GivenUp { first, count, .. } => {
                 Lost(*first, Some(*count)).fmt(f)?;
                 f.write_str(" given up by a repair")
@@ -171,6 +186,7 @@ pub struct Plan {
     pub records: u64,
     pub(crate) gaps: Vec<PlannedGap>,
     pub(crate) generation: u64,
+    pub(crate) gives_up_unreadable: bool,
 }
 
 /// The header that makes damage a gap.
@@ -182,6 +198,8 @@ pub(crate) struct PlannedGap {
     pub lost: Option<u64>,
     /// Up to the next sound record, if there is one.
     pub next: Option<Place>,
+    /// Whether all its bytes can be read.
+    pub readable: bool,
     pub epoch: u32,
 }
 
@@ -191,6 +209,27 @@ impl Plan {
     pub fn is_sound(&self) -> bool {
         let slot = |finding: &Finding| matches!(finding, Finding::ControlSlot { .. });
         self.gaps.is_empty() && !self.findings.iter().any(slot)
+    }
+
+    /// The same plan, but records in bytes that the host cannot read are given up too: for a copy,
+    /// or when no host will ever read them.
+    #[must_use]
+    pub fn giving_up_unreadable(self) -> Self {
+        Self {
+            gives_up_unreadable: true,
+            ..self
+        }
+    }
+
+    /// Whether a repair is possible in place: it gives up no record that only this host cannot
+    /// read.
+    #[must_use]
+    pub fn is_repairable(&self) -> bool {
+        let is_possible = |gap: &PlannedGap| match gap.readable {
+            true => gap.lost.is_some(),
+            false => self.gives_up_unreadable,
+        };
+        self.gaps.iter().all(is_possible)
     }
 }
 
@@ -208,6 +247,7 @@ impl<S: Storage> RingReader<S> {
             records: 0,
             gaps: Vec::new(),
             generation: self.chosen.control.generation,
+            gives_up_unreadable: false,
         };
         for (slot, state) in (0..).zip(recovery.slots) {
             if state != SlotState::Current {
@@ -227,9 +267,8 @@ impl<S: Storage> RingReader<S> {
     }
 
     fn check_records(&self, plan: &mut Plan) -> Result<(), RingError> {
-        let control = self.chosen.control;
-        let mut window = Window::new(&self.storage, self.region, control.geometry());
-        let mut scan = control.scan();
+        let mut window = self.window();
+        let mut scan = self.chosen.control.scan();
         loop {
             let step = scan.step(&mut window);
             match step.map_err(|source| RingError::Read { source })? {
@@ -239,32 +278,19 @@ impl<S: Storage> RingReader<S> {
                     first: Sequence::new(gap.sequence),
                     count: gap.lost,
                 }),
-                Step::End(End::Corrupt {
-                    position,
-                    sequence,
-                    next,
-                    ..
-                }) => {
-                    let synced = control.synced_sequence.checked_sub(sequence);
-                    let to_next = next.map(|next| next.sequence - sequence);
-                    let lost = to_next.or(synced.map(|more| more + 1));
-                    let current = sequence >= control.resume_sequence;
-                    let earlier = if current { control.epoch } else { scan.epoch() };
-                    plan.gaps.push(PlannedGap {
-                        position,
-                        sequence,
-                        lost,
-                        next,
-                        epoch: next.map_or(earlier, |next| next.epoch),
-                    });
-                    plan.findings.push(Finding::Damage {
-                        offset: self.file_offset(position),
-                        first: Sequence::new(sequence),
-                        count: lost,
-                    });
+                Step::End(end @ End::Corrupt { next, .. }) => {
+                    if let Some(gap) = self.gap_of(end, &scan, &window) {
+                        plan.findings.push(Finding::Damage {
+                            offset: self.file_offset(gap.position),
+                            first: Sequence::new(gap.sequence),
+                            count: gap.lost,
+                            readable: gap.readable,
+                        });
+                        plan.gaps.push(gap);
+                    }
                     match next {
                         Some(next) => scan.resume_at(next),
-                        None => return Ok(()),
+                        None => break,
                     }
                 }
                 Step::End(End::Torn {
@@ -277,10 +303,40 @@ impl<S: Storage> RingReader<S> {
                         bytes,
                         dropped,
                     });
-                    return Ok(());
+                    break;
                 }
-                Step::End(End::Clean { .. }) => return Ok(()),
+                Step::End(End::Clean { .. }) => break,
             }
         }
+        let unreadable = window.unreadable().iter().copied();
+        plan.findings.extend(unreadable.map(Finding::Unreadable));
+        Ok(())
+    }
+
+    fn gap_of(&self, end: End, scan: &Scan, window: &Window<&S>) -> Option<PlannedGap> {
+        let End::Corrupt {
+            position,
+            sequence,
+            next,
+            ..
+        } = end
+        else {
+            return None;
+        };
+        let control = self.chosen.control;
+        let synced = control.synced_sequence.checked_sub(sequence);
+        let to_next = next.map(|next| next.sequence - sequence);
+        let current = sequence >= control.resume_sequence;
+        let earlier = if current { control.epoch } else { scan.epoch() };
+        let ring_end = control.tail_position + control.ring_len;
+        let until = next.map_or(ring_end, |next| next.position);
+        Some(PlannedGap {
+            position,
+            sequence,
+            lost: to_next.or(synced.map(|more| more + 1)),
+            next,
+            readable: !window.is_unreadable(position, until - position),
+            epoch: next.map_or(earlier, |next| next.epoch),
+        })
     }
 }

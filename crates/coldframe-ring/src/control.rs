@@ -6,6 +6,7 @@ use coldframe_walframe::ring::{CONTROL_LEN, CONTROL_SLOT_STRIDE, Chosen, Control
 use coldframe_walframe::ring::{EncodeError, RING_START};
 
 use crate::{Region, RingError};
+use coldframe_storage::{ReadAround, Unreadable};
 
 /// Where a control block is in the file.
 pub(crate) const fn slot_offset(region: Region, slot: u64) -> FileOffset {
@@ -14,6 +15,41 @@ pub(crate) const fn slot_offset(region: Region, slot: u64) -> FileOffset {
 
 /// Reads both blocks and picks the one that holds; the log must fit the region and the file.
 pub(crate) fn read<S: Storage>(storage: &S, region: Region) -> Result<Chosen, RingError> {
+    read_slots(storage, region, &mut |offset, bytes| {
+        storage.read_at(offset, bytes)
+    })
+}
+
+/// The same; of two blocks one may be unreadable. Also returns what cannot be read.
+pub(crate) fn read_around<S: Storage>(
+    storage: &S,
+    region: Region,
+) -> Result<(Chosen, Vec<Unreadable>), RingError> {
+    let mut around = ReadAround::default();
+    let mut failure = None;
+    let read = &mut |offset, bytes: &mut [u8]| {
+        around.read(storage, offset, bytes)?;
+        if failure.is_none() && around.overlaps(offset, bytes.len() as u64) {
+            failure = storage
+                .read_at(offset, &mut [0; CONTROL_LEN as usize])
+                .err();
+        }
+        Ok(())
+    };
+    match (read_slots(storage, region, read), failure) {
+        // Not another file, and not damage: nothing could be read that would tell.
+        (Err(RingError::Control { .. }), Some(source)) => Err(RingError::Read { source }),
+        (chosen, _) => Ok((chosen?, around.ranges().to_vec())),
+    }
+}
+
+type ReadSlot<'a> = &'a mut dyn FnMut(FileOffset, &mut [u8]) -> Result<(), StorageError>;
+
+fn read_slots<S: Storage>(
+    storage: &S,
+    region: Region,
+    read: ReadSlot<'_>,
+) -> Result<Chosen, RingError> {
     let offset = region.offset();
     let len = storage.len().map_err(|source| RingError::Read { source })?;
     let have = ByteLen::new(len.get().saturating_sub(offset.get()));
@@ -21,9 +57,7 @@ pub(crate) fn read<S: Storage>(storage: &S, region: Region) -> Result<Chosen, Ri
     for (slot, bytes) in (0..).zip(&mut slots) {
         // A block that the file is too short for is none.
         if slot * CONTROL_SLOT_STRIDE + CONTROL_LEN <= have.get() {
-            storage
-                .read_at(slot_offset(region, slot), bytes)
-                .map_err(|source| RingError::Read { source })?;
+            read(slot_offset(region, slot), bytes).map_err(|source| RingError::Read { source })?;
         }
     }
     let chosen =

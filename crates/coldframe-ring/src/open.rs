@@ -11,6 +11,7 @@ use crate::progress::Progress;
 use crate::recovery::{Found, refuse_corrupt, scan};
 use crate::rewrite::rewrite;
 use crate::state::{Start, State};
+use crate::window::Window;
 use crate::{Entry, Owner, Region, RingError, RingOptions, RingReader, RingWal, control};
 
 /// Room for this many records is made at once, so that appending does not allocate.
@@ -53,7 +54,8 @@ impl<S: Storage> RingWal<S> {
         Self::open_locked(storage, region, options, lock, &mut each)
     }
 
-    /// Opens a log for reading. Not one byte is written; a log with damage is opened too. Records
+    /// Opens a log for reading. Not one byte is written; a log with damage is opened too, and one
+    /// of which the host can read only parts: [`RingReader::unreadable`]. Records
     /// behind [`Recovery::proved`](crate::Recovery::proved) may be in the host's cache alone.
     ///
     /// Spec: RING-21
@@ -73,7 +75,8 @@ impl<S: Storage> RingWal<S> {
     ) -> Result<Self, RingError> {
         let chosen = control::read(&storage, region)?;
         let left_by = read_owner(&storage, region);
-        let found = scan(&storage, region, &chosen, left_by, each)
+        let mut window = Window::new(&storage, region, chosen.control.geometry());
+        let found = scan(&mut window, region, &chosen, left_by, each)
             .map_err(|source| RingError::Read { source })?;
         refuse_corrupt(region, &chosen, found.recovery.end)?;
         rewrite(&storage, region, &chosen, &found)?;

@@ -10,7 +10,7 @@ use coldframe_units::FileOffset;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::Region;
+use crate::{Region, note};
 
 const MAGIC: [u8; 8] = *b"CFWOWNER";
 const NOTE_START: u64 = 512;
@@ -26,7 +26,9 @@ struct NoteBytes {
 }
 
 /// The structures of this crate.
-pub const LAYOUTS: &[Layout] = &[Layout {
+pub const LAYOUTS: &[Layout] = &[OWNER, note::LAYOUT];
+
+const OWNER: Layout = Layout {
     name: "ring owner note",
     size: size_of::<NoteBytes>(),
     fields: &[
@@ -35,7 +37,7 @@ pub const LAYOUTS: &[Layout] = &[Layout {
         field("program", offset_of!(NoteBytes, program), PROGRAM_LEN),
         field("checksum", offset_of!(NoteBytes, checksum), 8),
     ],
-}];
+};
 
 const _: () = assert!(size_of::<NoteBytes>() == 64);
 

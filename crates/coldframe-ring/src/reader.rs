@@ -1,4 +1,5 @@
-//! A log that is only read: also a damaged one, and on both sides of the damage.
+//! A log that is only read: also a damaged one, or one that the host can read only in part, and on
+//! both sides of the damage.
 
 use coldframe_storage::Storage;
 use coldframe_units::FileOffset;
@@ -8,6 +9,7 @@ use crate::lock::{Mode, RegionLock, read_owner};
 use crate::recovery::scan;
 use crate::window::Window;
 use crate::{Entry, Recovery, Region, RingError, RingStats, Sequence, control};
+use coldframe_storage::Unreadable;
 
 /// A log that was opened for reading; it writes nothing, and keeps writers out meanwhile.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub struct RingReader<S> {
     pub(crate) region: Region,
     pub(crate) chosen: Chosen,
     recovery: Recovery,
+    unreadable: Vec<Unreadable>,
     _lock: RegionLock,
 }
 
@@ -30,15 +33,19 @@ impl<S: Storage> RingReader<S> {
         region: Region,
         lock: RegionLock,
     ) -> Result<Self, RingError> {
-        let chosen = control::read(&storage, region)?;
+        let (chosen, known) = control::read_around(&storage, region)?;
         let left_by = read_owner(&storage, region);
-        let found = scan(&storage, region, &chosen, left_by, &mut |_| ())
+        let geometry = chosen.control.geometry();
+        let mut window = Window::around(&storage, region, geometry, &known);
+        let found = scan(&mut window, region, &chosen, left_by, &mut |_| ())
             .map_err(|source| RingError::Read { source })?;
+        let unreadable = window.unreadable().to_vec();
         Ok(Self {
             storage,
             region,
             chosen,
             recovery: found.recovery,
+            unreadable,
             _lock: lock,
         })
     }
@@ -47,6 +54,19 @@ impl<S: Storage> RingReader<S> {
     #[must_use]
     pub const fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// What the host could not read of the log when it was opened, in order. What else it has
+    /// behind the first damage is looked at by [`RingReader::check`].
+    #[must_use]
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
+    }
+
+    /// A window over the ring that reads around what cannot be read.
+    pub(crate) fn window(&self) -> Window<&S> {
+        let geometry = self.chosen.control.geometry();
+        Window::around(&self.storage, self.region, geometry, &self.unreadable)
     }
 
     /// The region that was asked for; the log may take less of it.
@@ -88,7 +108,7 @@ impl<S: Storage> RingReader<S> {
         let control = self.chosen.control;
         Salvage {
             reader: self,
-            window: Window::new(&self.storage, self.region, control.geometry()),
+            window: self.window(),
             scan: control.scan(),
             done: false,
         }
@@ -126,6 +146,12 @@ pub struct Salvage<'a, S> {
 }
 
 impl<S: Storage> Salvage<'_, S> {
+    /// What could not be read so far, in the order of the file.
+    #[must_use]
+    pub fn unreadable(&self) -> &[Unreadable] {
+        self.window.unreadable()
+    }
+
     /// The next record or loss; `None` at the end. What it lends is valid until the next call.
     ///
     /// # Errors

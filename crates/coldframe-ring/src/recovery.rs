@@ -84,16 +84,15 @@ pub(crate) struct Span {
     pub end: u64,
 }
 
-/// Reads all records once, each checked, and shows them to `each`.
+/// Reads all records once through the window, each checked, and shows them to `each`.
 pub(crate) fn scan<S: Storage>(
-    storage: &S,
+    window: &mut Window<S>,
     region: Region,
     chosen: &Chosen,
     left_by: Option<Owner>,
     each: &mut dyn FnMut(Entry<'_>),
 ) -> Result<Found, StorageError> {
     let control = chosen.control;
-    let mut window = Window::new(storage, region, control.geometry());
     let mut scan = control.scan();
     let mut found = Found {
         recovery: Recovery {
@@ -118,7 +117,7 @@ pub(crate) fn scan<S: Storage>(
         head_sequence: None,
     };
     let end = loop {
-        match scan.step(&mut window)? {
+        match scan.step(window)? {
             Step::Record(record) => {
                 found.add(&record.header);
                 each(Entry::new(region, control.geometry(), &record));

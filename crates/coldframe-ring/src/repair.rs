@@ -8,7 +8,6 @@ use coldframe_walframe::ring::{RECORD_HEADER_LEN, RecordHeader, RecordKind, Ring
 
 use crate::check::PlannedGap;
 use crate::lock::{Mode, RegionLock};
-use crate::window::Window;
 use crate::{Plan, Region, RingError, RingReader, RingWal, control};
 
 impl<S: Storage> RingWal<S> {
@@ -22,14 +21,19 @@ impl<S: Storage> RingWal<S> {
     pub fn repair(storage: S, region: Region, plan: &Plan) -> Result<(), RingError> {
         let lock = RegionLock::acquire(&storage, region, Mode::Write)?;
         let reader = RingReader::with_lock(storage, region, lock)?;
-        if reader.check()? != *plan {
+        let again = Plan {
+            gives_up_unreadable: plan.gives_up_unreadable,
+            ..reader.check()?
+        };
+        if again != *plan {
             return Err(RingError::PlanOutdated);
         }
-        let headers = gap_headers(&reader, plan)?;
+        let headers = gaps(&reader, plan)?;
         let (storage, control) = (&reader.storage, reader.chosen.control);
         let write = || {
             for (position, bytes) in &headers {
-                let (first, rest) = control.geometry().parts(*position, RECORD_HEADER_LEN);
+                let len = bytes.len() as u64;
+                let (first, rest) = control.geometry().parts(*position, len);
                 let (head, tail) = bytes.split_at(first.len as usize);
                 storage.write_at(region.ring_offset(first.offset), head)?;
                 storage.write_at(region.ring_offset(rest.offset), tail)?;
@@ -49,24 +53,27 @@ impl<S: Storage> RingWal<S> {
     }
 }
 
-/// The header of each gap, with the position where it goes.
-fn gap_headers<S: Storage>(
-    reader: &RingReader<S>,
-    plan: &Plan,
-) -> Result<Vec<(u64, Vec<u8>)>, RingError> {
+/// The header of each gap, with the position where it goes; the whole gap where bytes cannot be
+/// read, as its digest is then over what takes their place.
+fn gaps<S: Storage>(reader: &RingReader<S>, plan: &Plan) -> Result<Vec<(u64, Vec<u8>)>, RingError> {
     let control = reader.chosen.control;
     let key = control.key();
-    let mut window = Window::new(&reader.storage, reader.region, control.geometry());
+    let mut window = reader.window();
     let mut headers = Vec::new();
     for gap in &plan.gaps {
         let offset = reader.file_offset(gap.position);
         let end = control.tail_position + control.ring_len;
+        if !plan.is_repairable() {
+            return Err(RingError::NotRepairable { offset });
+        }
         let header = gap_header(gap, end).ok_or(RingError::NotRepairable { offset })?;
         let damaged = window.read(gap.position, header.extent());
         let damaged = damaged.map_err(|source| RingError::Read { source })?;
         let mut bytes = Vec::new();
         header.encode(&key, &damaged[RECORD_HEADER_LEN as usize..], &mut bytes)?;
-        bytes.truncate(RECORD_HEADER_LEN as usize);
+        if gap.readable {
+            bytes.truncate(RECORD_HEADER_LEN as usize);
+        }
         headers.push((gap.position, bytes));
     }
     Ok(headers)
@@ -77,7 +84,9 @@ fn gap_header(gap: &PlannedGap, ring_end: u64) -> Option<RecordHeader> {
         .next
         .map_or(gap.position + RECORD_HEADER_LEN, |next| next.position);
     let length = (end - gap.position).checked_sub(RECORD_HEADER_LEN)?;
-    let lost = u32::try_from(gap.lost?).ok()?;
+    // Of what cannot be read nothing else may say how many: one at least.
+    let lost = gap.lost.or((!gap.readable).then_some(1));
+    let lost = u32::try_from(lost?).ok()?;
     (end <= ring_end).then_some(RecordHeader {
         sequence: gap.sequence,
         position: gap.position,

@@ -1,9 +1,10 @@
 //! The ring's bytes from a storage, read ahead in pieces.
 
 use coldframe_storage::{Storage, StorageError};
-use coldframe_walframe::ring::{Geometry, RingSource};
+use coldframe_walframe::ring::{Geometry, Part, RingSource};
 
 use crate::Region;
+use coldframe_storage::{ReadAround, Unreadable};
 
 const READ_AHEAD: u64 = 256 * 1024;
 
@@ -17,6 +18,8 @@ pub(crate) struct Window<S> {
     /// The first `filled` bytes are those from `start` on.
     bytes: Vec<u8>,
     filled: usize,
+    /// What cannot be read; `None` if that is an error.
+    around: Option<ReadAround>,
 }
 
 impl<S: Storage> Window<S> {
@@ -28,7 +31,21 @@ impl<S: Storage> Window<S> {
             start: 0,
             bytes: Vec::new(),
             filled: 0,
+            around: None,
         }
+    }
+
+    /// One that reads around what cannot be read, of which this much is known.
+    pub fn around(storage: S, region: Region, geometry: Geometry, known: &[Unreadable]) -> Self {
+        Self {
+            around: Some(ReadAround::knowing(known)),
+            ..Self::new(storage, region, geometry)
+        }
+    }
+
+    /// What could not be read so far.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        self.around.as_ref().map_or(&[], ReadAround::ranges)
     }
 
     /// Whether the range is in memory.
@@ -58,11 +75,13 @@ impl<S: Storage> Window<S> {
         let from = position.wrapping_add(kept as u64);
         let (first, rest) = self.geometry.parts(from, missing.len() as u64);
         let (head, tail) = missing.split_at_mut(first.len as usize);
-        self.storage
-            .read_at(self.region.ring_offset(first.offset), head)?;
-        if rest.len > 0 {
-            self.storage
-                .read_at(self.region.ring_offset(rest.offset), tail)?;
+        for (part, bytes) in [(first, head), (rest, tail)] {
+            let offset = self.region.ring_offset(part.offset);
+            match &mut self.around {
+                _ if bytes.is_empty() => {}
+                Some(around) => around.read(&self.storage, offset, bytes)?,
+                None => self.storage.read_at(offset, bytes)?,
+            }
         }
         self.start = position;
         self.filled = want;
@@ -79,5 +98,17 @@ impl<S: Storage> RingSource for Window<S> {
         }
         let place = self.place(position, len).unwrap_or_default();
         Ok(&self.bytes[place])
+    }
+
+    fn is_unreadable(&self, position: u64, len: u64) -> bool {
+        let Some(around) = &self.around else {
+            return false;
+        };
+        let (first, rest) = self.geometry.parts(position, len);
+        let is_bad = |part: Part| {
+            let offset = self.region.ring_offset(part.offset);
+            part.len > 0 && around.overlaps(offset, part.len)
+        };
+        is_bad(first) || is_bad(rest)
     }
 }

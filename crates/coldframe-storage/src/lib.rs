@@ -53,6 +53,7 @@ mod retract;
 mod source;
 mod storage;
 mod temporary;
+mod unreadable;
 
 pub use directory::{create_dir_all, sync_directory, sync_name};
 pub use error::{IoContext, Operation, StorageError};
@@ -68,3 +69,4 @@ pub use retract::{retract, retract_sealed};
 pub use source::{ByteSource, PreadSource};
 pub use storage::Storage;
 pub use temporary::{Swept, is_temporary, sweep_stale};
+pub use unreadable::{ReadAround, Unreadable, read_around};

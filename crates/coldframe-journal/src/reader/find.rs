@@ -3,7 +3,7 @@
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_walframe::journal::{
-    BatchItems, PART_HEADER_LEN, PART_MAGIC, PartHeader, RECORD_HEADER_LEN, TypeId,
+    BatchItems, PART_HEADER_LEN, PART_MAGIC, PartHeader, RECORD_HEADER_LEN, RecordHeader, TypeId,
 };
 
 use super::{Batch, Found, JournalReader};
@@ -35,7 +35,7 @@ impl<E: EntrySet> JournalReader<E> {
                     self.next = at + PART_HEADER_LEN;
                     continue;
                 }
-                other => return self.judge(at, other).map(Step::End),
+                other => return self.end_at(at, other).map(Step::End),
             };
             if let (Some(unproved), Some(part)) = (&mut self.unproved, &self.part) {
                 unproved.add(part.start, at, header);
@@ -91,6 +91,34 @@ impl<E: EntrySet> JournalReader<E> {
                 Ok(Some(Step::End(corrupt(at, error))))
             }
         }
+    }
+
+    /// Says what it means that no sound record stands at `at`, where all can be read or not.
+    fn end_at(&mut self, at: u64, found: Look) -> Result<End, JournalError> {
+        let offset = FileOffset::new(at);
+        // Whatever filler looks like: this is not what the file holds.
+        let extent = self.extent_at(at)?;
+        if self.window.is_unreadable(at, extent) {
+            return Ok(End::Unreadable { offset });
+        }
+        let end = self.judge(at, found)?;
+        let rest = self.window.len() - at;
+        let is_hidden = end.is_torn() && self.window.is_unreadable(at, rest);
+        Ok(if is_hidden {
+            End::Unreadable { offset }
+        } else {
+            end
+        })
+    }
+
+    /// How many bytes the header at `at` claims, or takes.
+    fn extent_at(&mut self, at: u64) -> Result<u64, JournalError> {
+        let Some(part) = &self.part else {
+            return Ok(PART_HEADER_LEN);
+        };
+        let bytes = self.window.get(at, PART_HEADER_LEN)?;
+        let header = RecordHeader::decode(bytes, &part.key, at.saturating_sub(part.start));
+        Ok(header.map_or(RECORD_HEADER_LEN, |header| header.record_len()))
     }
 
     /// Says what it means that no sound record stands at `at`.

@@ -127,3 +127,29 @@ fn a_file_that_is_too_short_for_any_log_is_foreign_and_says_so() {
         8240
     );
 }
+
+// Spec: RING-72
+#[test]
+fn a_note_stays_until_it_is_replaced_and_no_record_depends_on_it() {
+    use coldframe_ring::NOTE_LEN_MAX;
+    let log = super::sample::create(2048);
+    assert_eq!(log.note(), None);
+    log.append(b"kept").unwrap();
+    for note in [&b"first"[..], b"", &[7; NOTE_LEN_MAX], b"last"] {
+        log.set_note(note).unwrap();
+        assert_eq!(log.note().as_deref(), Some(note));
+    }
+    let long = log.set_note(&[0; NOTE_LEN_MAX + 1]);
+    assert!(matches!(long, Err(RingError::TooLong { .. })));
+    let image = log.storage().to_vec();
+    let again = super::sample::open(&image, 2048).unwrap();
+    assert_eq!(again.note().as_deref(), Some(&b"last"[..]));
+    drop(again);
+    for at in 1024..1024 + 24 + 4 {
+        let mut damaged = image.clone();
+        damaged[at] ^= 1;
+        let log = super::sample::open(&damaged, 2048).unwrap();
+        assert_eq!(log.note(), None, "{at}");
+        assert_eq!(super::sample::records(&log), [(1, b"kept".to_vec())]);
+    }
+}

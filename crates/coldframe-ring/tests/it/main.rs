@@ -18,6 +18,7 @@ mod predecessor;
 mod sample;
 mod tail;
 mod unproved;
+mod unreadable;
 mod world;
 
 #[global_allocator]

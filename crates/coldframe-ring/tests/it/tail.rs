@@ -155,3 +155,44 @@ fn what_was_dropped_once_is_not_reported_again() {
             .any(|f| matches!(f, Finding::TornTail { .. }))
     );
 }
+
+// Spec: RING-64, RING-41
+#[test]
+fn rot_in_the_last_synced_record_is_damage_once_anything_later_proves_it() {
+    let rot = |mut image: Vec<u8>, starts: &[usize]| {
+        image[starts[5] + 60] ^= 1;
+        image
+    };
+    // Synced, and nothing since: it cannot be told from a record that a power cut tore.
+    let (image, starts) = six();
+    let found = inspect(&rot(image, &starts), RING).unwrap();
+    assert!(
+        matches!(found.end, End::Torn { dropped: 0, .. }),
+        "{found:?}"
+    );
+    assert_eq!(found.records, 5, "no more than the last one");
+    // A later record, a checkpoint, and a closing each prove it.
+    let proofs: [fn(&super::sample::Log); 2] = [
+        |log| assert_eq!(log.append(b"later").unwrap().get(), 7),
+        |log| log.checkpoint(coldframe_ring::Sequence::new(1)).unwrap(),
+    ];
+    for prove in proofs {
+        let (image, starts) = six();
+        let log = reopened(image);
+        prove(&log);
+        let image = log.storage().to_vec();
+        assert!(inspect(&rot(image, &starts), RING).unwrap().is_corrupt());
+    }
+    let (image, starts) = six();
+    let log = reopened(image);
+    let storage = std::sync::Arc::clone(log.storage());
+    log.close().unwrap();
+    let image = rot(storage.to_vec(), &starts);
+    assert!(open(&image, RING).unwrap_err().is_corrupt());
+}
+
+fn reopened(image: Vec<u8>) -> super::sample::Log {
+    let storage = std::sync::Arc::new(coldframe_storage::MemStorage::from_vec(image));
+    let options = coldframe_ring::RingOptions::SYNC_EACH;
+    coldframe_ring::RingWal::open(storage, super::sample::region(RING), options).unwrap()
+}

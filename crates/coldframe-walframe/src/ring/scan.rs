@@ -59,14 +59,15 @@ pub enum End {
         /// Sound records behind it that cannot be kept without it.
         dropped: u64,
     },
-    /// A record that was durable is damaged.
+    /// A record that was durable is damaged; or one that may have been, where bytes cannot be
+    /// read ([`RingSource::is_unreadable`]).
     Corrupt {
         /// Where it lies, as a logical position.
         position: u64,
         /// Its sequence.
         sequence: u64,
         /// The record behind it that proves that it was durable; `None` if the control block
-        /// does.
+        /// does, or if nothing can be read that would.
         witness: Option<Place>,
         /// The first sound record behind it.
         next: Option<Place>,
@@ -224,6 +225,15 @@ impl Scan {
         };
         if bytes == 0 && found.count == 0 {
             return Ok(End::Clean { position });
+        }
+        if source.is_unreadable(position, room) {
+            // The record that is due, or what would prove that it was durable.
+            return Ok(End::Corrupt {
+                position,
+                sequence,
+                witness: None,
+                next: found.first,
+            });
         }
         let dropped = found.count;
         Ok(End::Torn {

@@ -15,6 +15,13 @@ pub trait RingSource {
     /// # Errors
     /// If they cannot be read.
     fn read(&mut self, position: u64, len: u64) -> Result<&[u8], Self::Error>;
+
+    /// Whether some of these bytes cannot be read, and [`RingSource::read`] gave others for them:
+    /// bytes that are not zero. What ends a log there is then unknown, and not a torn tail.
+    fn is_unreadable(&self, position: u64, len: u64) -> bool {
+        let _ = (position, len);
+        false
+    }
 }
 
 /// A ring that is in memory as a whole; what it lacks of its length reads as zeros.
