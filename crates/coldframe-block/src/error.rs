@@ -10,7 +10,7 @@ use coldframe_chunks::{LogNote, StoreError, TagName};
 use coldframe_envelope::DecodeError;
 use coldframe_ring::{RingError, Sequence};
 use coldframe_storage::StorageError;
-use coldframe_units::{FileOffset, RootHash};
+use coldframe_units::{ByteLen, FileOffset, RootHash};
 
 use crate::foreign::ImageFormat;
 use crate::logs::LogFound;
@@ -94,6 +94,16 @@ pub enum BlockError {
         /// Where in the log's file.
         offset: FileOffset,
     },
+    /// The host cannot read a stretch of the log that may have changes of the disk.
+    #[error("{len} bytes of the log at {offset} cannot be read")]
+    LogUnreadable {
+        /// Where in the log's file.
+        offset: FileOffset,
+        /// How many bytes.
+        len: ByteLen,
+        /// What the host says.
+        source: std::io::Error,
+    },
     /// The log is full, and what is in it could not be brought into the store.
     #[error("the log of the device is full")]
     LogFull,
@@ -136,6 +146,22 @@ pub enum BlockError {
     LogOfAnotherLife {
         /// The name.
         head: TagName,
+    },
+    /// The log belongs to another store that names it too: one is a copy of the other.
+    #[error("the log belongs to disk {head} of the store at {}, too", store.display())]
+    LogOfOtherStore {
+        /// The disk.
+        head: TagName,
+        /// The other store.
+        store: PathBuf,
+    },
+    /// A file that was named as the log of a disk is something else.
+    #[error("{} is not a log of disk {head}", path.display())]
+    NotItsLog {
+        /// The disk.
+        head: TagName,
+        /// The file.
+        path: PathBuf,
     },
     /// The disk's tag names a log whose changes would be left out, or lost.
     #[error("disk {head} has changes in another log: {log}")]
@@ -213,7 +239,7 @@ pub enum BlockError {
         path: PathBuf,
     },
     /// The image is of a format that holds a disk, and is not the disk.
-    #[error("{} is a {format} file, not a raw image", path.display())]
+    #[error("{} is in {format} format, not a raw image", path.display())]
     NotRaw {
         /// The file.
         path: PathBuf,
@@ -280,10 +306,30 @@ impl BlockError {
             Self::Log { source } => {
                 source.is_corrupt()
                     || source.is_foreign()
-                    || matches!(source, RingError::RegionSize { .. })
+                    || matches!(
+                        source,
+                        RingError::RegionSize { .. } | RingError::Read { .. }
+                    )
             }
-            Self::LogDamaged { .. } | Self::LogTooSmall { .. } | Self::Record { .. } => true,
+            Self::LogDamaged { .. }
+            | Self::LogUnreadable { .. }
+            | Self::LogTooSmall { .. }
+            | Self::Record { .. } => true,
             _ => self.is_of_another(),
+        }
+    }
+
+    /// The host cannot read the log, or a part of it that matters.
+    #[must_use]
+    pub fn is_unreadable_log(&self) -> bool {
+        match self {
+            Self::Log { source } => matches!(source, RingError::Read { .. }),
+            Self::LogUnreadable { .. } => true,
+            Self::LogElsewhere { log, .. } => match &log.found {
+                LogFound::Unreadable(error) => error.is_unreadable_log(),
+                _ => false,
+            },
+            _ => false,
         }
     }
 
@@ -313,6 +359,8 @@ impl BlockError {
             Self::Diverged { .. }
             | Self::LogOfAnother { .. }
             | Self::LogOfAnotherLife { .. }
+            | Self::LogOfOtherStore { .. }
+            | Self::NotItsLog { .. }
             | Self::LogElsewhere { .. }
             | Self::BaseLost { .. }
             | Self::EmptyLog => true,
@@ -335,6 +383,9 @@ impl BlockError {
                 | Self::NotAnImage { .. }
                 | Self::Exists { .. }
                 | Self::LogTooSmall { .. }
+                | Self::BaseRead {
+                    source: StorageError::NoLength { .. }
+                }
                 | Self::Log {
                     source: RingError::RegionShape { .. }
                 }

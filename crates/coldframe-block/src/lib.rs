@@ -63,10 +63,10 @@ pub use device::{
     OtherLog, Recovered, Shrink, ViewLog, check_log, recover,
 };
 pub use error::{BlockError, NotedLog};
-pub use foreign::ImageFormat;
+pub use foreign::{ImageFormat, not_memory};
 pub use image::DiskImage;
 pub use logfile::open_log;
-pub use logs::LogFound;
+pub use logs::{LogFound, LostRange};
 pub use record::{LAYOUTS, LogIdentity, PAGE_BYTES, Record, WRITE_BYTES_MAX};
 pub use transfer::{ImportMode, ImportOptions, Imported, create, export, export_view, import};
 pub use usage::{DiskUsage, usage};

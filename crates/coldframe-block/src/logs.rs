@@ -15,7 +15,7 @@ use coldframe_chunks::{LogNote, TagName};
 use coldframe_envelope::{DecodeError, DecodeErrorKind};
 use coldframe_ring::{Entry, Salvaged};
 use coldframe_ring::{RingReader, RingWal, Sequence};
-use coldframe_storage::{FileStorage, Storage};
+use coldframe_storage::{FileStorage, Storage, Unreadable};
 use coldframe_units::{FileOffset, RootHash};
 
 use crate::error::log;
@@ -57,28 +57,41 @@ pub(crate) struct Contents {
     last_change: Option<Sequence>,
     changes: u64,
     /// Records that are missing between the others, or damaged.
-    lost: Vec<Loss>,
+    pub lost: Vec<LostRange>,
+    /// What of its file cannot be read.
+    pub unreadable: Vec<Unreadable>,
 }
 
-/// Records that are missing from a log.
-#[derive(Clone, Copy, Debug)]
-struct Loss {
+/// Records that are missing from a log, or damaged, or that cannot be read: which blocks they
+/// changed is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostRange {
     /// Where in the file, or what comes next there.
-    offset: FileOffset,
-    /// The last of them, as far as it is known.
-    last: Sequence,
-    count: u64,
+    pub offset: FileOffset,
+    /// The first of them.
+    pub first: Sequence,
+    /// How many; `None` if nothing says.
+    pub count: Option<u64>,
 }
 
-impl Loss {
-    fn new(offset: FileOffset, first: Sequence, count: Option<u64>) -> Self {
-        let count = count.unwrap_or(1).max(1);
-        let last = Sequence::new(first.get().saturating_add(count - 1));
+impl LostRange {
+    const fn new(offset: FileOffset, first: Sequence, count: Option<u64>) -> Self {
         Self {
             offset,
-            last,
+            first,
             count,
         }
+    }
+
+    /// How many there are at least.
+    fn at_least(&self) -> u64 {
+        self.count.unwrap_or(1).max(1)
+    }
+
+    /// Whether one of them comes after a record: those of unknown number may all do.
+    fn reaches_over(&self, through: Sequence) -> bool {
+        let last = |count: u64| self.first.get().saturating_add(count.saturating_sub(1));
+        self.count.is_none_or(|count| last(count) > through.get())
     }
 }
 
@@ -97,7 +110,7 @@ impl Contents {
                 let first = Sequence::new(next);
                 contents
                     .lost
-                    .push(Loss::new(entry.offset, first, Some(missing)));
+                    .push(LostRange::new(entry.offset, first, Some(missing)));
             }
             last = Some(entry.sequence);
         }
@@ -106,7 +119,7 @@ impl Contents {
             let (first, count) = (from.last_sequence(), from.recovery().lost_records);
             contents
                 .lost
-                .push(Loss::new(FileOffset::ZERO, first, Some(count)));
+                .push(LostRange::new(FileOffset::ZERO, first, Some(count)));
         }
         Ok(contents)
     }
@@ -122,9 +135,10 @@ impl Contents {
                     offset,
                     first,
                     count,
-                } => contents.lost.push(Loss::new(offset, first, count)),
+                } => contents.lost.push(LostRange::new(offset, first, count)),
             }
         }
+        contents.unreadable = records.unreadable().to_vec();
         Ok(contents)
     }
 
@@ -154,18 +168,31 @@ impl Contents {
         Ok(())
     }
 
+    /// What is missing that an index does not have which has all up to `through`.
+    pub fn losses_after(&self, through: Sequence) -> impl Iterator<Item = &LostRange> {
+        let is_after = move |loss: &&LostRange| loss.reaches_over(through);
+        self.lost.iter().filter(is_after)
+    }
+
     /// How many records are missing that an index does not have which has all up to `through`.
     pub fn lost_after(&self, through: Sequence) -> u64 {
-        let lost = self.lost.iter().filter(|loss| loss.last > through);
-        lost.fold(0, |all, loss| all.saturating_add(loss.count))
+        self.losses_after(through)
+            .fold(0, |all, loss| all.saturating_add(loss.at_least()))
     }
 
     /// Refuses a log that lacks what an index does not have which has all up to `through`.
     pub fn whole_after(&self, through: Sequence) -> Result<(), BlockError> {
-        match self.lost.iter().find(|loss| loss.last > through) {
-            Some(&Loss { offset, .. }) => Err(BlockError::LogDamaged { offset }),
-            None => Ok(()),
-        }
+        let Some(&LostRange { offset, .. }) = self.losses_after(through).next() else {
+            return Ok(());
+        };
+        Err(match self.unreadable.first() {
+            Some(stretch) => BlockError::LogUnreadable {
+                offset: stretch.offset,
+                len: stretch.len,
+                source: stretch.reason(),
+            },
+            None => BlockError::LogDamaged { offset },
+        })
     }
 
     /// The index of the tag, as the log names it last; `None` if the log has no changes at all.

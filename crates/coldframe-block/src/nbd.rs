@@ -24,7 +24,6 @@ impl From<BlockError> for ExportError {
             text.push_str(&error.to_string());
             cause = error.source();
         }
-        tracing::warn!(error = text, "a request failed");
         Self::new(errno, text)
     }
 }

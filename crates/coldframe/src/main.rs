@@ -6,7 +6,6 @@
 mod cli;
 mod exit;
 mod firecracker;
-mod foreign;
 mod human;
 mod logs;
 mod notices;

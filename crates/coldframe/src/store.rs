@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use coldframe_chunks::{AnyStore, Backend as _, DiskCache, Lease, Options, StoreError};
+use coldframe_chunks::{AnyStore, Backend as _, DiskCache, Lease, Options, StoreError, TagName};
 use coldframe_snapshot::store::TransferError;
 
 use crate::cli::store::Cache;
 use crate::exit::{Failure, line, reason};
+use crate::output::quoted;
 
 /// The store behind any URL.
 pub type Store = AnyStore;
@@ -82,17 +83,32 @@ fn open_failure(url: &str, what: &str, error: &StoreError) -> Failure {
 }
 
 /// What to do about a tag that cannot be changed, since a log may have changes of its disk.
-pub const FOLD_LOG: &str = "'coldframe disk resize TAG --size 0 --wal FILE' brings them into the \
-     store; if the log is gone for good or damaged, 'coldframe disk resize TAG --size 0 \
-     --abandon-log' goes on without them";
+pub fn fold_log(url: &str, disk: &TagName, log: &Path) -> String {
+    let (store, log) = (quoted(url), log.to_string_lossy());
+    let (log, resize) = (
+        quoted(&log),
+        format!("coldframe disk resize {disk} --store {store}"),
+    );
+    format!(
+        "'{resize} --size 0 --wal {log}' brings them into the store; if the log is gone for good \
+         or damaged, '{resize} --size 0 --abandon-log' goes on without them"
+    )
+}
+
+/// As [`failure`], of a store with this URL.
+pub fn failure_in(url: &str, what: impl std::fmt::Display, error: &StoreError) -> Failure {
+    match error {
+        StoreError::UnfoldedLog { name, log } => {
+            let (text, way) = (line(what, error), fold_log(url, name, log.path()));
+            Failure::Wanting(format!("{text}; {way}"))
+        }
+        error => failure(what, error),
+    }
+}
 
 /// What is lost or damaged in the store is exit 1, everything else exit 3.
 pub fn failure(what: impl std::fmt::Display, error: &StoreError) -> Failure {
-    if error.is_unfolded_log() {
-        let text = line(what, error);
-        return Failure::Wanting(format!("{text}; {FOLD_LOG}"));
-    }
-    if error.is_wanting() {
+    if error.is_wanting() || error.is_unfolded_log() {
         Failure::wanting(what, error)
     } else {
         Failure::environment(what, error)
@@ -100,14 +116,14 @@ pub fn failure(what: impl std::fmt::Display, error: &StoreError) -> Failure {
 }
 
 /// What is lost or damaged is exit 1, a name that cannot be meant exit 2, everything else exit 3.
-pub fn transfer_failure(what: impl std::fmt::Display, error: &TransferError) -> Failure {
+pub fn transfer_failure(url: &str, what: impl std::fmt::Display, error: &TransferError) -> Failure {
     match error {
         TransferError::TagTaken { .. } => {
             let what = format!("{what} without --replace");
             Failure::usage(what, error)
         }
         TransferError::NotASnapshot { .. } => Failure::usage(what, error),
-        TransferError::Store(source) if source.is_unfolded_log() => failure(what, source),
+        TransferError::Store(source) if source.is_unfolded_log() => failure_in(url, what, source),
         error if error.is_wanting() => Failure::wanting(what, error),
         error => Failure::environment(what, error),
     }

@@ -1,12 +1,14 @@
 //! A log as a read-only disk needs it: what opening it writes stays in memory.
 //!
 //! Invariant: not one byte of what is below changes; bytes that are written equal to what is below
-//! take no memory.
+//! take no memory. What cannot be read below is an error, until it is written or kept here.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
+use coldframe_storage::read_around;
 use coldframe_storage::{Storage, StorageError};
 use coldframe_units::{ByteLen, FileOffset};
 
@@ -28,17 +30,28 @@ impl<S: Storage> CowStorage<S> {
         }
     }
 
-    /// The bytes of a cell below, as far as there are any; zeros behind the end.
-    fn cell_below(&self, cell: u64) -> Result<Box<[u8]>, StorageError> {
+    /// Keeps what can be read of a range in memory, with other bytes where nothing can.
+    pub fn keep(&self, offset: FileOffset, len: u64) -> Result<(), StorageError> {
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.get().saturating_add(len).div_ceil(CELL);
+        for cell in offset.get() / CELL..end {
+            if let Entry::Vacant(vacant) = cells.entry(cell) {
+                vacant.insert(self.cell_below(cell)?.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of a cell below, as far as there are any; zeros behind the end. Also whether all
+    /// of it can be read: others stand for what cannot.
+    fn cell_below(&self, cell: u64) -> Result<(Box<[u8]>, bool), StorageError> {
         let mut bytes = vec![0; CELL as usize].into_boxed_slice();
         let len = self.below.len()?.get();
         let at = cell * CELL;
         let have = len.saturating_sub(at).min(CELL) as usize;
-        if have > 0 {
-            self.below
-                .read_at(FileOffset::new(at), &mut bytes[..have])?;
-        }
-        Ok(bytes)
+        let offset = FileOffset::new(at);
+        let unreadable = read_around(&self.below, offset, &mut bytes[..have])?;
+        Ok((bytes, unreadable.is_empty()))
     }
 }
 
@@ -56,16 +69,19 @@ fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
 
 impl<S: Storage> Storage for CowStorage<S> {
     fn read_at(&self, offset: FileOffset, buf: &mut [u8]) -> Result<(), StorageError> {
-        self.below.read_at(offset, buf)?;
         let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
-        if cells.is_empty() {
-            return Ok(());
+        let end = offset.get().saturating_add(buf.len() as u64);
+        let touched = offset.get() / CELL..end.div_ceil(CELL);
+        if cells.range(touched).next().is_none() {
+            return self.below.read_at(offset, buf);
         }
         let mut rest = buf;
         for (cell, from, count) in parts(offset.get(), rest.len()) {
             let (part, behind) = rest.split_at_mut(count);
-            if let Some(bytes) = cells.get(&cell) {
-                part.copy_from_slice(&bytes[from..from + count]);
+            let at = FileOffset::new(cell * CELL + from as u64);
+            match cells.get(&cell) {
+                Some(bytes) => part.copy_from_slice(&bytes[from..from + count]),
+                None => self.below.read_at(at, part)?,
             }
             rest = behind;
         }
@@ -82,8 +98,8 @@ impl<S: Storage> Storage for CowStorage<S> {
                 found[from..from + count].copy_from_slice(part);
                 continue;
             }
-            let mut below = self.cell_below(cell)?;
-            if below[from..from + count] != *part {
+            let (mut below, is_readable) = self.cell_below(cell)?;
+            if !is_readable || below[from..from + count] != *part {
                 below[from..from + count].copy_from_slice(part);
                 cells.insert(cell, below);
             }

@@ -10,6 +10,7 @@
 //! are given up.
 
 mod ahead;
+pub(crate) mod attach;
 mod cow;
 mod extents;
 mod fold;
@@ -62,6 +63,9 @@ pub struct DeviceOptions {
     pub read_ahead_blocks: u64,
     /// Whether to go on without the changes of another log.
     pub other_log: OtherLog,
+    /// Whether to take a log that belongs to another store, of which this one is a copy, or the
+    /// other way round: its changes are lost to that one.
+    pub take_log: bool,
 }
 
 impl DeviceOptions {
@@ -71,6 +75,7 @@ impl DeviceOptions {
         ancestors_max: 32,
         read_ahead_blocks: 16,
         other_log: OtherLog::Refuse,
+        take_log: false,
     };
 }
 
@@ -294,19 +299,24 @@ impl<B: Backend, S: Storage + 'static> BlockDevice<B, S> {
         self.inner.stat()
     }
 
-    /// Brings all changes into the store and closes the log.
+    /// Brings all changes into the store and closes the log, also if that fails; changes stay in
+    /// the log then.
+    ///
+    /// Spec: BLK-36
     ///
     /// # Errors
     /// As [`BlockDevice::fold`]: then the log keeps what the store does not have.
     pub fn close(self) -> Result<Folded, BlockError> {
         let Self { inner, worker } = self;
         drop(worker);
-        let folded = inner.fold()?;
-        inner.release()?;
-        // The worker's share is gone: this is the last.
-        if let Some(inner) = Arc::into_inner(inner) {
-            inner.log.close().map_err(crate::error::log)?;
-        }
-        Ok(folded)
+        let folded = inner.fold();
+        let folded = folded.and_then(|folded| inner.release().map(|()| folded));
+        // The worker's share is gone: this is the last. Also if the store took nothing: from here
+        // on what was flushed last is known to be durable.
+        let closed = match Arc::into_inner(inner) {
+            Some(inner) => inner.log.close().map_err(crate::error::log),
+            None => Ok(()),
+        };
+        folded.and_then(|folded| closed.map(|()| folded))
     }
 }

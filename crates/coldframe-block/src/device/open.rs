@@ -11,6 +11,7 @@ use coldframe_ring::{RingPlace, RingReader, Sequence};
 use coldframe_storage::{FileStorage, Storage};
 use coldframe_units::{BLOCK_BYTES, RootHash};
 
+use crate::device::attach::{attach, refuse_copy};
 use crate::device::inner::{FoldState, Inner, Shard};
 use crate::device::lower::Lower;
 use crate::device::{DeviceOptions, DeviceParts, OtherLog};
@@ -36,10 +37,15 @@ pub(super) fn open<B: Backend, S: Storage>(
     let known = base.and_then(|base| base.identity);
     let identity = identity(&parts.store, &tag, known)?;
     // Nobody writes to the other log until the tag names this one.
+    let noted = note.as_ref().map(|note| note.id);
     let _other = match note {
         Some(note) => displace(&parts, &tag, note, &contents, options.other_log)?,
         None => None,
     };
+    if let Some(id) = noted.filter(|id| !options.take_log && contents.id() == Some(*id)) {
+        refuse_copy(&parts, id)?;
+    }
+    attach(&parts)?;
     let found = base.map(|base| base.through);
     let through = found.unwrap_or(parts.log.last_sequence());
     let place = place_of(parts.log.storage());

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coldframe_chunkfile::{LogId, Tag};
 use coldframe_chunks::{Backend, LogNote, PackStore, StoreError, TagName};
-use coldframe_ring::{RingOptions, RingReader, RingWal, Sequence};
-use coldframe_storage::FileStorage;
+use coldframe_ring::{Finding, RingOptions, RingReader, RingWal, Sequence};
+use coldframe_storage::{FileStorage, StorageError, Unreadable};
 use coldframe_units::{ByteLen, RootHash};
 
 use crate::device::cow::CowStorage;
@@ -22,7 +22,7 @@ use crate::error::{log, store};
 use crate::image::noted_tag;
 use crate::logfile::region_of;
 use crate::logs::{
-    Base, Contents, LogFound, Look, is_same_path, lacking, look, open_read_only, unnamed,
+    Base, Contents, LogFound, Look, LostRange, is_same_path, lacking, look, open_read_only, unnamed,
 };
 use crate::record::LogIdentity;
 use crate::{BaseFile, BlockError, DiskImage, NotedLog};
@@ -105,7 +105,7 @@ impl<B: Backend> DiskView<B> {
         }) = looked
             && let Some(base_record) = contents.base_of(name, &tag)?
         {
-            let parts = parts(from, name, open_cow(&path)?, base);
+            let parts = parts(from, name, open_repaired(&path, &guard)?, base);
             let found = base_record.clone();
             let disk = LoggedDisk::open(parts, tag, &found, path, guard)?;
             return Ok(Self::Logged(Box::new(disk)));
@@ -228,15 +228,25 @@ fn open_cow(path: &Path) -> Result<RingWal<Log>, BlockError> {
     RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)
 }
 
-/// The same for a log with damage, without the records that are lost: it is repaired in memory.
+/// The same for a log with damage, or that the host can read only in part, without the records that
+/// are lost: it is repaired in memory.
 fn open_repaired(path: &Path, guard: &RingReader<FileStorage>) -> Result<RingWal<Log>, BlockError> {
+    if !guard.recovery().is_corrupt() && guard.unreadable().is_empty() {
+        return open_cow(path);
+    }
     let storage = FileStorage::open_read_only(path);
     let storage = storage.map_err(|source| BlockError::LogFile { source })?;
     let region = region_of(&storage)?;
     let storage = Arc::new(CowStorage::new(storage));
-    let plan = guard.check().map_err(log)?;
+    let plan = guard.check().map_err(log)?.giving_up_unreadable();
     if !plan.is_sound() {
         RingWal::repair(Arc::clone(&storage), region, &plan).map_err(log)?;
+    }
+    for finding in &plan.findings {
+        if let Finding::Unreadable(stretch) = finding {
+            let kept = storage.keep(stretch.offset, stretch.len.get());
+            kept.map_err(|source| BlockError::LogFile { source })?;
+        }
     }
     RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)
 }
@@ -272,8 +282,17 @@ fn named(
 }
 
 fn refuse(head: &TagName, tag: &Tag, path: &Path, found: LogFound) -> BlockError {
-    if let LogFound::Unreadable(error) = found {
-        return *error;
+    let (disk, file) = (head.clone(), path.to_path_buf());
+    match found {
+        LogFound::Unreadable(error) => return *error,
+        LogFound::Missing => return missing_log(path),
+        LogFound::Other => {
+            return BlockError::NotItsLog {
+                head: disk,
+                path: file,
+            };
+        }
+        _ => {}
     }
     let note = LogNote {
         id: tag.log.unwrap_or(NOBODY.log),
@@ -281,6 +300,14 @@ fn refuse(head: &TagName, tag: &Tag, path: &Path, found: LogFound) -> BlockError
     };
     let path = path.to_path_buf();
     NotedLog { note, path, found }.refuse(head)
+}
+
+fn missing_log(path: &Path) -> BlockError {
+    let source = std::io::ErrorKind::NotFound.into();
+    let path = path.to_path_buf();
+    BlockError::LogFile {
+        source: StorageError::Open { path, source },
+    }
 }
 
 /// The log that has changes of the disk; `None` if there is none.
@@ -340,6 +367,10 @@ pub struct Recovered {
     /// Records of the log that are lost, as far as their number is known: what they changed is as
     /// it was before.
     pub lost_records: u64,
+    /// Where they are missing in the log.
+    pub lost: Vec<LostRange>,
+    /// What of the log's file cannot be read.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// What becomes of a log that lacks records, or whose records are damaged.
@@ -392,6 +423,8 @@ pub fn recover<B: Backend>(
         head: found.head,
         blocks: folded.blocks,
         lost_records: contents.lost_after(found.through),
+        lost: contents.losses_after(found.through).copied().collect(),
+        unreadable: contents.unreadable,
     })
 }
 

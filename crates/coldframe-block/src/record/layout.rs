@@ -69,6 +69,7 @@ pub const LAYOUTS: &[Layout] = &[
             field("log", offset_of!(IdentityBytes, log), 16),
         ],
     },
+    crate::device::attach::LAYOUT,
 ];
 
 const _: () = assert!(HEAD_LEN == 24 && BASE_LEN == 32 && IDENTITY_LEN == 32);

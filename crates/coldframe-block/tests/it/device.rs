@@ -293,3 +293,42 @@ fn blocks_are_read_ahead_of_a_stream_unless_switched_off() {
     // How far depends on the threads' turns; over some rounds it happens.
     assert!((0..50).any(|_| streamed(4) > 0));
 }
+
+// Spec: BLK-12, BLK-20
+#[test]
+fn a_device_of_more_than_16_mib_is_the_same_everywhere_and_after_opening_again() {
+    let size = 40 * MIB + 3 * PAGE;
+    let rig = Rig::new(size, 8 * MIB, CALM);
+    let device = rig.open();
+    let mut model = vec![0; size as usize];
+    let put = |device: &crate::support::MemDevice, model: &mut [u8], at: u64, bytes: &[u8]| {
+        device.write_at(at, bytes).unwrap();
+        model[at as usize..][..bytes.len()].copy_from_slice(bytes);
+    };
+    // Around each multiple of 16 MiB, at both ends, and longer than one record may be.
+    for (seed, at) in (0..).zip([
+        0,
+        16 * MIB - 5,
+        16 * MIB + PAGE,
+        32 * MIB - PAGE,
+        size - 777,
+    ]) {
+        put(&device, &mut model, at, &noise(seed, 777));
+    }
+    put(&device, &mut model, 15 * MIB + 100, &noise(9, 2 * MIB));
+    device.flush().unwrap();
+    assert!(all(&device) == model);
+    device.fold().unwrap();
+    put(&device, &mut model, 31 * MIB, &noise(10, PAGE));
+    device.flush().unwrap();
+    drop(device);
+    let device = rig.open();
+    assert!(all(&device) == model, "the log and the index");
+    let told: u64 = extents(&device, 0, size).iter().map(|(len, _)| len).sum();
+    assert_eq!(told, size);
+    device.write_zeroes(PAGE, size - 2 * PAGE).unwrap();
+    model[PAGE as usize..(size - PAGE) as usize].fill(0);
+    assert!(all(&device) == model);
+    device.close().unwrap();
+    assert!(all_of(&rig.image("disk")) == model);
+}

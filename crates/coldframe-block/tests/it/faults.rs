@@ -155,3 +155,28 @@ fn a_head_that_someone_else_moved_is_told_and_what_was_written_stays_in_the_log(
     assert!(matches!(error, BlockError::Diverged { .. }), "{error:?}");
     assert_eq!(&all_of(&rig.image("disk"))[..3], b"one");
 }
+
+// Spec: BLK-36
+#[test]
+fn a_stop_in_order_tells_rot_in_what_was_flushed_last_from_a_torn_end() {
+    let rig = Rig::new(MIB, MIB, CALM);
+    let device = rig.open();
+    device.write_at(0, &noise(1, PAGE)).unwrap();
+    device.write_at(PAGE, &noise(2, PAGE)).unwrap();
+    device.flush().unwrap();
+    rig.backend.trouble(Trouble::Full);
+    assert!(device.close().unwrap_err().is_out_of_space());
+    rig.backend.heal();
+    // Nothing is lost by it.
+    let sound = rig.log.to_vec();
+    let device = rig.open();
+    assert_eq!(read(&device, PAGE, PAGE), noise(2, PAGE));
+    drop(device);
+    let needle = &noise(2, PAGE)[..64];
+    let at = sound.windows(64).position(|bytes| bytes == needle).unwrap();
+    let mut rotten = sound;
+    rotten[at + 100] ^= 1;
+    let log = Arc::new(MemStorage::from_vec(rotten));
+    let error = open(&rig.store, log, CALM).err().unwrap();
+    assert!(error.is_corrupt(), "{error:?}");
+}

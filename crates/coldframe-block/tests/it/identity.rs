@@ -18,6 +18,12 @@ const STRICT: DeviceOptions = DeviceOptions {
     ..CALM
 };
 
+/// Takes what belongs to another store.
+const TAKE: DeviceOptions = DeviceOptions {
+    take_log: true,
+    ..STRICT
+};
+
 type Device = BlockDevice<coldframe_chunks::Directory, FileStorage>;
 
 /// A store and logs in a directory.
@@ -63,6 +69,13 @@ impl Place {
         let bytes = noise(7, PAGE);
         device.write_at(0, &bytes).unwrap();
         device.flush().unwrap();
+        bytes
+    }
+
+    /// The same; returns the whole disk.
+    fn leave_disk(&self, log: &str) -> Vec<u8> {
+        let mut bytes = self.leave_changes(log);
+        bytes.resize(MIB as usize, 0);
         bytes
     }
 
@@ -359,7 +372,7 @@ fn a_log_that_another_store_brought_in_is_not_taken_for_clean() {
     copy_dir(&place.at("store"), &other.at("store"));
     // The changes go where they were asked to go; this disk must not go on as if it had them.
     other
-        .open_at(&place.at("a.wal"), STRICT)
+        .open_at(&place.at("a.wal"), TAKE)
         .unwrap()
         .close()
         .unwrap();
@@ -381,6 +394,89 @@ fn a_log_that_another_store_brought_in_is_not_taken_for_clean() {
     place.open("b.wal", abandon).unwrap().close().unwrap();
     let found = place.view(ViewLog::Find(&[])).unwrap();
     assert_same(&found, &[0; MIB as usize], "given up by name");
+}
+
+// Spec: BLK-37
+#[test]
+fn a_copy_of_a_store_does_not_take_the_log_of_the_store() {
+    let place = Place::new();
+    let bytes = place.leave_disk("a.wal");
+    let other = Place {
+        dir: coldframe_testkit::scratch::on_disk(),
+    };
+    copy_dir(&place.at("store"), &other.at("store"));
+    let log = place.at("a.wal");
+    let refused = other.open_at(&log, STRICT).err().unwrap();
+    let BlockError::LogOfOtherStore { store, .. } = &refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(*store, place.at("store").canonicalize().unwrap());
+    assert!(refused.is_log_trouble());
+    // Also where the log was moved to, and after any number of tries.
+    let moved = place.at("moved.wal");
+    std::fs::rename(&log, &moved).unwrap();
+    let refused = other.open_at(&moved, STRICT).err().unwrap();
+    assert!(matches!(refused, BlockError::LogOfOtherStore { .. }));
+    std::fs::rename(&moved, &log).unwrap();
+    // Reading takes nothing from anyone.
+    assert_same(&other.view(ViewLog::File(&log)).unwrap(), &bytes, "read");
+    // The store itself goes on, and so does a copy of both.
+    let copy = other.at("a.wal");
+    std::fs::copy(&log, &copy).unwrap();
+    drop(other.open("a.wal", STRICT).unwrap());
+    drop(place.open("a.wal", STRICT).unwrap());
+    assert_same(
+        &place.view(ViewLog::Find(&[])).unwrap(),
+        &bytes,
+        "left alone",
+    );
+}
+
+// Spec: BLK-37
+#[test]
+fn a_store_that_was_moved_or_restored_goes_on_with_its_log() {
+    let place = Place::new();
+    let bytes = place.leave_disk("a.wal");
+    let read = |place: &Place| place.view(ViewLog::Find(&[])).unwrap();
+    // Renamed: the same directory elsewhere.
+    let moved = Place {
+        dir: coldframe_testkit::scratch::on_disk(),
+    };
+    let log = place.at("a.wal");
+    std::fs::rename(place.at("store"), place.at("store-2")).unwrap();
+    std::fs::rename(place.at("store-2"), place.at("store")).unwrap();
+    drop(place.open("a.wal", STRICT).unwrap());
+    // Copied to another disk, and the old one deleted.
+    copy_dir(&place.at("store"), &moved.at("store"));
+    std::fs::remove_dir_all(place.at("store")).unwrap();
+    drop(moved.open_at(&log, STRICT).unwrap());
+    assert_same(&read(&moved), &bytes, "moved");
+    // Restored from there to where it was: another directory, and that is the one now.
+    copy_dir(&moved.at("store"), &place.at("store"));
+    let refused = place.open("a.wal", STRICT).err().unwrap();
+    assert!(matches!(refused, BlockError::LogOfOtherStore { .. }));
+    std::fs::remove_dir_all(moved.at("store")).unwrap();
+    drop(place.open("a.wal", STRICT).unwrap());
+    assert_same(&read(&place), &bytes, "restored");
+}
+
+// Spec: BLK-37
+#[test]
+fn a_store_that_gave_its_log_up_does_not_keep_a_copy_from_it() {
+    let place = Place::new();
+    let bytes = place.leave_disk("a.wal");
+    let other = Place {
+        dir: coldframe_testkit::scratch::on_disk(),
+    };
+    copy_dir(&place.at("store"), &other.at("store"));
+    let abandon = DeviceOptions {
+        other_log: OtherLog::Abandon,
+        ..STRICT
+    };
+    place.open("b.wal", abandon).unwrap().close().unwrap();
+    drop(other.open_at(&place.at("a.wal"), STRICT).unwrap());
+    let log = place.at("a.wal");
+    assert_same(&other.view(ViewLog::File(&log)).unwrap(), &bytes, "taken");
 }
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -502,7 +598,7 @@ fn records_that_a_repair_gave_up_are_missed_by_all_who_open_the_log() {
 fn the_log_of_a_tag_that_can_name_none_is_not_passed_over() {
     let place = Place::new();
     let mut expected = vec![0; MIB as usize];
-    let bytes = place.leave_changes("a.wal");
+    let bytes = place.leave_disk("a.wal");
     expected[..PAGE as usize].copy_from_slice(&bytes);
     // As versions before wrote it.
     let (store, head) = (place.store(), name("disk"));

@@ -30,6 +30,7 @@ pub const CALM: DeviceOptions = DeviceOptions {
     read_ahead_blocks: 0,
     // Many tests go on with another log as if the first one were gone.
     other_log: OtherLog::Abandon,
+    take_log: false,
 };
 
 pub type MemDevice = BlockDevice<MemBackend, Arc<MemStorage>>;

@@ -101,10 +101,48 @@ fn what_is_no_file_with_bytes_at_offsets_is_refused_before_it_is_opened() {
     assert!(store.tags().unwrap().is_empty());
 }
 
+/// What bytes are known as that are to be plain memory.
+fn memory_format(magic: &[u8], at: u64) -> Option<&'static str> {
+    let mut bytes = vec![0; 3 * BLOCK as usize];
+    bytes[at as usize..][..magic.len()].copy_from_slice(magic);
+    let found = coldframe_block::not_memory(bytes.len() as u64, |offset, to| {
+        let at = offset.get() as usize;
+        to.copy_from_slice(&bytes[at..at + to.len()]);
+        Ok::<_, std::convert::Infallible>(())
+    });
+    found.unwrap().map(|format| format.name())
+}
+
+// Spec: BLK-34
+#[test]
+fn what_a_disk_begins_with_is_taken_for_a_disk_and_not_for_memory() {
+    let kinds: [(Option<&str>, u64, &[u8]); 8] = [
+        (Some("LUKS"), 0, b"LUKS\xba\xbe\0\x02"),
+        (Some("squashfs"), 0, b"hsqs"),
+        (Some("xfs"), 0, b"XFSB"),
+        (Some("cramfs"), 0, b"\x45\x3d\xcd\x28"),
+        (None, 1024, b"\xe2\xe1\xf5\xe0"),
+        (None, 32769, b"CD001"),
+        (None, 1080, b"\x53\xef"),
+        (None, 510, b"\x55\xaa"),
+    ];
+    let dir = coldframe_testkit::scratch::on_disk();
+    let path = dir.path().join("x.img");
+    let (store, _) = new_store();
+    for (number, (kind, at, magic)) in kinds.into_iter().enumerate() {
+        assert_eq!(memory_format(magic, at), kind);
+        let mut bytes = vec![0; 3 * BLOCK as usize];
+        bytes[at as usize..][..magic.len()].copy_from_slice(magic);
+        fs::write(&path, &bytes).unwrap();
+        let disk = name(&format!("disk{number}"));
+        import(&store, &path, &disk, ImportMode::Now, &mut |_| {}).unwrap();
+    }
+}
+
 // Spec: BLK-34
 #[test]
 fn what_holds_a_disk_is_not_taken_for_the_disk() {
-    let kinds: [(&str, u64, &[u8]); 14] = [
+    let kinds: &[(&str, u64, &[u8])] = &[
         ("qcow2", 0, b"QFI\xfb\0\0\0\x03"),
         ("vmdk", 0, b"KDMV\x01"),
         ("vmdk", 0, b"# Disk DescriptorFile\n"),
@@ -119,11 +157,29 @@ fn what_holds_a_disk_is_not_taken_for_the_disk() {
         ("bzip2", 0, b"BZh91AY&SY"),
         ("lz4", 0, b"\x04\x22\x4d\x18"),
         ("zip", 0, b"PK\x03\x04"),
+        ("qcow", 0, b"QFI\xfb\0\0\0\x01"),
+        ("parallels", 0, b"WithoutFreeSpace"),
+        ("7z", 0, b"7z\xbc\xaf\x27\x1c"),
+        ("lzop", 0, b"\x89LZO\0"),
+        ("lzip", 0, b"LZIP"),
+        ("rar", 0, b"Rar!\x1a\x07\x01\0"),
+        ("cpio", 0, b"070701"),
+        ("compress", 0, b"\x1f\x9d\x90"),
+        ("tar", 257, b"ustar\0"),
+        ("Android sparse image", 0, b"\x3a\xff\x26\xed"),
+        ("ELF", 0, b"\x7fELF\x02\x01"),
+        ("kdump", 0, b"KDUMP   "),
+        ("LiME", 0, b"EMiL"),
+        ("coldframe", 0, b"\x89CFR\r\n\x1a\n"),
+        ("coldframe journal", 0, b"\x89CFJ\r\n\x1a\n"),
+        ("coldframe write-ahead log", 0, b"\x89CFW\r\n\x1a\n"),
+        ("dmg", 3 * BLOCK - 512, b"koly"),
     ];
     let dir = coldframe_testkit::scratch::on_disk();
     let path = dir.path().join("x.img");
     let (store, _) = new_store();
-    for (number, (kind, at, magic)) in kinds.into_iter().enumerate() {
+    for (number, &(kind, at, magic)) in kinds.iter().enumerate() {
+        assert_eq!(memory_format(magic, at), Some(kind));
         let mut bytes = vec![0; 3 * BLOCK as usize];
         bytes[at as usize..][..magic.len()].copy_from_slice(magic);
         fs::write(&path, &bytes).unwrap();

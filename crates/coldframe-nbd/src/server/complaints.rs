@@ -1,5 +1,5 @@
-//! Requests that fail for the export's sake are said to whoever runs the server, and not only to the
-//! client that made them: a few lines, however many fail.
+//! Requests that fail for the export's sake are said to whoever runs the server, and not only to
+//! the client that made them: a few lines, however many fail.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

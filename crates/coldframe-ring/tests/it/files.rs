@@ -142,6 +142,11 @@ fn a_note_stays_until_it_is_replaced_and_no_record_depends_on_it() {
     let long = log.set_note(&[0; NOTE_LEN_MAX + 1]);
     assert!(matches!(long, Err(RingError::TooLong { .. })));
     let image = log.storage().to_vec();
+    // The bytes that every release reads.
+    assert_eq!(image[1024..1032], *b"CFWNOTE\0");
+    assert_eq!(image[1032..1040], [4, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(image[1040..1048], blake3::hash(b"last").as_bytes()[..8]);
+    assert_eq!(image[1048..1052], *b"last");
     let again = super::sample::open(&image, 2048).unwrap();
     assert_eq!(again.note().as_deref(), Some(&b"last"[..]));
     drop(again);

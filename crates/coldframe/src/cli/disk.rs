@@ -124,6 +124,10 @@ pub struct Log {
     /// gone for good. Without --wal, a log that is damaged or of another disk is renamed first.
     #[arg(long)]
     pub abandon_log: bool,
+    /// Take the log although it belongs to another store, of which this one is a copy or the other
+    /// way round: its changes are lost to that one.
+    #[arg(long)]
+    pub take_log: bool,
 }
 
 /// Make a disk longer, or with --shrink shorter; nobody may be serving it.
@@ -147,7 +151,8 @@ pub struct Resize {
 
 /// Serve a disk to NBD clients until SIGTERM or SIGINT; then flush, and exit 0.
 ///
-/// What clients write moves the tag; checkpoints keep what it stood for.
+/// Without --read-only any disk is served for writing, a checkpoint too: what clients write moves
+/// the tag that is served. Checkpoints keep what it pointed to.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  coldframe disk serve root --store chunks --listen unix:root.sock\n  \
@@ -164,7 +169,7 @@ pub struct Serve {
     #[command(flatten)]
     pub access: Access,
     /// Refuse writes. Changes that are only in the log are shown, and the log is not changed.
-    #[arg(long, conflicts_with = "abandon_log")]
+    #[arg(long, conflicts_with_all = ["abandon_log", "take_log"])]
     pub read_only: bool,
     #[command(flatten)]
     pub log: Log,
@@ -235,8 +240,9 @@ pub struct Checkpoint {
 /// Make a new disk of a write-ahead log and of the index that it is based on.
 ///
 /// For a log that is refused: its disk was made anew, was moved on by another log, or is gone. The
-/// log stays as it is. Of a damaged log, --damaged takes the sound records: what the lost ones
-/// changed is as it was before them (exit 1).
+/// log stays as it is. Of a log that is damaged or that the disk cannot read in places, --damaged
+/// takes the sound records and names what is lost: what the lost ones changed is as it was before
+/// them (exit 1).
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  coldframe disk recover --wal old.wal --store chunks --name rescued"

@@ -10,7 +10,8 @@ pub enum Journal {
     /// Say what state a journal is in: parts, entries by kind, how it ends, what is damaged.
     #[command(after_help = "Example:\n  coldframe journal stat snapshots/catalog")]
     Stat(JournalFile),
-    /// Print every sound entry, on both sides of damage too; unknown ones as bytes.
+    /// Print every sound entry, on both sides of damage and of what the disk cannot read; unknown
+    /// ones as bytes.
     #[command(after_help = "Example:\n  coldframe journal dump d/journal --json")]
     Dump(JournalFile),
 }

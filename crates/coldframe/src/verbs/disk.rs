@@ -1,6 +1,7 @@
 //! `coldframe disk`: what its verbs share.
 
 mod access;
+mod advice;
 mod checkpoint;
 mod control;
 mod ls;
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coldframe_block::{
-    BaseFile, BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskView, LogFound, OtherLog,
-    ViewLog, check_log, open_log,
+    BaseFile, BlockDevice, BlockError, DeviceOptions, DeviceParts, DiskView, OtherLog, ViewLog,
+    check_log, open_log,
 };
 use coldframe_chunks::{AnyBackend, StoreUrl};
 use coldframe_storage::FileStorage;
@@ -22,7 +23,8 @@ use coldframe_units::ByteLen;
 
 use crate::cli::disk::{Disk, Log, ReadLog, Which};
 use crate::exit::{Failure, line};
-use crate::store::{self, Store};
+use crate::store::Store;
+use crate::verbs::disk::advice::{Advice, Takes};
 
 /// How many logs of one disk may be given up before someone removes them.
 const NAMES_MAX: u32 = 1000;
@@ -44,14 +46,18 @@ pub fn run(disk: &Disk) -> Result<(), Failure> {
 }
 
 /// What is damaged is exit 1, what cannot be meant exit 2, everything else exit 3.
-fn failure(what: impl std::fmt::Display, error: &BlockError) -> Failure {
+fn failure(advice: Advice<'_>, what: impl std::fmt::Display, error: &BlockError) -> Failure {
     let is_damaged = error.is_corrupt() && error.is_unusable_log();
-    if error.is_log_trouble() || is_damaged {
+    if error.is_log_trouble() || is_damaged || error.is_unreadable_log() {
         let text = line(what, error);
-        return Failure::Wanting(match way_out(error) {
+        let text = match advice.way_out(error) {
             Some(way) => format!("{text}; {way}"),
             None => text,
-        });
+        };
+        return match error.is_unreadable_log() {
+            true => Failure::Environment(text),
+            false => Failure::Wanting(text),
+        };
     }
     if error.is_misuse() || matches!(error, BlockError::BaseMissing { .. }) {
         Failure::usage(what, error)
@@ -62,47 +68,24 @@ fn failure(what: impl std::fmt::Display, error: &BlockError) -> Failure {
     }
 }
 
-/// What to do about a log that has what the disk does not have.
-fn way_out(error: &BlockError) -> Option<String> {
-    let recover = "'coldframe disk recover' makes a disk of it under a new name";
-    let damaged = "'coldframe disk recover --damaged' makes a disk of its sound records under a \
-         new name; 'disk resize TAG --size 0 --abandon-log' goes on without its changes";
-    let log = match error {
-        BlockError::LogElsewhere { log, .. } => log,
-        BlockError::Diverged { .. }
-        | BlockError::LogOfAnother { .. }
-        | BlockError::LogOfAnotherLife { .. } => return Some(recover.to_owned()),
-        BlockError::Store { .. } => return Some(store::FOLD_LOG.to_owned()),
-        BlockError::Log { .. } | BlockError::LogDamaged { .. } | BlockError::Record { .. } => {
-            return Some(damaged.to_owned());
-        }
-        _ => return None,
-    };
-    let path = log.path.display();
-    Some(match log.found {
-        LogFound::InUse => "stop its server first, or make a checkpoint and use that; to read \
-             what the store has, --without-log; to read with a copy of the log, --wal"
-            .to_owned(),
-        LogFound::Changes(_) | LogFound::Clean => {
-            format!("name it with --wal {path}, or {recover}")
-        }
-        LogFound::Unreadable(_) => damaged.to_owned(),
-        LogFound::GivenUp => {
-            "export the disk that they are in now; 'disk resize TAG --size 0 --abandon-log' goes \
-             on without them"
-                .to_owned()
-        }
-        _ => "name the log where it is now with --wal; if it is gone for good, 'disk resize TAG \
-             --size 0 --abandon-log' goes on without its changes"
-            .to_owned(),
-    })
+/// What to say about a log of the disk that was asked for.
+fn advice<'a>(which: &'a Which, wal: Option<&'a Path>, takes: Takes) -> Advice<'a> {
+    Advice {
+        store: &which.store,
+        disk: which.name.as_str(),
+        wal,
+        takes,
+    }
 }
 
 /// The flat image that was given.
 fn base(path: Option<&Path>) -> Result<Option<Arc<BaseFile>>, Failure> {
     let opened = path.map(|path| {
         let cannot = format!("cannot open {}", path.display());
-        BaseFile::open(path).map_err(|error| failure(cannot, &error))
+        BaseFile::open(path).map_err(|error| match error.is_misuse() {
+            true => Failure::usage(cannot, &error),
+            false => Failure::environment(cannot, &error),
+        })
     });
     Ok(opened.transpose()?.map(Arc::new))
 }
@@ -147,7 +130,12 @@ fn open_view(
     };
     let base = base(which.base.as_deref())?;
     let view = DiskView::open(store, &which.name, base, log);
-    view.map_err(|error| failure(format!("cannot open disk {}", which.name), &error))
+    let advice = advice(
+        which,
+        wal.or(paths.first().map(PathBuf::as_path)),
+        Takes::ReadLog,
+    );
+    view.map_err(|error| failure(advice, format!("cannot open disk {}", which.name), &error))
 }
 
 /// Opens a disk for writing.
@@ -159,26 +147,22 @@ fn open_device(
 ) -> Result<Device, Failure> {
     let name = &which.name;
     let cannot = format!("cannot open disk {name}");
-    let failed = |error: BlockError| failure(&cannot, &error);
+    let usual = default_log(which);
+    let wal = log.wal.as_deref().or(usual.as_deref());
+    let advice = advice(which, wal, Takes::Log);
+    let failed = |error: BlockError| failure(advice, &cannot, &error);
     let other_log = match log.abandon_log {
         true => OtherLog::Abandon,
         false => OtherLog::Refuse,
     };
     let options = DeviceOptions {
         other_log,
+        take_log: log.take_log,
         ..options
     };
     let base = base(which.base.as_deref())?;
-    let usual = default_log(which);
     // Before a log is made for it: there must be such a disk, and no other log with its changes.
-    check_log(
-        &store,
-        name,
-        log.wal.as_deref().or(usual.as_deref()),
-        usual.as_deref(),
-        other_log,
-    )
-    .map_err(&failed)?;
+    check_log(&store, name, wal, usual.as_deref(), other_log).map_err(&failed)?;
     let path = log_path(which, log)?;
     let cannot_log = format!("cannot open the log {}", path.display());
     let open = || {
@@ -202,7 +186,7 @@ fn open_device(
     };
     opened.map_err(|error| match error {
         BlockError::Log { .. } | BlockError::LogFile { .. } | BlockError::LogTooSmall { .. } => {
-            failure(cannot_log, &error)
+            failure(advice, cannot_log, &error)
         }
         error => failed(error),
     })

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use coldframe_block::not_memory;
 use coldframe_envelope::SectionKind;
 use coldframe_snapshot::import::{self, DiffHoles, Dump, OpaqueState, Source};
 use coldframe_snapshot::{Snapshot, SnapshotError};
@@ -12,10 +13,10 @@ use crate::cli::{ImportFirecracker, ImportRaw, ImportTarget};
 use crate::exit::Failure;
 use crate::firecracker::{STATE_BYTES_MAX, State, StateError};
 use crate::output::producer;
+use crate::progress;
 use crate::search::{failure, open};
 use crate::verbs::made;
 use crate::verbs::rm::sweep_beside;
-use crate::{foreign, progress};
 
 /// The section in which a Firecracker state is kept whole.
 pub const FIRECRACKER_STATE: SectionKind = SectionKind::new(*b"fcst");
@@ -79,6 +80,7 @@ fn open_dump(path: &Path) -> Result<Dump, Failure> {
         let storage = source.and_then(|source| source.downcast_ref::<StorageError>());
         match storage {
             Some(StorageError::NotRegular { .. }) => not_a_file(path),
+            Some(error @ StorageError::NoLength { .. }) => Failure::usage("cannot import", error),
             Some(storage) => Failure::environment("cannot import", storage),
             None => Failure::environment("cannot import", &error),
         }
@@ -92,17 +94,15 @@ fn not_a_file(path: &Path) -> Failure {
 
 /// Refuses what is some other program's container and not memory.
 fn check_plain(dump: &Dump, switch: &str) -> Result<(), Failure> {
-    let len = dump.len().get().min(foreign::BYTES) as usize;
-    let mut start = vec![0; len];
-    dump.read_at(FileOffset::ZERO, &mut start)
-        .map_err(|error| Failure::environment("cannot import", &error))?;
-    match foreign::kind(&start) {
-        None => Ok(()),
-        Some(kind) => Err(Failure::Usage(format!(
-            "{} is {kind}, not plain memory: convert it first, or take it as it is with {switch}",
-            dump.path().display()
-        ))),
-    }
+    let found = not_memory(dump.len().get(), |offset, bytes| {
+        dump.read_at(offset, bytes)
+    });
+    let found = found.map_err(|error| Failure::environment("cannot import", &error))?;
+    let Some(format) = found else { return Ok(()) };
+    let (path, way) = (dump.path().display(), format.way_out());
+    Err(Failure::Usage(format!(
+        "{path} is in {format} format, not plain memory: {way}, or take it as it is with {switch}"
+    )))
 }
 
 /// A whole state file, refused over the limit before it is read.

@@ -16,8 +16,8 @@ use crate::exit::Failure;
 use crate::output::{self, JsonList};
 use crate::verbs::wal::storage;
 
-pub use report::JournalReport;
 use report::{Damage, DumpTail};
+pub use report::{JournalReport, Stretch};
 
 /// Runs one of the verbs.
 pub fn run(verb: &Journal) -> Result<(), Failure> {
@@ -62,12 +62,16 @@ fn dump(args: &JournalFile) -> Result<(), Failure> {
         list.unwrap_or_else(begin).end(&DumpTail::of(&report))?;
         report
     } else {
-        walk(&args.file, &mut |piece| match piece {
+        let report = walk(&args.file, &mut |piece| match piece {
             Piece::Entry(entry, described) => {
                 output::say(format_args!("{}", line_of(entry, described, Style::Text)));
             }
             Piece::Break(damage) => output::say(format_args!("{damage}")),
-        })?
+        })?;
+        for stretch in &report.unreadable {
+            output::say(format_args!("{}: {stretch}", args.file.display()));
+        }
+        report
     };
     verdict(&report)
 }
@@ -92,7 +96,8 @@ fn walk(path: &Path, each: &mut dyn FnMut(Piece<'_>)) -> Result<JournalReport, F
     let cannot = format!("cannot read {}", path.display());
     let failed = |error: JournalError| Failure::environment(&cannot, &error);
     let storage = Arc::new(storage(path)?);
-    let mut reader = JournalReader::<AnyEntries>::from_storage(storage).map_err(failed)?;
+    let reader = JournalReader::<AnyEntries>::from_storage(storage).map_err(failed)?;
+    let mut reader = reader.read_around();
     let mut report = JournalReport::new(path);
     loop {
         let end = reader.advance().map_err(failed)?;
@@ -117,6 +122,7 @@ fn walk(path: &Path, each: &mut dyn FnMut(Piece<'_>)) -> Result<JournalReport, F
             report.note_damage(damage);
         }
         if gap.is_none() {
+            report.note_unreadable(reader.unreadable());
             report.note_end(&end);
             return Ok(report);
         }

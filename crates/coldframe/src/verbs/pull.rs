@@ -38,7 +38,7 @@ pub fn run(args: &Pull) -> Result<(), Failure> {
     exist(&args.search)?;
     let chunks = open_with(&args.at.url, &args.cache)?;
     let cannot = format!("cannot pull {}", args.name);
-    let failed = |error| transfer_failure(&cannot, &error);
+    let failed = |error| transfer_failure(&args.at.url, &cannot, &error);
     let _held = hold(&chunks, &args.at.url);
     let root = store::find(&chunks, &args.name).map_err(failed)?;
     let bar = progress::transfer("pull");

@@ -43,7 +43,8 @@ pub fn run(args: &Push) -> Result<(), Failure> {
     let pushed = store::push(&chain, &chunks, &tag, moving, &mut |now| bar.show(now));
     bar.clear();
     let pushed = pushed.map_err(|error| {
-        transfer_failure(format!("cannot push {}", args.snapshot.display()), &error)
+        let what = format!("cannot push {}", args.snapshot.display());
+        transfer_failure(&args.at.url, what, &error)
     })?;
     let report = Report {
         tag: tag.to_string(),

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::nbd_client::{Client, FLUSH, FUA, TRIM, WRITE, ZEROES};
 use crate::served::Place;
-use crate::support::{coldframe, keys};
+use crate::support::{Outcome, coldframe, command, keys};
 
 const MIB: usize = 1 << 20;
 
@@ -310,4 +310,44 @@ fn a_lazy_disk_needs_its_image_unchanged() {
     export("b", Some(&img)).fails(1, &["has changed"]);
     export("a", None).done();
     assert!(fs::read(&out).unwrap() == bytes, "the image is not needed");
+}
+
+#[test]
+fn a_file_that_is_said_to_be_empty_and_is_not_is_refused_by_name() {
+    let source = "/proc/self/status";
+    if fs::read(source).map_or(0, |bytes| bytes.len()) == 0 {
+        coldframe_testkit::require::skipped("proc", "no /proc/self/status");
+        return;
+    }
+    let place = Place::new();
+    let (store, out) = (place.store(), place.at("out"));
+    for more in [&[][..], &["--lazy"], &["--raw"]] {
+        let mut import = command(&[&"disk", &"import", &source, &"--name", &"a"]);
+        import.arg("--store").arg(&store).args(more);
+        let refused: Outcome = import.output().unwrap().into();
+        refused.fails(2, &[source, "says that it is empty"]);
+    }
+    let raw = coldframe(&[&"import", &"raw", &source, &"-o", &out]);
+    raw.fails(2, &[source, "says that it is empty"]);
+    for (group, verb) in [("wal", "check"), ("wal", "stat"), ("journal", "stat")] {
+        let refused = coldframe(&[&group, &verb, &source]);
+        refused.fails(3, &[source, "says that it is empty"]);
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn an_export_sweeps_what_killed_runs_left_beside_it() {
+    let place = Place::new();
+    fs::write(place.at("a.img"), image(MIB, 2)).unwrap();
+    place.import(&place.at("a.img"), "a");
+    let left = place.at(".gone.1-0123456789abcdef.tmp");
+    fs::write(&left, b"half").unwrap();
+    let (store, out) = (place.store(), place.at("out"));
+    let export = coldframe(&[&"disk", &"export", &"a", &"--store", &store, &"-o", &out]);
+    assert!(
+        export.code == 0 && export.stderr.contains("1 leftovers"),
+        "{export:?}"
+    );
+    assert!(!left.exists() && out.exists());
 }

@@ -57,7 +57,12 @@ fn store(place: &Place, verb: &str, more: &[&str]) -> Outcome {
 #[test]
 fn no_verb_of_the_store_loses_the_changes() {
     let (place, bytes) = killed(&[]);
-    let way_out = ["a.wal", "disk resize TAG --size 0", "--abandon-log"];
+    let way_out = [
+        "a.wal",
+        "disk resize a --store",
+        "--size 0",
+        "--abandon-log",
+    ];
     store(&place, "untag", &["a"]).fails(1, &way_out);
     // Not one of several is removed.
     place.import(&place.at("a.img"), "b");
@@ -123,7 +128,15 @@ fn an_import_replaces_a_disk_but_not_its_unfolded_changes() {
     let replace = [&import[..], &["--replace"]].concat();
     for lazy in [&[][..], &["--lazy"]] {
         let refused = disk(&place, "import", &[&replace[..], lazy].concat());
-        refused.fails(1, &["a.wal", "disk resize TAG --size 0", "--abandon-log"]);
+        refused.fails(
+            1,
+            &[
+                "a.wal",
+                "disk resize a --store",
+                "--size 0",
+                "--abandon-log",
+            ],
+        );
     }
     assert!(place.export("a") == bytes);
     disk(&place, "resize", &["a", "--size", "0"]).done();
@@ -406,8 +419,10 @@ fn a_damaged_default_log_is_rescued_and_given_up_as_the_error_says() {
     let (out, socket) = (text(&place.at("out")), text(&place.at("s")));
     let way_out = [
         "a.wal",
-        "disk recover --damaged",
-        "disk resize TAG --size 0 --abandon-log",
+        "disk recover --wal",
+        "--damaged",
+        "disk resize a --store",
+        "--size 0 --abandon-log",
     ];
     for (verb, more) in [
         ("export", &["a", "-o", &out][..]),
@@ -416,7 +431,7 @@ fn a_damaged_default_log_is_rescued_and_given_up_as_the_error_says() {
     ] {
         disk(&place, verb, more).fails(1, &way_out);
     }
-    store(&place, "untag", &["a"]).fails(1, &["disk resize TAG --size 0 --abandon-log"]);
+    store(&place, "untag", &["a"]).fails(1, &["disk resize a --store", "--size 0 --abandon-log"]);
     let wal = text(&log);
     let recover = ["--wal", &wal, "--name", "b"];
     disk(&place, "recover", &recover).fails(1, &["a.wal", "--damaged"]);

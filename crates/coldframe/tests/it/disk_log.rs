@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use coldframe_testkit::poor_host::{Lack, PoorHost};
 use coldframe_testkit::rng::Rng;
 
 use crate::nbd_client::{Client, FLUSH};
@@ -165,4 +166,93 @@ fn an_image_of_another_kind_is_refused_by_name() {
     }
     let list = coldframe(&[&"disk", &"ls", &"--store", &place.store(), &"--json"]);
     assert_eq!(list.done().json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_name_of_a_log_that_another_made_is_durable_before_the_tag_names_it() {
+    let Some(host) = PoorHost::get() else { return };
+    let place = Place::new();
+    fs::write(place.at("a.img"), vec![0; MIB]).unwrap();
+    place.import(&place.at("a.img"), "a");
+    let wal = text(&place.at("x.wal"));
+    place
+        .serve("a", &["--wal", &wal, "--wal-size", "4MiB"])
+        .stop();
+    let mut resize = command(&[&"disk", &"resize", &"a", &"--size", &"0", &"--wal", &wal]);
+    resize.arg("--store").arg(place.store());
+    host.without(Lack::SoundDirectorySync, &mut resize);
+    let refused: Outcome = resize.output().unwrap().into();
+    refused.fails(
+        3,
+        &["cannot open the log", "x.wal", "cannot sync the directory"],
+    );
+    let list = disk(&place, "ls", &["--json"]).done().json();
+    assert!(list[0]["log"].is_null(), "{list}");
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_tree(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_a_store_does_not_take_the_log_of_the_store_unless_told_to() {
+    let (place, bytes) = killed(&[]);
+    let copy = place.at("copy");
+    copy_tree(&place.store(), &copy);
+    fs::remove_dir_all(copy.join("wal")).unwrap();
+    let wal = text(&place.store().join("wal/a.wal"));
+    let resize = |more: &[&str]| -> Outcome {
+        let mut resize = command(&[&"disk", &"resize", &"a", &"--size", &"0", &"--store", &copy]);
+        resize
+            .args(["--wal", &wal])
+            .args(more)
+            .output()
+            .unwrap()
+            .into()
+    };
+    let store = text(&place.store().canonicalize().unwrap());
+    resize(&[]).fails(1, &["belongs to", &store, "--take-log"]);
+    // Without it nothing was taken from the store.
+    assert!(place.export("a") == bytes);
+    resize(&["--take-log"]).done();
+    let out = text(&place.at("out"));
+    disk(&place, "export", &["a", "-o", &out]).fails(1, &["into another disk"]);
+}
+
+#[test]
+fn advice_is_a_command_with_the_names_that_it_is_about() {
+    let (place, _) = killed(&[]);
+    let (store, wal) = (text(&place.store()), text(&place.store().join("wal/a.wal")));
+    let fold = format!("coldframe disk resize a --store {store} --size 0 --wal {wal}");
+    let untag = coldframe(&[&"store", &"untag", &"a", &"--store", &store]);
+    untag.fails(1, &[&fold]);
+    let image = text(&place.at("a.img"));
+    let import = ["--name", "a", "--replace", &image];
+    disk(&place, "import", &import).fails(1, &[&fold]);
+    // A file that never was its log.
+    let other = place.at("other");
+    fs::write(&other, vec![7; 64 << 10]).unwrap();
+    let (out, other) = (text(&place.at("out")), text(&other));
+    let export = disk(&place, "export", &["a", "-o", &out, "--wal", &other]);
+    export.fails(1, &[&other, "is not a log of disk a"]);
+    let missing = text(&place.at("missing"));
+    let export = disk(&place, "export", &["a", "-o", &out, "--wal", &missing]);
+    export.fails(3, &[&missing]);
+    // As it stands there.
+    let status = std::process::Command::new("sh")
+        .args([
+            "-c",
+            &fold.replacen("coldframe", env!("CARGO_BIN_EXE_coldframe"), 1),
+        ])
+        .status();
+    assert!(status.unwrap().success());
+    coldframe(&[&"store", &"untag", &"a", &"--store", &store]).done();
 }

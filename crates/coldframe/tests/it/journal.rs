@@ -93,6 +93,7 @@ fn a_recording_is_described() {
             "parts",
             "sealed",
             "torn_bytes",
+            "unreadable",
             "verdict"
         ]
     );

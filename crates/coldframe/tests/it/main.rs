@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_files;
+mod bad_sectors;
 mod catalog;
 #[path = "../../../coldframe-nbd/tests/it/certificates.rs"]
 mod certificates;

@@ -13,6 +13,7 @@ use coldframe_storage::Overwrite;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Failure, line};
+use crate::verbs::disk::advice::{Advice, Takes};
 use crate::verbs::disk::{Device, failure};
 
 /// The longest line.
@@ -67,20 +68,20 @@ pub struct Made {
 pub type Shared = Arc<Mutex<Option<Arc<Device>>>>;
 
 /// Listens; the socket is removed when the file is dropped.
-pub fn start(path: &Path, device: Shared) -> Result<SocketFile, Failure> {
+pub fn start(path: &Path, device: Shared, store: String) -> Result<SocketFile, Failure> {
     let cannot = "cannot listen for checkpoints";
     let (listener, file) = bind_unix(path).map_err(|error| Failure::environment(cannot, &error))?;
     let thread = std::thread::Builder::new().name("control".into());
-    let spawned = thread.spawn(move || accept(&listener, &device));
+    let spawned = thread.spawn(move || accept(&listener, &device, &store));
     spawned.map_err(|error| Failure::environment(cannot, &error))?;
     Ok(file)
 }
 
-fn accept(listener: &UnixListener, device: &Shared) {
+fn accept(listener: &UnixListener, device: &Shared, store: &str) {
     loop {
         match listener.accept() {
             Ok((client, _)) => {
-                if let Err(error) = answer(client, device) {
+                if let Err(error) = answer(client, device, store) {
                     tracing::debug!(%error, "a client of the control socket was lost");
                 }
             }
@@ -92,13 +93,13 @@ fn accept(listener: &UnixListener, device: &Shared) {
     }
 }
 
-fn answer(client: UnixStream, device: &Shared) -> std::io::Result<()> {
+fn answer(client: UnixStream, device: &Shared, store: &str) -> std::io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
     let mut text = String::new();
     BufReader::new((&client).take(LINE_BYTES_MAX)).read_line(&mut text)?;
     let reply = match serde_json::from_str::<Request>(&text) {
-        Ok(request) => make(&request, device),
+        Ok(request) => make(&request, device, store),
         Err(error) => Err(Failure::usage("cannot understand the request", &error)),
     };
     let reply = reply.map_or_else(
@@ -113,7 +114,7 @@ fn answer(client: UnixStream, device: &Shared) -> std::io::Result<()> {
     (&client).write_all(&bytes)
 }
 
-fn make(request: &Request, device: &Shared) -> Result<Made, Failure> {
+fn make(request: &Request, device: &Shared, store: &str) -> Result<Made, Failure> {
     let cannot = format!("cannot make checkpoint {}", request.checkpoint);
     let name: TagName = request
         .checkpoint
@@ -133,7 +134,13 @@ fn make(request: &Request, device: &Shared) -> Result<Made, Failure> {
     };
     let started = std::time::Instant::now();
     let folded = device.checkpoint(&name, overwrite);
-    let folded = folded.map_err(|error| failure(&cannot, &error))?;
+    let advice = Advice {
+        store,
+        disk: name.as_str(),
+        wal: None,
+        takes: Takes::Nothing,
+    };
+    let folded = folded.map_err(|error| failure(advice, &cannot, &error))?;
     Ok(Made {
         name: name.to_string(),
         root: folded.root.to_string(),

@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::cli::disk::Resize;
 use crate::exit::Failure;
 use crate::human::size;
-use crate::verbs::disk::{failure, open_device};
+use crate::verbs::disk::advice::Takes;
+use crate::verbs::disk::{advice, default_log, failure, open_device};
 use crate::{output, store};
 
 #[derive(Serialize)]
@@ -31,9 +32,12 @@ pub fn run(args: &Resize) -> Result<(), Failure> {
         Shrink::Refuse
     };
     let resized = device.resize(ByteLen::new(args.size), shrink);
-    resized.map_err(|error| failure(&cannot, &error))?;
+    let usual = default_log(&args.which);
+    let wal = args.log.wal.as_deref().or(usual.as_deref());
+    let failed = |error| failure(advice(&args.which, wal, Takes::Log), &cannot, &error);
+    resized.map_err(failed)?;
     let size_bytes = device.size().get();
-    let folded = device.close().map_err(|error| failure(&cannot, &error))?;
+    let folded = device.close().map_err(failed)?;
     if args.json {
         return output::json(&Resized {
             name: name.to_string(),

@@ -11,7 +11,8 @@ use crate::cli::disk::Serve;
 use crate::exit::Failure;
 use crate::human::size;
 use crate::verbs::disk::access::Access;
-use crate::verbs::disk::{Device, control, failure, open_device, open_view};
+use crate::verbs::disk::advice::Takes;
+use crate::verbs::disk::{Device, advice, control, failure, open_device, open_view};
 use crate::{output, store};
 
 #[derive(Serialize)]
@@ -70,7 +71,10 @@ fn serve_device(
     let size_bytes = device.size().get();
     let shared = Arc::new(Mutex::new(Some(Arc::clone(&device))));
     let socket = match &args.control {
-        Some(path) => Some(control::start(path, Arc::clone(&shared))?),
+        Some(path) => {
+            let store = args.which.store.clone();
+            Some(control::start(path, Arc::clone(&shared), store)?)
+        }
         None => None,
     };
     let served = serve(args, server, size_bytes, signals);
@@ -88,6 +92,7 @@ fn serve_device(
     let closed = device.close().map_err(|error| {
         let kept = "all that was flushed is in the log";
         failure(
+            advice(&args.which, args.log.wal.as_deref(), Takes::Log),
             format!("cannot bring disk {name} into the store, {kept}"),
             &error,
         )
@@ -113,7 +118,10 @@ fn serve(
         output::json(&serving)?;
     } else {
         let (name, uri, all) = (&serving.name, &serving.uri, size(size_bytes));
-        let how = if args.read_only { ", read-only" } else { "" };
+        let how = match args.read_only {
+            true => ", read-only",
+            false => ", read-write",
+        };
         output::say(format_args!("{name}: {all}{how} at {uri}"));
     }
     let signal = signals.wait();

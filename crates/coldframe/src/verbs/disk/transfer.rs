@@ -10,7 +10,9 @@ use serde::Serialize;
 use crate::cli::disk::{Export, Import};
 use crate::exit::Failure;
 use crate::human::size;
-use crate::verbs::disk::{failure, open_view};
+use crate::verbs::disk::advice::{Advice, Takes};
+use crate::verbs::disk::{advice, failure, open_view};
+use crate::verbs::rm::sweep_beside;
 use crate::{output, progress, store};
 
 #[derive(Serialize)]
@@ -37,7 +39,13 @@ struct Exported {
 /// A raw image becomes a disk.
 pub fn import(args: &Import) -> Result<(), Failure> {
     let cannot = format!("cannot import {}", args.image.display());
-    let len = image_len(args).map_err(|error| failure(&cannot, &error))?;
+    let advice = Advice {
+        store: &args.store,
+        disk: args.name.as_str(),
+        wal: None,
+        takes: Takes::Nothing,
+    };
+    let len = image_len(args).map_err(|error| failure(advice, &cannot, &error))?;
     let store = store::create(&args.store)?;
     let mode = if args.lazy {
         ImportMode::Lazy
@@ -58,7 +66,7 @@ pub fn import(args: &Import) -> Result<(), Failure> {
         bar.inc(done)
     });
     bar.finish_and_clear();
-    let made = made.map_err(|error| import_failure(&cannot, &error))?;
+    let made = made.map_err(|error| import_failure(advice, &cannot, &error))?;
     let imported = Imported {
         name: args.name.to_string(),
         root: made.root.to_string(),
@@ -93,7 +101,7 @@ fn image_len(args: &Import) -> Result<u64, BlockError> {
 }
 
 /// What is no raw image has a way to become one.
-fn import_failure(cannot: &str, error: &BlockError) -> Failure {
+fn import_failure(advice: Advice<'_>, cannot: &str, error: &BlockError) -> Failure {
     match error {
         BlockError::NotRaw { format, .. } => {
             let (text, way) = (crate::exit::line(cannot, error), format.way_out());
@@ -103,7 +111,7 @@ fn import_failure(cannot: &str, error: &BlockError) -> Failure {
             let text = crate::exit::line(cannot, error);
             Failure::Usage(format!("{text}; overwrite it with --replace"))
         }
-        error => failure(cannot, error),
+        error => failure(advice, cannot, error),
     }
 }
 
@@ -122,9 +130,11 @@ pub fn export(args: &Export) -> Result<(), Failure> {
     let bar = progress::bytes("export", size_bytes);
     let written = write_view(&view, &file, &mut |done| bar.inc(done));
     bar.finish_and_clear();
-    let data_bytes = written.map_err(|error| failure(&cannot, &error))?;
+    let advice = advice(&args.which, args.wal.as_deref(), Takes::ReadLog);
+    let data_bytes = written.map_err(|error| failure(advice, &cannot, &error))?;
     let published = file.publish();
     published.map_err(|error| Failure::environment(&cannot_write, &error))?;
+    sweep_beside(&args.output);
     if args.json {
         return output::json(&Exported {
             path,

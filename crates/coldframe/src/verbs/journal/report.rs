@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use coldframe_journal::{Description, End, EntryRef, EntrySet, Gap, JournalReader};
+use coldframe_storage::Unreadable;
 use serde::Serialize;
 
 use crate::human::size;
@@ -28,6 +29,8 @@ pub struct JournalReport {
     /// Bytes of what is not whole.
     pub torn_bytes: u64,
     pub damages: Vec<Damage>,
+    /// What the host cannot read of the file.
+    pub unreadable: Vec<Stretch>,
     pub verdict: &'static str,
 }
 
@@ -41,13 +44,37 @@ pub struct PartReport {
     pub part_id: String,
 }
 
+/// A stretch of a file that the host cannot read.
+#[derive(Serialize)]
+pub struct Stretch {
+    pub offset: u64,
+    pub len: u64,
+    pub error: String,
+}
+
+impl Stretch {
+    /// As it is printed.
+    pub fn of(found: &Unreadable) -> Self {
+        let (offset, len) = (found.offset.get(), found.len.get());
+        let error = found.reason().to_string();
+        Self { offset, len, error }
+    }
+}
+
+impl fmt::Display for Stretch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { offset, len, error } = self;
+        write!(f, "{len} bytes at {offset:#x} cannot be read: {error}")
+    }
+}
+
 /// Where no sound entry stands.
 #[derive(Serialize)]
 pub struct Damage {
     pub offset: u64,
     /// Where sound entries go on, if they do.
     pub until: Option<u64>,
-    /// `torn`, `damage` or `unsupported`.
+    /// `torn`, `damage`, `unreadable` or `unsupported`.
     pub kind: &'static str,
     /// Bytes that a power cut left, of a torn one.
     pub torn_bytes: u64,
@@ -62,6 +89,7 @@ pub struct DumpTail<'a> {
     sealed: bool,
     torn_bytes: u64,
     damages: &'a [Damage],
+    unreadable: &'a [Stretch],
     verdict: &'static str,
 }
 
@@ -78,6 +106,7 @@ impl JournalReport {
             sealed: false,
             torn_bytes: 0,
             damages: Vec::new(),
+            unreadable: Vec::new(),
             verdict: "sound",
         }
     }
@@ -121,6 +150,14 @@ impl JournalReport {
             self.verdict = "damaged";
         }
         self.damages.push(damage);
+    }
+
+    /// Takes note of what cannot be read.
+    pub fn note_unreadable(&mut self, unreadable: &[Unreadable]) {
+        self.unreadable = unreadable.iter().map(Stretch::of).collect();
+        if !unreadable.is_empty() {
+            self.verdict = "damaged";
+        }
     }
 
     /// Takes note of the end.
@@ -168,6 +205,9 @@ impl JournalReport {
         for damage in &self.damages {
             field("at", damage.to_string());
         }
+        for stretch in &self.unreadable {
+            field("unreadable", stretch.to_string());
+        }
     }
 }
 
@@ -178,6 +218,7 @@ impl Damage {
             End::Clean { .. } => return None,
             End::Torn { dropped, .. } => ("torn", dropped.get()),
             End::Unsupported { .. } => ("unsupported", 0),
+            End::Unreadable { .. } => ("unreadable", 0),
             _ => ("damage", 0),
         };
         Some(Self {
@@ -210,6 +251,7 @@ impl<'a> DumpTail<'a> {
             sealed: report.sealed,
             torn_bytes: report.torn_bytes,
             damages: &report.damages,
+            unreadable: &report.unreadable,
             verdict: report.verdict,
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::store::Untag;
 use crate::exit::Failure;
-use crate::store::{Store, failure};
+use crate::store::{Store, failure, failure_in};
 use crate::{output, store};
 
 #[derive(Serialize)]
@@ -35,7 +35,8 @@ pub fn run(args: &Untag) -> Result<(), Failure> {
                 .map_err(|error| failure(cannot(), &error))?
         {
             let (name, log) = (name.clone(), Box::new(log));
-            return Err(failure(cannot(), &StoreError::UnfoldedLog { name, log }));
+            let unfolded = StoreError::UnfoldedLog { name, log };
+            return Err(failure_in(url, cannot(), &unfolded));
         }
         tags.insert(name.clone(), tag);
     }
@@ -68,7 +69,7 @@ pub fn remove(
             Ok(()) => removed.push(name.to_string()),
             Err(error) => {
                 let what = format!("cannot untag {name} in {url}");
-                let failed = Err(failure(what, &error));
+                let failed = Err(failure_in(url, what, &error));
                 if !error.is_unfolded_log() {
                     return (removed, failed);
                 }

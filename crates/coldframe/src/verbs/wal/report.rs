@@ -80,6 +80,9 @@ pub struct CheckReport {
     applied: bool,
     /// `sound`, `damaged`, or `repaired`.
     verdict: &'static str,
+    /// Whether a repair in place is possible, and would do something.
+    #[serde(skip)]
+    is_repairable: bool,
 }
 
 const fn end_of(recovery: &Recovery) -> &'static str {
@@ -248,6 +251,7 @@ impl CheckReport {
             findings: findings_of(plan),
             applied: false,
             verdict: verdict_of(plan),
+            is_repairable: !plan.is_sound() && plan.is_repairable(),
         }
     }
 
@@ -268,7 +272,7 @@ impl CheckReport {
         }
         let (verdict, records) = (self.verdict, self.records);
         let hint = match verdict {
-            "damaged" if !self.applied => ", all kept by --apply",
+            "damaged" if !self.applied && self.is_repairable => ", all kept by --apply",
             "repaired" => ", all kept",
             _ => "",
         };
