@@ -598,7 +598,7 @@ fn records_that_a_repair_gave_up_are_missed_by_all_who_open_the_log() {
 fn the_log_of_a_tag_that_can_name_none_is_not_passed_over() {
     let place = Place::new();
     let mut expected = vec![0; MIB as usize];
-    let bytes = place.leave_disk("a.wal");
+    let bytes = place.leave_changes("a.wal");
     expected[..PAGE as usize].copy_from_slice(&bytes);
     // As versions before wrote it.
     let (store, head) = (place.store(), name("disk"));

@@ -17,6 +17,7 @@ mod memory;
 mod model;
 mod sample;
 mod unproved;
+mod unreadable;
 mod world;
 
 #[global_allocator]

@@ -50,6 +50,7 @@ fn records(wal: &str) -> Vec<u64> {
     records.iter().filter(long).map(of).collect()
 }
 
+// Spec: BLK-35
 #[test]
 fn what_a_log_has_around_bad_sectors_is_listed_and_rescued() {
     let Some(host) = PoorHost::get() else { return };
@@ -155,6 +156,7 @@ fn bad_sectors_in_free_space_and_in_a_control_block_cost_nothing() {
     }
 }
 
+// Spec: JRNL-22
 #[test]
 fn a_journal_is_read_on_both_sides_of_bad_sectors() {
     let Some(host) = PoorHost::get() else { return };
