@@ -50,6 +50,48 @@ fn records(wal: &str) -> Vec<u64> {
     records.iter().filter(long).map(of).collect()
 }
 
+/// What the verbs of logs say of one record that cannot be read.
+#[track_caller]
+fn check_log(host: &PoorHost, bad: (&Path, u64, u64)) {
+    let (wal, at_hex) = (text(bad.0), format!("{:#x}", bad.1));
+    let check = run(host, bad, &["wal", "check", &wal]);
+    assert_eq!(check.code, 1, "{check:?}");
+    let parts = [
+        "unreadable: 512 bytes",
+        &at_hex,
+        "Input/output error",
+        "5 sound",
+    ];
+    for part in parts {
+        assert!(check.stdout.contains(part), "{part}: {check:?}");
+    }
+    assert!(!check.stdout.contains("--apply"), "{check:?}");
+    let dump = run(host, bad, &["wal", "dump", "--json", &wal]);
+    assert_eq!(dump.code, 1);
+    let dump = dump.json();
+    assert_eq!(dump["records"].as_array().unwrap().len(), PAGES.len());
+    let stat = run(host, bad, &["wal", "stat", &wal]);
+    assert!(stat.code == 1 && stat.stdout.contains(&at_hex), "{stat:?}");
+    run(host, bad, &["wal", "check", "--apply", &wal]).fails(1, &["repair"]);
+}
+
+/// No verb goes on without what cannot be read; each says what does.
+#[track_caller]
+fn check_refused(host: &PoorHost, place: &Place, bad: (&Path, u64, u64)) {
+    let (wal, store, out) = (text(bad.0), text(&place.store()), text(&place.at("out")));
+    let socket = format!("unix:{}", place.at("s2").display());
+    for more in [
+        &["serve", "a", "--listen", &socket][..],
+        &["resize", "a", "--size", "0"],
+        &["export", "a", "-o", &out],
+    ] {
+        let args = [&["disk"], more, &["--store", &store]].concat();
+        let hint = format!("disk recover --wal {wal}");
+        run(host, bad, &args).fails(3, &["Input/output error", &hint, "--damaged"]);
+    }
+    assert!(!place.at("out").exists());
+}
+
 // Spec: BLK-35
 #[test]
 fn what_a_log_has_around_bad_sectors_is_listed_and_rescued() {
@@ -61,46 +103,17 @@ fn what_a_log_has_around_bad_sectors_is_listed_and_rescued() {
     for (index, at) in starts.iter().enumerate() {
         let from = (at + 1024).next_multiple_of(512);
         let bad = (path.as_path(), from, 512);
-        let at_hex = format!("{from:#x}");
-        let check = run(host, bad, &["wal", "check", &wal]);
-        assert_eq!(check.code, 1, "{check:?}");
-        for part in [
-            "unreadable: 512 bytes",
-            &at_hex,
-            "Input/output error",
-            "5 sound",
-        ] {
-            assert!(check.stdout.contains(part), "{part}: {check:?}");
-        }
-        assert!(!check.stdout.contains("--apply"), "{check:?}");
-        let dump = run(host, bad, &["wal", "dump", "--json", &wal]);
-        assert_eq!(dump.code, 1);
-        let dump = dump.json();
-        assert_eq!(dump["records"].as_array().unwrap().len(), PAGES.len());
-        let stat = run(host, bad, &["wal", "stat", &wal]);
-        assert!(stat.code == 1 && stat.stdout.contains(&at_hex), "{stat:?}");
-        run(host, bad, &["wal", "check", "--apply", &wal]).fails(1, &["repair"]);
-
-        let socket = format!("unix:{}", place.at("s2").display());
-        let out = text(&place.at("out"));
-        for more in [
-            &["serve", "a", "--listen", &socket][..],
-            &["resize", "a", "--size", "0"],
-            &["export", "a", "-o", &out],
-        ] {
-            let args = [&["disk"], more, &["--store", &store]].concat();
-            let hint = format!("disk recover --wal {wal}");
-            run(host, bad, &args).fails(3, &["Input/output error", &hint, "--damaged"]);
-        }
-        assert!(!place.at("out").exists());
+        check_log(host, bad);
+        check_refused(host, &place, bad);
         let name = format!("r{index}");
         let recover = [
             "disk", "recover", "--store", &store, "--wal", &wal, "--name", &name,
         ];
         run(host, bad, &recover).fails(3, &["Input/output error", "--damaged"]);
-        let damaged = [&recover[..], &["--damaged"]].concat();
-        let made = run(host, bad, &damaged);
-        made.fails(1, &["1 lost record"]);
+        let made = run(host, bad, &[&recover[..], &["--damaged"]].concat());
+        assert_eq!(made.code, 1, "{made:?}");
+        assert!(made.stderr.contains("1 lost record"), "{made:?}");
+        let at_hex = format!("{from:#x}");
         for part in [
             "512 bytes",
             &at_hex,
@@ -131,8 +144,9 @@ fn what_a_log_has_around_bad_sectors_is_listed_and_rescued() {
         "0",
         "--abandon-log",
     ];
-    let done = run(host, bad, &give_up).done();
-    assert!(done.stderr.contains("a.wal.abandoned-1"), "{done:?}");
+    let done = run(host, bad, &give_up);
+    let is_aside = done.stderr.contains("a.wal.abandoned-1");
+    assert!(done.code == 0 && is_aside, "{done:?}");
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn advice_is_a_command_with_the_names_that_it_is_about() {
     let export = disk(&place, "export", &["a", "-o", &out, "--wal", &missing]);
     export.fails(3, &[&missing]);
     // As it stands there.
-    let status = std::process::Command::new("sh")
+    let status = coldframe_testkit::child::command("sh")
         .args([
             "-c",
             &fold.replacen("coldframe", env!("CARGO_BIN_EXE_coldframe"), 1),
