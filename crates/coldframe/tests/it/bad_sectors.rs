@@ -132,21 +132,6 @@ fn what_a_log_has_around_bad_sectors_is_listed_and_rescued() {
     }
     // Nothing was given up: where it can be read, all of it is there.
     assert_eq!(place.export("a")[..PAGE], [1; PAGE]);
-    // Until someone gives it up by name, and then it is kept under another.
-    let bad = (path.as_path(), starts[1], 512);
-    let give_up = [
-        "disk",
-        "resize",
-        "a",
-        "--store",
-        &store,
-        "--size",
-        "0",
-        "--abandon-log",
-    ];
-    let done = run(host, bad, &give_up);
-    let is_aside = done.stderr.contains("a.wal.abandoned-1");
-    assert!(done.code == 0 && is_aside, "{done:?}");
 }
 
 #[test]
