@@ -22,8 +22,8 @@ pub enum CatalogError {
         source: JournalError,
     },
     /// The journal is damaged; [`rebuild`](super::Catalog::rebuild) begins a new one.
-    #[error("the catalog {} is damaged: {end}; it can be rebuilt without its pins and leases",
-        path.display())]
+    #[error("the catalog {} is damaged: {end}; move it away to begin a new one, without its pins, \
+         leases and notes of children in other directories", path.display())]
     Damaged {
         /// The journal.
         path: PathBuf,
