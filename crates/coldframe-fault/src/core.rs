@@ -530,6 +530,11 @@ impl Core {
                 if let Some((_, job)) = running(&mut self.entries, ticket) {
                     job.phase = Phase::Stuck;
                 }
+                self.notices.push_back(Notice::Failed {
+                    block: ticket.block,
+                    cause: Cause::Kernel(errno),
+                    is_poisoned: false,
+                });
             }
             _ => self.fail(ticket, Cause::Kernel(errno)),
         }
@@ -600,6 +605,34 @@ impl Core {
             .allow_fill(self.geometry.blocks(), bytes.get());
     }
 
+    /// How many bytes may be under way at once in the background from now on, at least one block.
+    pub fn limit_background(&mut self, bytes: ByteLen) {
+        let block = self.geometry.block().bytes();
+        self.background.limit(bytes.get().max(block));
+    }
+
+    /// Whether [`Core::next_task`] has a job, for all that can be said without looking at each
+    /// block.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let block = self.geometry.block().bytes();
+        !self.is_over && (!self.demand.is_empty() || self.background.peek(block).is_some())
+    }
+
+    /// Calls `each` with the pages that only the source has.
+    pub fn unresolved(&self, mut each: impl FnMut(PageRun)) {
+        for block in (0..self.geometry.blocks()).map(BlockIndex::new) {
+            if self.blocks.state(block) == State::Absent {
+                let all = self.geometry.pages_of(block);
+                let mut left = all.without(self.blocks.removed(block));
+                while let Some(run) = self.geometry.lowest_run(block, left) {
+                    each(run);
+                    left = left.without(self.geometry.mask_of(block, run));
+                }
+            }
+        }
+    }
+
     /// The next thing that the owner has to know.
     pub fn notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
@@ -645,13 +678,21 @@ impl Core {
         })
     }
 
-    /// Where the bytes of a page are now, for a capture.
+    /// Where the bytes of a page are now, for a capture. While no call is under way, a page that
+    /// the guest may have written to is never said to be in the source.
     #[must_use]
     pub fn origin(&self, page: PageIndex) -> Option<PageOrigin> {
         let (block, page) = self.geometry.locate(page)?;
         let is_removed = !self.blocks.removed(block).and(page).is_empty();
+        let is_filled = || match self.entries.get(&block).map(|entry| &entry.stage) {
+            Some(Stage::Running(job)) => {
+                matches!(job.phase, Phase::Installing(_)) && !job.seen.and(page).is_empty()
+            }
+            _ => false,
+        };
         Some(match self.blocks.state(block) {
             _ if is_removed => PageOrigin::Memory,
+            State::Absent if is_filled() => PageOrigin::Memory,
             State::Absent => PageOrigin::Source,
             State::Resolved => PageOrigin::Memory,
             State::Failed => PageOrigin::Failed,

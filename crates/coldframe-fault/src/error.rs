@@ -1,6 +1,11 @@
 //! What can go wrong in this crate.
 
+use std::io;
+use std::time::Duration;
+
 use coldframe_units::{ByteLen, PageSize, RamOffset};
+
+use crate::BlockIndex;
 
 /// An operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -24,5 +29,47 @@ pub enum FaultError {
         len: ByteLen,
         /// The size of a page.
         page: PageSize,
+    },
+    /// The kernel's userfaultfd: not to be had, or not with all that is needed.
+    #[cfg(target_os = "linux")]
+    #[error("page faults cannot be served")]
+    Uffd {
+        /// Why.
+        #[source]
+        source: coldframe_uffd::UffdError,
+    },
+    /// A thread of the service could not be started.
+    #[error("no thread can be started to serve page faults")]
+    Spawn {
+        /// The host's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// There is nothing to wait with.
+    #[error("events cannot be waited for")]
+    Wait {
+        /// The host's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread still sleeps in a fault: it cannot be paused.
+    #[error(
+        "thread {thread} has waited for block {block} of memory for {} ms", waited.as_millis()
+    )]
+    StillWaiting {
+        /// What it waits for; of several, what has been waited for longest.
+        block: BlockIndex,
+        /// For how long.
+        waited: Duration,
+        /// Which thread, by the host's number (gettid(2)).
+        thread: u32,
+    },
+    /// The source is still needed.
+    #[error("{remaining} blocks of memory are not there yet, and {failed} have failed")]
+    NotComplete {
+        /// Blocks that are in the source only.
+        remaining: u64,
+        /// Blocks that could not be had.
+        failed: u64,
     },
 }

@@ -7,9 +7,15 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use coldframe_fault::{BlockIndex, Claimed, Claims};
-use loom::sync::Arc;
+use std::time::Duration;
+
+use coldframe_fault::{
+    Answer, Batch, BlockIndex, Claimed, Claims, Content, Core, Dispatcher, Fault, Geometry, Next,
+    Poisoning, Region, Step, Task,
+};
+use coldframe_units::{ByteLen, PageIndex, PageSize, RamOffset};
 use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 const BLOCK: BlockIndex = BlockIndex::new(0);
@@ -87,5 +93,137 @@ fn a_removal_beside_a_copy_cancels_or_comes_after_it() {
         memory.store(0, Relaxed);
         copier.join().unwrap();
         assert!(claims.is_cancelled() || image.load(Relaxed) == BEFORE);
+    });
+}
+
+/// What a thread waits for whose turn it is: faults that were not read, and a kick.
+#[derive(Default)]
+struct Events {
+    state: Mutex<(Vec<u64>, bool)>,
+    came: Condvar,
+}
+
+impl Events {
+    fn post(&self, page: Option<u64>) {
+        let mut state = self.state.lock().unwrap();
+        state.0.extend(page);
+        state.1 |= page.is_none();
+        self.came.notify_all();
+    }
+
+    fn wait(&self) -> Vec<u64> {
+        let mut state = self.state.lock().unwrap();
+        while state.0.is_empty() && !state.1 {
+            state = self.came.wait(state).unwrap();
+        }
+        state.1 = false;
+        std::mem::take(&mut state.0)
+    }
+}
+
+struct Service {
+    dispatcher: Dispatcher,
+    events: Events,
+    filled: AtomicU64,
+}
+
+fn service() -> Arc<Service> {
+    let region = Region {
+        host: 0x10_0000,
+        ram: RamOffset::ZERO,
+        len: ByteLen::new(2 << 16),
+    };
+    let geometry = Geometry::new(vec![region], PageSize::SIZE_64K).unwrap();
+    let core = Core::new(geometry, Poisoning::Available, ByteLen::new(1 << 20));
+    Arc::new(Service {
+        dispatcher: Dispatcher::new(core),
+        events: Events::default(),
+        filled: AtomicU64::new(0),
+    })
+}
+
+/// A thread of the service.
+fn serve(service: &Service) {
+    loop {
+        match service.dispatcher.next() {
+            Next::Stop => return,
+            Next::Lead => {
+                let mut batch = Batch::default();
+                for page in service.events.wait() {
+                    let page = PageIndex::new(page);
+                    batch.fault(Fault { page, thread: 1 });
+                }
+                service
+                    .dispatcher
+                    .core(|core| core.apply(&batch, Duration::ZERO));
+                service.dispatcher.led();
+            }
+            Next::Task(Task::Fetch { ticket, .. }) => {
+                service.dispatcher.core(|core| {
+                    core.fetched(&ticket, Some(Content::Data));
+                    let step = core.step(&ticket);
+                    core.answered(&ticket, step, Answer::All);
+                    assert_eq!(core.step(&ticket), Step::Done);
+                });
+                // The last of them ends the service.
+                if service.filled.fetch_add(1, Relaxed) == 1 {
+                    service.dispatcher.stop();
+                    service.events.post(None);
+                }
+            }
+            Next::Task(task) => panic!("{task:?}"),
+        }
+    }
+}
+
+/// Fewer switches than all: what is looked for needs one or two.
+fn explore(body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(body);
+}
+
+#[test]
+fn faults_beside_each_other_are_all_served_and_nobody_sleeps_on() {
+    explore(|| {
+        let service = service();
+        let other = thread::spawn({
+            let service = service.clone();
+            move || serve(&service)
+        });
+        let guest = thread::spawn({
+            let service = service.clone();
+            move || {
+                service.events.post(Some(0));
+                service.events.post(Some(1));
+            }
+        });
+        serve(&service);
+        guest.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn work_that_comes_without_an_event_is_seen_by_whoever_waits_or_sleeps() {
+    explore(|| {
+        let service = service();
+        let other = thread::spawn({
+            let service = service.clone();
+            move || serve(&service)
+        });
+        let owner = thread::spawn({
+            let service = service.clone();
+            move || {
+                service
+                    .dispatcher
+                    .core(|core| core.allow_fill(ByteLen::new(u64::MAX)));
+                service.dispatcher.new_work();
+                service.events.post(None);
+            }
+        });
+        serve(&service);
+        owner.join().unwrap();
+        other.join().unwrap();
     });
 }

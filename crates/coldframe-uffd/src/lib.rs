@@ -83,4 +83,6 @@ pub use open::{OpenedBy, Origin, Support};
 #[cfg(target_os = "linux")]
 pub use pagemap::{Categories, PagemapScan, ScanFilter, ScannedRange};
 #[cfg(target_os = "linux")]
+pub use sys::pidfd_of;
+#[cfg(target_os = "linux")]
 pub use uffd::{Filled, Protection, Uffd, Wake};

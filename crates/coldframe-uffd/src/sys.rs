@@ -254,5 +254,21 @@ pub(crate) fn scan(
     Ok(usize::try_from(found).unwrap_or(0).min(regions.len()))
 }
 
+/// A descriptor of a process, which can be waited for to be readable: then the process has ended
+/// (pidfd_open(2)).
+///
+/// # Errors
+/// `ESRCH`: there is no such process.
+pub fn pidfd_of(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers, and gives a descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us, so that nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,10 @@ impl Background {
         }
     }
 
+    pub(crate) const fn limit(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+    }
+
     pub(crate) fn prefetch(&mut self, blocks: Range<u64>, depth: Depth) {
         if !blocks.is_empty() {
             self.prefetch.push_back((blocks, depth));

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use coldframe_fault::{
-    Answer, Batch, BlockIndex, Class, Content, Core, Depth, Fault, Geometry, Poisoning, Region,
-    Step, Task, Ticket,
+    Answer, Batch, BlockIndex, Class, Content, Core, Depth, Fault, Geometry, PageOrigin, Poisoning,
+    Region, Step, Task, Ticket,
 };
 use coldframe_units::{ByteLen, PageIndex, PageRun, PageSize, RamOffset};
 use proptest::collection::vec;
@@ -105,6 +105,8 @@ struct World {
     fetches: [u32; 3],
     sabotage: Sabotage,
     is_poisoning: bool,
+    /// Pages that came by another way than a call of the driver's.
+    present: Vec<usize>,
 }
 
 impl World {
@@ -145,6 +147,7 @@ impl World {
             fetches: [0; 3],
             sabotage,
             is_poisoning: start.poisoning,
+            present: start.present.clone(),
         }
     }
 
@@ -153,7 +156,10 @@ impl World {
             Action::Read(page) => self.kernel.access(page, Access::Read)?,
             Action::Write(page, value) => self.kernel.access(page, Access::Write(value))?,
             Action::Disturb(which) => self.kernel.disturb(which),
-            Action::Appear(page) => self.kernel.appear(page),
+            Action::Appear(page) => {
+                self.kernel.appear(page);
+                self.present.push(page);
+            }
             Action::Remove(start, count) => {
                 self.kernel.remove(start..(start + count).min(PAGES));
             }
@@ -176,9 +182,32 @@ impl World {
             }
             Action::Fill(blocks) => self.core.allow_fill(ByteLen::new(blocks << 16)),
         }
+        self.check_origins()?;
         let under_way = self.core.background_bytes().get();
         if under_way > BACKGROUND << 16 {
             return Err(format!("{under_way} bytes are under way"));
+        }
+        Ok(())
+    }
+
+    /// While no call is under way, nothing that the guest has written is said to be in the source.
+    fn check_origins(&self) -> Result<(), String> {
+        if self
+            .workers
+            .iter()
+            .any(|worker| matches!(worker, Worker::Issued(..)))
+        {
+            return Ok(());
+        }
+        for page in 0..PAGES {
+            let is_written = matches!(self.kernel.page(page), Page::Written(1..));
+            let origin = self.core.origin(PageIndex::new(page as u64));
+            let was_there = self.present.contains(&page);
+            if is_written && !was_there && origin == Some(PageOrigin::Source) {
+                return Err(format!(
+                    "page {page} was written, and is said to be in the source"
+                ));
+            }
         }
         Ok(())
     }
