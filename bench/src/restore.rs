@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use anyhow::Result;
-use coldframe_mem::{Chain, CopyOptions, MapOptions, Target, Verify, restore_copy, restore_map};
+use coldframe_mem::{Layers, CopyOptions, MapOptions, Target, Verify, restore_copy, restore_map};
 
 use crate::capture::hash_blocks;
 use crate::guest::{GIB, Guest, MIB, first_byte};
@@ -35,7 +35,7 @@ fn by_map(place: &Place) -> Result<Vec<Row>> {
         runs.push(Box::new(|| thaw(file)) as Run<'_>);
     }
     let times = race(place, 51, &mut runs)?;
-    let note = "Opening and mapping the file, Chain::open, restore_map, reading the first byte, \
+    let note = "Opening and mapping the file, Layers::open, restore_map, reading the first byte, \
                 against a stated bound. Dropping it is not timed. One page in 16 holds data, so \
                 each block has its hash and its extent: the tables are large, and must not matter.";
     let named = sizes.iter().zip(0..);
@@ -54,8 +54,8 @@ fn by_map(place: &Place) -> Result<Vec<Row>> {
 
 fn thaw(file: &MemoryFile) -> Result<Duration> {
     timed(|| {
-        let chain = Chain::open(vec![file.map()?])?;
-        let memory = restore_map(&chain, MapOptions::DEFAULT)?;
+        let chain = Layers::open(vec![file.map()?])?;
+        let memory = restore_map(&chain, MapOptions::default())?;
         std::hint::black_box(first_byte(&memory));
         Ok((chain, memory))
     })
@@ -65,7 +65,7 @@ fn by_copy(place: &Place) -> Result<[Row; 2]> {
     let mut guest = Guest::touched(GIB, 1)?;
     let file = place.memory_file("copy", &guest)?;
     let plain = file.open()?;
-    let note = "Opening the file, Chain::open, restore_copy (2 threads, faults on the mapped file \
+    let note = "Opening the file, Layers::open, restore_copy (2 threads, faults on the mapped file \
                 included) into memory that is touched already, against pread of the same bytes in \
                 calls of 1 MiB into the same memory, by one thread; peer: by two.";
     let guest = std::cell::RefCell::new(&mut guest);
@@ -102,7 +102,7 @@ fn copy(file: &MemoryFile, guest: &mut Guest, verify: Verify) -> Result<Duration
         verify,
     };
     timed(|| {
-        let chain = Chain::open(vec![file.map()?])?;
+        let chain = Layers::open(vec![file.map()?])?;
         restore_copy(&chain, &ram, options)?;
         Ok(chain)
     })

@@ -17,7 +17,7 @@
 //! let saved = HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm);
 //! let mut here = saved.clone();
 //! here.xsave_bytes = 2696; // more than was saved: serves as well
-//! assert!(PortabilityReport::compare(&saved, &here).accept(&[]).is_ok());
+//! assert!(PortabilityReport::compare(&saved, &here).check(&[]).is_ok());
 //! # Ok::<(), coldframe_hv::PlanError>(())
 //! ```
 //!
@@ -47,7 +47,8 @@ pub use item::ItemKind;
 pub use machine::{DirtySource, Machine, Thawed};
 pub use plan::{Actor, Direction, Op, Plan, PlanError, Scope, Step, Target, check_order};
 pub use portability::{
-    Acceptance, Difference, NotAccepted, Offer, PortabilityReport, Refused, Verdict, msr_item,
+    Accepted, Comparison, Difference, Offer, OtherHost, PortabilityReport, Refused, Verdict,
+    msr_item,
 };
 pub use state::{
     DeviceState, MachineState, StateError, VCPU_COUNT_MAX, VcpuState, VmState, check_devices,

@@ -3,7 +3,7 @@
 use coldframe_dirty::DirtyBitmap;
 use coldframe_units::GenerationId;
 
-use crate::{Acceptance, MachineState};
+use crate::{Accepted, MachineState};
 
 /// A paused machine: all its vCPUs are out of the kernel and no device writes to its memory.
 pub trait Machine {
@@ -17,16 +17,12 @@ pub trait Machine {
     fn save(&self) -> Result<MachineState, Self::Error>;
 
     /// Writes the whole state into a machine that has just been made, in the order of the restore
-    /// plan. `acceptance` proves that the differences of the hosts were looked at.
+    /// plan. That the differences of the hosts were looked at is what [`Accepted`] proves.
     ///
     /// # Errors
     /// The adapter's own error, naming the operation that was refused; the machine must then not
     /// be run.
-    fn restore(
-        &mut self,
-        state: &MachineState,
-        acceptance: Acceptance,
-    ) -> Result<Thawed, Self::Error>;
+    fn restore(&mut self, accepted: &Accepted) -> Result<Thawed, Self::Error>;
 }
 
 /// Where the pages that the guest wrote are learnt from.

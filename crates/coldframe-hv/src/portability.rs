@@ -1,10 +1,10 @@
 //! Portable by refusal: what differs between two hosts, item by item, and who agreed to it.
 //!
-//! Invariant: an [`Acceptance`] exists only if every item that had to be waived was waived by its
-//! own name and none was impossible; only [`PortabilityReport::accept`] makes one. It is of one
-//! state and one host: [`Acceptance::check`] refuses it for any other.
+//! Invariant: an [`Accepted`] exists only if every item that had to be waived was waived by its own
+//! name and none was impossible; only [`Comparison::accept`] makes one. It owns the state, and
+//! [`Accepted::check`] refuses it on another host.
 
-mod acceptance;
+mod accepted;
 mod compare;
 mod cpuid;
 mod state;
@@ -12,11 +12,10 @@ mod state;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::HostIdentity;
 use crate::aarch64::GicModel;
-use crate::{HostIdentity, MachineState};
-use acceptance::Binding;
 
-pub use acceptance::{Acceptance, NotAccepted};
+pub use accepted::{Accepted, Comparison, OtherHost};
 
 /// What a difference means for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,8 +94,6 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortabilityReport {
     differences: Vec<Difference>,
-    /// The state and the host that were compared; `None` of two hosts.
-    binding: Option<Binding>,
 }
 
 /// A report that was not accepted: what stands in the way.
@@ -108,36 +105,15 @@ pub struct Refused {
 }
 
 impl PortabilityReport {
-    /// What a guest saved on `saved` could find different on `host`, whatever it uses. For a
-    /// survey of hosts: no restore takes an acceptance of it, since it is of no state.
-    #[must_use]
-    pub fn compare(saved: &HostIdentity, host: &HostIdentity) -> Self {
-        Self {
-            differences: compare::compare(saved, host, None),
-            binding: None,
-        }
+    pub(crate) const fn new(differences: Vec<Difference>) -> Self {
+        Self { differences }
     }
 
-    /// What `state` would find different on a host: its vCPUs' own CPUID and TSC rate are held
-    /// against what the host offers, and so is what else the state asks for (length of the
-    /// extended state, interrupt controller, vector lengths).
-    ///
-    /// ```
-    /// # use coldframe_hv::{HostIdentity, Hypervisor, MachineState, PortabilityReport, VmState};
-    /// # use coldframe_units::Arch;
-    /// # fn thaw(state: &MachineState, here: &HostIdentity) -> Result<(), coldframe_hv::Refused> {
-    /// let report = PortabilityReport::of(state, here.into());
-    /// let acceptance = report.accept(&["cpu.model"])?; // names every other item that stands
-    /// assert!(acceptance.check(state, here).is_ok());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// What a guest saved on `saved` could find different on `host`, whatever it uses. For a
+    /// survey of hosts; to restore a state, compare that: [`Comparison::of`].
     #[must_use]
-    pub fn of(state: &MachineState, offer: Offer<'_>) -> Self {
-        Self {
-            differences: state::compare(state, offer),
-            binding: Some(Binding::of(state, offer.identity)),
-        }
+    pub fn compare(saved: &HostIdentity, host: &HostIdentity) -> Self {
+        Self::new(compare::compare(saved, host, None))
     }
 
     /// Every item.
@@ -153,11 +129,11 @@ impl PortabilityReport {
         verdicts.max().unwrap_or(Verdict::Same)
     }
 
-    /// Agrees to the differences named in `waivers`, and to no other.
+    /// Whether the differences named in `waivers` are all that stand in the way.
     ///
     /// # Errors
     /// [`Refused`] with every item that had to be waived and was not, or that is impossible.
-    pub fn accept(&self, waivers: &[&str]) -> Result<Acceptance, Refused> {
+    pub fn check(&self, waivers: &[&str]) -> Result<(), Refused> {
         let stands = |difference: &&Difference| match difference.verdict {
             Verdict::Same | Verdict::Compatible => false,
             Verdict::MustBeWaived => !waivers.contains(&difference.item.as_str()),
@@ -165,7 +141,7 @@ impl PortabilityReport {
         };
         let items: Vec<_> = self.differences.iter().filter(stands).cloned().collect();
         if items.is_empty() {
-            Ok(Acceptance::new(waivers, self.binding.clone()))
+            Ok(())
         } else {
             Err(Refused { items })
         }

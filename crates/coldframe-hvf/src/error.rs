@@ -4,7 +4,7 @@ use std::fmt;
 
 use coldframe_dirty::DirtyError;
 use coldframe_hv::aarch64::{Aarch64Error, RegId, SysReg};
-use coldframe_hv::{ItemKind, NotAccepted, StateError};
+use coldframe_hv::{ItemKind, OtherHost, StateError};
 use coldframe_units::{ByteLen, GuestAddr, RamLayoutError, RamOffset};
 
 use crate::calls::HvStatus;
@@ -31,12 +31,12 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HvfError {
-    /// Checking what the acceptance is of, before anything is written.
+    /// Checking for which host the state was accepted, before anything is written.
     #[error("the differences of the hosts were not accepted")]
     Accept {
-        /// What is wrong with the acceptance.
+        /// What is wrong with the accepted.
         #[source]
-        source: NotAccepted,
+        source: OtherHost,
     },
     /// The machine is paused already: who paused it first may be copying its memory.
     #[error("the machine is paused already: resume it before it is paused again")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use coldframe_hv::aarch64::{RegId, SysReg};
-use coldframe_hv::{CpuIdentity, HostIdentity, Hypervisor, MachineState, PortabilityReport};
+use coldframe_hv::{Comparison, CpuIdentity, HostIdentity, Hypervisor, MachineState};
 use coldframe_units::{Arch, PageSize};
 
 /// The page size of Apple silicon, of the host and of stage 2.
@@ -67,7 +67,7 @@ impl HvfHost {
 
     /// What a guest saved in `state` would find different here.
     #[must_use]
-    pub fn compare(&self, state: &MachineState) -> PortabilityReport {
-        PortabilityReport::of(state, (&self.identity).into())
+    pub fn compare(&self, state: &MachineState) -> Comparison {
+        Comparison::of(state, (&self.identity).into())
     }
 }

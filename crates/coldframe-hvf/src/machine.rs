@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use coldframe_hv::aarch64::{Counters, GicModel, GuestTime, PowerState, check, register_item};
 use coldframe_hv::{
-    Acceptance, Actor, Hypervisor, ItemKind, Machine, MachineState, Op, Plan, Scope, Step, Target,
+    Accepted, Actor, Hypervisor, ItemKind, Machine, MachineState, Op, Plan, Scope, Step, Target,
     Thawed, VcpuState, VmState,
 };
 use coldframe_units::{Arch, GenerationId};
@@ -122,11 +122,7 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
         Ok(())
     }
 
-    fn target(
-        &self,
-        state: &MachineState,
-        acceptance: &Acceptance,
-    ) -> Result<vcpu::Target, HvfError> {
+    fn target(&self, state: &MachineState, accepted: &Accepted) -> Result<vcpu::Target, HvfError> {
         let item = ItemKind::GUEST_COUNTER;
         // At the rate that the guest knows, also where another rate of this host was waived.
         let hz = state.host.counter_hz.filter(|hz| *hz > 0);
@@ -142,7 +138,7 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
             .iter()
             .flat_map(|vcpu| vcpu.regs.keys().copied());
         let waived: BTreeSet<u64> = codes
-            .filter(|code| acceptance.waives(&register_item(*code)))
+            .filter(|code| accepted.waives(&register_item(*code)))
             .collect();
         let host = self.vm.host_counter();
         Ok(vcpu::Target {
@@ -212,15 +208,12 @@ impl<C: VmCalls + ?Sized> Machine for HvfMachine<'_, C> {
         Ok(state)
     }
 
-    fn restore(
-        &mut self,
-        state: &MachineState,
-        acceptance: Acceptance,
-    ) -> Result<Thawed, HvfError> {
+    fn restore(&mut self, accepted: &Accepted) -> Result<Thawed, HvfError> {
+        let state = accepted.state();
         self.check(state)?;
-        let checked = acceptance.check(state, self.host.identity());
+        let checked = accepted.check(self.host.identity());
         checked.map_err(|source| HvfError::Accept { source })?;
-        let target = self.target(state, &acceptance)?;
+        let target = self.target(state, accepted)?;
         let order = self.order.iter();
         for step in order.filter(|step| step.actor == Actor::Adapter) {
             if step.op == Op::GicBlob {

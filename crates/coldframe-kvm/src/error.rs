@@ -5,7 +5,7 @@ use std::io;
 
 use coldframe_dirty::DirtyError;
 use coldframe_hv::aarch64::{Aarch64Error, GicModel, RegId, register_item};
-use coldframe_hv::{ItemKind, NotAccepted, StateError};
+use coldframe_hv::{ItemKind, OtherHost, StateError};
 use coldframe_units::{ByteLen, GuestAddr, RamOffset};
 
 /// What an operation was done to.
@@ -225,12 +225,12 @@ pub enum KvmError {
         /// What it has.
         what: &'static str,
     },
-    /// Checking what the acceptance is of, before anything is written.
+    /// Checking for which host the state was accepted, before anything is written.
     #[error("the differences of the hosts were not accepted")]
     Accept {
-        /// What is wrong with the acceptance.
+        /// What is wrong with the accepted.
         #[source]
-        source: NotAccepted,
+        source: OtherHost,
     },
     /// Telling a vCPU's watchdogs that it was stopped.
     #[error("vCPU {vcpu} cannot be told that it was stopped")]

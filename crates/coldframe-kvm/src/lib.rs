@@ -17,7 +17,7 @@
 //!
 //! let state = KvmMachine::new(&host, &vm, [&vcpu]).save()?;
 //! let accepted = host.compare(&state).accept(&[])?;
-//! let restored = KvmMachine::new(&host, &other, [&thawed]).restore(&state, accepted)?;
+//! let restored = KvmMachine::new(&host, &other, [&thawed]).restore(&accepted)?;
 //! println!("tell the guest that it is now {}", restored.generation());
 //! # Ok(())
 //! # }
@@ -41,15 +41,15 @@ mod dirty;
 mod error;
 #[cfg(target_os = "linux")]
 mod pending;
-#[cfg(target_os = "linux")]
-mod slot;
-#[cfg(target_os = "linux")]
-mod sys;
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "aarch64", target_arch = "x86_64")
 ))]
-mod thaw;
+mod restore;
+#[cfg(target_os = "linux")]
+mod slot;
+#[cfg(target_os = "linux")]
+mod sys;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod x86_64;
 

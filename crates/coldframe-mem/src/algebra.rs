@@ -1,6 +1,6 @@
 //! The algebra of memory files: what is the sum of files, and what lies between two memories.
 //!
-//! - [`crate::Chain::apply`]: the memory after one more Diff.
+//! - [`crate::Layers::apply`]: the memory after one more Diff.
 //! - [`flatten`]: a chain as one Full file; it restores to the same bytes.
 //! - [`merge`]: neighbouring Diffs as one, against the parent of the first; associative, and the
 //!   same as applying them one after the other.

@@ -1,6 +1,6 @@
 //! A chain: one Full file and the Diffs made on it, in order, seen as one memory.
 //!
-//! Invariant: a [`Chain`] that exists has a Full file at its bottom; each other file is a Diff that
+//! Invariant: a [`Layers`] that exists has a Full file at its bottom; each other file is a Diff that
 //! names the one below it by root; all have the same RAM layout and architecture.
 
 use coldframe_envelope::DecodeError;
@@ -19,7 +19,7 @@ pub(crate) mod sweep;
 
 /// Memory files that together hold every page of a guest.
 #[derive(Clone, Debug)]
-pub struct Chain {
+pub struct Layers {
     layers: Vec<Layer>,
 }
 
@@ -36,7 +36,7 @@ pub struct Segment {
     pub content: Content,
 }
 
-impl Chain {
+impl Layers {
     /// From one Full file and any number of Diffs, each on the one before it.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Chain {
     /// The chain with one more Diff on top: the memory after it.
     ///
     /// # Errors
-    /// As [`Chain::open`].
+    /// As [`Layers::open`].
     pub fn apply(mut self, diff: MemoryFile) -> Result<Self, MemError> {
         let diff = Layer::open(diff)?;
         diff.check_follows(self.top())?;

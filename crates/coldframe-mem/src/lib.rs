@@ -5,7 +5,7 @@
 //! A guest comes back by copying, or by mapping the files, which takes as long for any size.
 //!
 //! ```
-//! use coldframe_mem::{CaptureSpec, Chain, GuestRam, MapOptions, MemoryFile, MergeBudget};
+//! use coldframe_mem::{CaptureSpec, Layers, GuestRam, MapOptions, MemoryFile, MergeBudget};
 //! use coldframe_mem::{capture_full, restore_map};
 //! # use coldframe_envelope::Producer;
 //! # use coldframe_storage::{Overwrite, PendingFile};
@@ -21,9 +21,9 @@
 //!     let made = captured.finish(&file)?; // the guest runs again
 //!     file.publish()?;
 //!     # let pool = Default::default();
-//!     let chain = Chain::open(vec![MemoryFile::open(&path, &pool)?])?;
+//!     let chain = Layers::open(vec![MemoryFile::open(&path, &pool)?])?;
 //!     assert_eq!(chain.root(), made.root);
-//!     let thawed = restore_map(&chain, MapOptions::DEFAULT)?;
+//!     let thawed = restore_map(&chain, MapOptions::default())?;
 //!     assert_eq!(thawed.layout(), chain.layout());
 //!     Ok(())
 //! }
@@ -67,16 +67,16 @@ pub use capture::{
     CaptureSpec, CaptureStats, Captured, MemRoot, MergeBudget, capture_diff,
     capture_diff_discarded, capture_full, capture_full_discarded,
 };
-pub use chain::{Chain, Segment};
+pub use chain::{Layers, Segment};
 pub use error::MemError;
 pub use file::{FilePool, MemoryFile};
 pub use ram::{Described, Fill, GuestRam, RamRegion, RawRam};
 pub use raw::{DiffHoles, Dump, DumpParent, HoleDoubt, Holes, export_raw, import_raw};
 pub use residency::dontneed_reads_zero;
 pub use restore::{
-    CopyOptions, MapOptions, MappedRam, Target, Verify, discard, map_over, restore_copy,
-    restore_map,
+    CopyInto, CopyOptions, Map, MapOptions, MappedRam, Source, Target, Verify, discard, map_over,
+    restore_copy, restore_map,
 };
 pub use verify::{Damage, DamageKind, verify_deep};
 #[cfg(feature = "vm-memory")]
-pub use vmm::restore_map_vm_memory;
+pub use vmm::{MapVmMemory, restore_map_vm_memory};

@@ -3,9 +3,11 @@
 mod copy;
 mod map;
 mod plugged;
+mod source;
 
 pub use copy::{CopyOptions, Target, restore_copy};
 pub use map::{MapOptions, MappedRam, discard, map_over, restore_map};
+pub use source::{CopyInto, Map, Source};
 
 /// Whether blocks are checked against their hashes before they are used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

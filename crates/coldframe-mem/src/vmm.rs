@@ -15,7 +15,7 @@ use vm_memory::{
     Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
 };
 
-use crate::{Chain, GuestRam, MapOptions, MemError, RamRegion, map_over};
+use crate::{GuestRam, Layers, MapOptions, MemError, RamRegion, Source, map_over};
 
 // SAFETY: see the module header: mapped while borrowed, no references into it; vm-memory refuses
 // regions that overlap in the guest, and each is a mapping of its own.
@@ -43,7 +43,7 @@ unsafe impl<B: Bitmap + Send + Sync> GuestRam for GuestMemoryMmap<B> {
 /// # Errors
 /// As [`crate::restore_map`].
 pub fn restore_map_vm_memory<B: Bitmap + Send + Sync>(
-    chain: &Chain,
+    chain: &Layers,
     options: MapOptions,
     mut bitmap: impl FnMut(RamOffset, GuestRegion) -> B,
 ) -> Result<GuestMemoryMmap<B>, MemError> {
@@ -69,4 +69,36 @@ pub fn restore_map_vm_memory<B: Bitmap + Send + Sync>(
     // knows of them yet.
     unsafe { map_over(chain, &memory, options) }?;
     Ok(memory)
+}
+
+/// Maps the files as a `GuestMemoryMmap`: [`restore_map_vm_memory`]. Checks no hash.
+#[derive(Debug)]
+pub struct MapVmMemory<F> {
+    bitmap: F,
+    options: MapOptions,
+}
+
+impl<B, F> MapVmMemory<F>
+where
+    B: Bitmap + Send + Sync,
+    F: FnMut(RamOffset, GuestRegion) -> B,
+{
+    /// `bitmap` makes the dirty bitmap of each region.
+    pub fn new(bitmap: F) -> Self {
+        let options = MapOptions::default();
+        Self { bitmap, options }
+    }
+}
+
+impl<B, F> Source for MapVmMemory<F>
+where
+    B: Bitmap + Send + Sync,
+    F: FnMut(RamOffset, GuestRegion) -> B,
+{
+    type Memory = GuestMemoryMmap<B>;
+    type Error = MemError;
+
+    fn restore(self, layers: &Layers) -> Result<GuestMemoryMmap<B>, MemError> {
+        restore_map_vm_memory(layers, self.options, self.bitmap)
+    }
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use coldframe_hv::{ItemKind, MachineState};
 use coldframe_units::{ByteLen, GuestAddr};
 
 /// A machine and its program.
@@ -264,5 +265,18 @@ impl Parameters {
             self.pages,
             self.stride,
         ]
+    }
+}
+
+impl Shape {
+    /// The shape of the machine that a state was saved from.
+    #[must_use]
+    pub fn of(state: &MachineState) -> Self {
+        Self {
+            vcpus: u8::try_from(state.vcpus.len()).unwrap_or(u8::MAX),
+            irqchip: state.vm.items.contains_key(&ItemKind::IOAPIC)
+                || state.vm.items.contains_key(&ItemKind::GIC_MODEL)
+                || state.vcpus.len() > 1,
+        }
     }
 }

@@ -14,9 +14,9 @@ use crate::recording::RecordingError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MiniVmError {
-    /// The acceptance is of another state or host than those of the restore.
+    /// The state was accepted for another host.
     #[error("the differences of the hosts were not accepted")]
-    NotAccepted(#[source] coldframe_hv::NotAccepted),
+    OtherHost(#[source] coldframe_hv::OtherHost),
     /// The machine asked for cannot be built.
     #[error("a machine of {vcpus} vCPUs needs between 1 and 32, and an irqchip for more than one")]
     Shape {

@@ -6,7 +6,7 @@ use std::ops::DerefMut;
 use std::time::Duration;
 
 use coldframe_dirty::DirtyBitmap;
-use coldframe_hv::{DirtySource, Machine, MachineState, PortabilityReport};
+use coldframe_hv::{Comparison, DirtySource, Machine, MachineState};
 
 use crate::config::Shape;
 use crate::digest::EndState;
@@ -50,7 +50,7 @@ pub trait Guest: Machine<Error = MiniVmError> {
     fn written(&self) -> Self::Written;
 
     /// What is different on this host from the one that `state` was saved on.
-    fn compare(&self, state: &MachineState) -> PortabilityReport;
+    fn compare(&self, state: &MachineState) -> Comparison;
 
     /// vCPUs and interrupt controller.
     fn shape(&self) -> Shape;

@@ -64,7 +64,6 @@ mod ports;
 mod presence;
 mod recording;
 mod sim;
-mod thaw;
 
 #[cfg(all(
     target_os = "linux",
@@ -81,14 +80,13 @@ pub use error::MiniVmError;
 pub use event::{EndReason, Event, Stops};
 pub use guest::Guest;
 pub use load::LoadError;
-pub use memory::{Ram, allocate_ram, ram_layout};
+pub use memory::{Ram, RamSource, allocate_ram, ram_layout};
 pub use ports::{DeviceStateError, Ports};
 pub use recording::{
     Begin, Cut, GuestEnd, GuestMark, Inputs, Recorder, Recording, RecordingEntries, RecordingError,
     RecordingId, Replayer,
 };
 pub use sim::{SimVm, SimWritten};
-pub use thaw::{copy_ram, map_ram};
 
 #[cfg(all(
     target_os = "linux",

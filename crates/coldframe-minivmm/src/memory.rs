@@ -6,6 +6,7 @@
 use std::io;
 
 use coldframe_dirty::{DirtyBitmap, RegionDirty};
+use coldframe_mem::{CopyInto, Layers, MapVmMemory, Source};
 use coldframe_units::{ByteLen, GuestAddr, GuestRegion, PageSize, RamLayout};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
@@ -126,4 +127,42 @@ mod sys {
     pub(super) fn memfd(_len: u64) -> io::Result<File> {
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }
+}
+
+/// How a guest gets the RAM of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RamSource {
+    /// Mapped from the snapshot's files: a page is read when it is touched, and written to memory
+    /// of its own.
+    Map,
+    /// Copied, each block checked on the way.
+    Copy,
+}
+
+impl Source for RamSource {
+    type Memory = Ram;
+    type Error = MiniVmError;
+
+    fn restore(self, layers: &Layers) -> Result<Ram, MiniVmError> {
+        match self {
+            Self::Map => map(layers),
+            Self::Copy => {
+                let ram = allocate_ram(layers.layout(), Backing::Anonymous)?;
+                let copied = CopyInto::new(&ram).restore(layers);
+                copied.map_err(MiniVmError::RestoreRam)?;
+                Ok(ram)
+            }
+        }
+    }
+}
+
+fn map(layers: &Layers) -> Result<Ram, MiniVmError> {
+    let dirty = DirtyBitmap::new(layers.layout().total(), PageSize::SIZE_4K)
+        .map_err(MiniVmError::TrackRam)?;
+    let bitmap = |offset, region: GuestRegion| {
+        RegionDirty::new(dirty.clone(), offset, region.len())
+            .expect("a region of the layout lies inside its total")
+    };
+    let mapped = MapVmMemory::new(bitmap).restore(layers);
+    mapped.map_err(MiniVmError::RestoreRam)
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use coldframe_dirty::DirtyBitmap;
 use coldframe_hv::{
-    Acceptance, DirtySource, HostIdentity, Hypervisor, Machine, MachineState, PortabilityReport,
-    Thawed, VcpuState, VmState,
+    Accepted, Comparison, DirtySource, HostIdentity, Hypervisor, Machine, MachineState, Thawed,
+    VcpuState, VmState,
 };
 use coldframe_units::{Arch, GenerationId, GuestAddr};
 use vm_memory::{Bytes, GuestAddress};
@@ -183,16 +183,13 @@ impl Machine for SimVm {
     }
 
     /// # Errors
-    /// [`MiniVmError::NotAccepted`]; [`MiniVmError::RestoreSimulated`] if it is no state of such a
+    /// [`MiniVmError::OtherHost`]; [`MiniVmError::RestoreSimulated`] if it is no state of such a
     /// machine; nothing is changed.
-    fn restore(
-        &mut self,
-        state: &MachineState,
-        acceptance: Acceptance,
-    ) -> Result<Thawed, MiniVmError> {
-        acceptance
-            .check(state, &Self::host())
-            .map_err(MiniVmError::NotAccepted)?;
+    fn restore(&mut self, accepted: &Accepted) -> Result<Thawed, MiniVmError> {
+        let state = accepted.state();
+        accepted
+            .check(&Self::host())
+            .map_err(MiniVmError::OtherHost)?;
         let mine = state.hypervisor == Hypervisor::Simulated;
         let cpus: Option<Vec<Cpu>> = state
             .vcpus
@@ -268,8 +265,8 @@ impl Guest for SimVm {
         SimWritten
     }
 
-    fn compare(&self, state: &MachineState) -> PortabilityReport {
-        PortabilityReport::of(state, (&Self::host()).into())
+    fn compare(&self, state: &MachineState) -> Comparison {
+        Comparison::of(state, (&Self::host()).into())
     }
 
     fn shape(&self) -> Shape {

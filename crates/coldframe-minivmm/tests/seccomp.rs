@@ -14,9 +14,9 @@ use std::path::Path;
 
 use coldframe_envelope::Producer;
 use coldframe_minivmm::{
-    Config, Guest, MiniVm, SimVm, Stops, Tracking, Workload, check_kvm, copy_ram, map_ram,
+    Config, Guest, MiniVm, RamSource, SimVm, Stops, Tracking, Workload, check_kvm,
 };
-use coldframe_snapshot::{Chain, DirtyTracker, Freezer, Kind, Snapshot};
+use coldframe_snapshot::{DirtyTracker, Freezer, Kind, Snapshot, Thaw};
 use coldframe_testkit::child;
 use coldframe_units::ByteLen;
 
@@ -373,7 +373,7 @@ fn end() -> ! {
 }
 
 /// Runs the phases up to `phase`, that one under its filter.
-fn child<G: Guest>(phase: &str, dir: &Path, mut guest: G, thaw: impl FnOnce(&Snapshot, &Chain)) -> !
+fn child<G: Guest>(phase: &str, dir: &Path, mut guest: G, restore: impl FnOnce(&Thaw)) -> !
 where
     G::Written: 'static,
 {
@@ -394,22 +394,20 @@ where
     let capture = Freezer::new(dir, producer).begin(Kind::Full).unwrap();
     leave("prepare");
     at("pause");
-    let copied = capture.copy(guest.memory(), &mut tracker, &guest, Vec::new());
+    let copied = capture.copy(guest.memory(), &mut tracker, &guest);
     let frozen = copied.unwrap();
     leave("pause");
     at("publish");
     frozen.publish().unwrap();
     leave("publish");
     at("thaw");
-    let chain = Chain::of(Snapshot::open(dir).unwrap(), &[]).unwrap();
-    thaw(chain.youngest(), &chain);
+    restore(&Snapshot::open(dir).unwrap().thaw(&[]).unwrap());
     end();
 }
 
-fn restore(mut guest: impl Guest, snapshot: &Snapshot) {
-    let state = snapshot.machine().unwrap();
-    let accepted = guest.compare(&state).accept(&[]).unwrap();
-    let thawed = guest.restore(&state, accepted);
+fn restore(mut guest: impl Guest, thaw: &Thaw) {
+    let accepted = guest.compare(thaw.machine()).accept(&[]).unwrap();
+    let thawed = guest.restore(&accepted);
     let _generation = thawed.unwrap().generation();
     // Taking the machine down is the VMM's own affair.
     std::mem::forget(guest);
@@ -428,30 +426,17 @@ fn inner() {
     }
     let config = Config::for_workload(Workload::Hash, ByteLen::new(16 << 20), 7);
     if std::env::var(BACKEND).unwrap() == "kvm" {
-        child(
-            &phase,
-            dir,
-            MiniVm::boot(&config).unwrap(),
-            |snapshot, chain| {
-                let ram = map_ram(&chain.memory().unwrap()).unwrap();
-                let state = snapshot.machine().unwrap();
-                restore(
-                    MiniVm::for_state(&state, Tracking::Log, ram).unwrap(),
-                    snapshot,
-                );
-            },
-        );
+        child(&phase, dir, MiniVm::boot(&config).unwrap(), |thaw| {
+            let ram = thaw.memory(RamSource::Map).unwrap();
+            let guest = MiniVm::for_state(thaw.machine(), Tracking::Log, ram).unwrap();
+            restore(guest, thaw);
+        });
     }
-    child(
-        &phase,
-        dir,
-        SimVm::boot(&config).unwrap(),
-        |snapshot, chain| {
-            let ram = copy_ram(&chain.memory().unwrap()).unwrap();
-            let shape = coldframe_minivmm::Shape::of(&snapshot.machine().unwrap());
-            restore(SimVm::with_memory(shape, ram).unwrap(), snapshot);
-        },
-    );
+    child(&phase, dir, SimVm::boot(&config).unwrap(), |thaw| {
+        let ram = thaw.memory(RamSource::Copy).unwrap();
+        let shape = coldframe_minivmm::Shape::of(thaw.machine());
+        restore(SimVm::with_memory(shape, ram).unwrap(), thaw);
+    });
 }
 
 #[track_caller]

@@ -72,11 +72,11 @@ impl Chain {
     ///
     /// # Errors
     /// As [`Snapshot::memory_source`]; [`SnapshotError::Memory`].
-    pub fn memory(&self) -> Result<coldframe_mem::Chain, SnapshotError> {
+    pub fn memory(&self) -> Result<coldframe_mem::Layers, SnapshotError> {
         let pool = FilePool::default();
         let files = self.links.iter().map(|link| link.memory_source(&pool));
         let files = files.collect::<Result<Vec<_>, _>>()?;
-        coldframe_mem::Chain::open(files).map_err(SnapshotError::Memory)
+        coldframe_mem::Layers::open(files).map_err(SnapshotError::Memory)
     }
 }
 

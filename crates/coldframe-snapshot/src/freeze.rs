@@ -152,6 +152,7 @@ impl Freezer {
             lease,
             pending,
             memory,
+            devices: Vec::new(),
         })
     }
 }
@@ -167,6 +168,7 @@ pub struct Capture {
     lease: Option<Lease>,
     pending: PendingDir,
     memory: FileStorage,
+    devices: Vec<DeviceState>,
 }
 
 impl Capture {
@@ -174,6 +176,13 @@ impl Capture {
     #[must_use]
     pub const fn id(&self) -> SnapshotId {
         self.id
+    }
+
+    /// The states of the VMM's devices, read while the machine is paused.
+    #[must_use = "the capture is returned"]
+    pub fn with_devices(mut self, devices: Vec<DeviceState>) -> Self {
+        self.devices = devices;
+        self
     }
 
     /// The pause: reads the machine's state, takes the dirty pages, copies memory, and nothing
@@ -189,7 +198,6 @@ impl Capture {
         ram: &R,
         dirty: &mut DirtyTracker<S>,
         machine: &M,
-        devices: Vec<DeviceState>,
     ) -> Result<Frozen, SnapshotError>
     where
         R: GuestRam + ?Sized,
@@ -197,8 +205,8 @@ impl Capture {
         M: Machine + ?Sized,
     {
         let started = Instant::now();
-        check_devices(&devices).map_err(SnapshotError::State)?;
-        check_device_bytes(&devices, self.freezer.producer)?;
+        check_devices(&self.devices).map_err(SnapshotError::State)?;
+        check_device_bytes(&self.devices, self.freezer.producer)?;
         let regions = ram.regions().iter().map(|region| region.region).collect();
         let layout = RamLayout::new(regions).map_err(SnapshotError::Layout)?;
         dirty.check_parent(self.parent.as_ref(), &layout)?;
@@ -224,7 +232,6 @@ impl Capture {
             capture: self,
             layout,
             state,
-            devices,
             captured,
             flight,
         })
@@ -271,7 +278,6 @@ pub struct Frozen {
     capture: Capture,
     layout: RamLayout,
     state: MachineState,
-    devices: Vec<DeviceState>,
     captured: Captured,
     flight: InFlight,
 }
@@ -343,6 +349,7 @@ impl Frozen {
             lease,
             pending,
             memory,
+            devices,
         } = self.capture;
         let parent = parent.map(|parent| named(parent, lease, &freezer.dest));
         let parent = parent.transpose()?;
@@ -354,7 +361,7 @@ impl Frozen {
         let MemRoot { root, file_len, .. } =
             captured.finish(&memory).map_err(SnapshotError::Memory)?;
         drop(memory);
-        let state = state_bytes(&self.state, &self.devices, freezer.own, freezer.producer)?;
+        let state = state_bytes(&self.state, &devices, freezer.own, freezer.producer)?;
         let kind = match &parent {
             Some(Named { parent, .. }) => SnapshotKind::Diff { parent: *parent },
             None => SnapshotKind::Full,

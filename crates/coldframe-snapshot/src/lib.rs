@@ -3,10 +3,12 @@
 //! For people who write VMMs. A capture is three steps, each a type of its own: [`Freezer::begin`]
 //! prepares files while the guest runs, [`Capture::copy`] is the pause, [`Frozen::publish`] hashes
 //! and syncs while the guest runs again. A failure anywhere puts the dirty pages back and leaves
-//! nothing under the final name.
+//! nothing under the final name. Thawing is the mirror: [`Snapshot::thaw`] opens and reads,
+//! [`Thaw::compare`] holds the state against a host, [`Thaw::memory`] gives the guest its memory,
+//! and what was accepted restores the machine.
 //!
 //! ```
-//! use coldframe_snapshot::{Chain, DirtyTracker, Freezer, Kind, Snapshot};
+//! use coldframe_snapshot::{DirtyTracker, Freezer, Kind, Map, Snapshot};
 //! # use coldframe_dirty::DirtyBitmap;
 //! # use coldframe_envelope::Producer;
 //! # use coldframe_hv::DirtySource;
@@ -29,20 +31,24 @@
 //! memory.write_slice(b"hello", GuestAddress(0x2000))?;
 //! let capture = Freezer::new(dir.path().join("full"), producer).begin(Kind::Full)?;
 //! // pause the guest here
-//! let frozen = capture.copy(&memory, &mut dirty, &machine, vec![])?;
+//! let frozen = capture.copy(&memory, &mut dirty, &machine)?;
 //! // resume it here
 //! let full = frozen.publish()?;
 //!
 //! memory.write_slice(b"world", GuestAddress(0x2000))?;
 //! bitmap.mark(RamOffset::new(0x2000), ByteLen::new(5))?;
 //! let diff = Freezer::new(dir.path().join("diff"), producer).begin(Kind::Diff { parent: &full })?;
-//! let diff = diff.copy(&memory, &mut dirty, &machine, vec![])?.publish()?;
+//! let diff = diff.copy(&memory, &mut dirty, &machine)?.publish()?;
 //!
-//! let chain = Chain::of(Snapshot::open(diff.path())?, &[])?; // parents by id, checked by root
-//! assert_eq!(chain.links().len(), 2);
-//! let thawed = coldframe_mem::restore_map(&chain.memory()?, coldframe_mem::MapOptions::DEFAULT)?;
-//! # let _ = thawed;
-//! assert_eq!(diff.machine()?, *machine.state());
+//! // Another day, in another process.
+//! # let host = machine.state().host.clone();
+//! # let mut machine = FakeMachine::new(sample_state(1));
+//! let thaw = Snapshot::open(diff.path())?.thaw(&[])?; // chain and state are read once
+//! let accepted = thaw.compare(&host).accept(&[])?; // or an error that names each difference
+//! let ram = thaw.memory(Map::default())?;
+//! let thawed = accepted.restore(&mut machine)?;
+//! let id = thawed.generation(); // tell the guest that it is a new run, then let it run
+//! # let _ = (ram, id);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -76,15 +82,18 @@ mod publication;
 mod snapshot;
 #[cfg(feature = "store")]
 pub mod store;
+mod thaw;
 mod tracker;
 pub mod verify;
 
 pub use chain::{CHAIN_LEN_MAX, Chain};
-pub use coldframe_mem::{FilePool, MemoryFile};
+pub use coldframe_hv::{Accepted, Comparison, DeviceState, DirtySource, Machine, Thawed};
+pub use coldframe_mem::{CopyInto, FilePool, GuestRam, Map, MemoryFile, Source};
 pub use error::SnapshotError;
 pub use files::{MANIFEST, MEMORY, STATE};
 pub use freeze::{Capture, Freezer, Frozen, Kind, Section};
 pub use listing::{Damaged, Link, Listing, snapshots_in};
 pub use parent::{AsParent, Unpublished};
 pub use snapshot::{SavedState, Snapshot};
+pub use thaw::Thaw;
 pub use tracker::DirtyTracker;

@@ -2,8 +2,8 @@
 //! host's.
 
 use coldframe_hv::{
-    CpuidLeaf, HostIdentity, Hypervisor, ItemKind, MachineState, PortabilityReport, VcpuState,
-    Verdict, VmState,
+    Comparison, CpuidLeaf, HostIdentity, Hypervisor, ItemKind, MachineState, PortabilityReport,
+    VcpuState, Verdict, VmState,
 };
 use coldframe_units::Arch;
 
@@ -179,8 +179,8 @@ fn every_leaf_of_features_is_compared_bit_by_bit() {
         assert_eq!(items.len(), 2, "{name}");
         // A waiver of one bit, or of the register, hides no other.
         let register = format!("cpuid.{name}");
-        assert!(report.accept(&[items[0], &register]).is_err(), "{name}");
-        assert!(report.accept(&items).is_ok(), "{name}");
+        assert!(report.check(&[items[0], &register]).is_err(), "{name}");
+        assert!(report.check(&items).is_ok(), "{name}");
     }
 }
 
@@ -191,12 +191,12 @@ fn a_template_needs_no_waiver_and_what_the_guest_sees_is_told() {
     let saved = host(&[(7, 0, [1, AVX512F | BMI2, 0, 0]), (7, 1, [1 << 5, 0, 0, 0])]);
     let here = host(&[(7, 0, [0, BMI2, 0, 0])]);
     let guest = |ebx| state(&saved, vec![vcpu(0, &[(7, 0, [1, ebx, 0, 0])])]);
-    let report = PortabilityReport::of(&guest(BMI2), (&here).into());
+    let report = Comparison::of(&guest(BMI2), (&here).into());
     assert_eq!(standing(&report), [""; 0]);
-    let report = PortabilityReport::of(&guest(BMI2 | AVX512F), (&here).into());
+    let report = Comparison::of(&guest(BMI2 | AVX512F), (&here).into());
     assert_eq!(standing(&report), ["cpuid.7.ebx.avx512f"]);
     // The same host does not help a guest that was shown more than there is.
-    let report = PortabilityReport::of(&guest(BMI2 | 2), (&saved).into());
+    let report = Comparison::of(&guest(BMI2 | 2), (&saved).into());
     assert_eq!(standing(&report), ["cpuid.7.ebx.tsc_adjust"]);
     // One vCPU of several is enough, and bits are told apart.
     let two = vec![
@@ -204,7 +204,7 @@ fn a_template_needs_no_waiver_and_what_the_guest_sees_is_told() {
         vcpu(1, &[(7, 0, [0, AVX512F, 0, 0])]),
     ];
     let nothing = host(&[]);
-    let report = PortabilityReport::of(&state(&saved, two), (&nothing).into());
+    let report = Comparison::of(&state(&saved, two), (&nothing).into());
     assert_eq!(
         standing(&report),
         ["cpuid.7.ebx.avx512f", "cpuid.7.ebx.bmi2"]
@@ -221,7 +221,7 @@ fn tables_and_names_of_the_guest_are_its_own() {
     ];
     let here = host(&[(0, 0, [0x16, 7, 8, 9])]);
     let guest = state(&here, vec![vcpu(0, &rows)]);
-    let report = PortabilityReport::of(&guest, (&here).into());
+    let report = Comparison::of(&guest, (&here).into());
     assert_eq!(report.verdict(), Verdict::Compatible, "{report:#?}");
     // Hyper-V's leaves have no twin in the host's list; KVM's own have, 0x100 below.
     let hyper_v = [
@@ -231,7 +231,7 @@ fn tables_and_names_of_the_guest_are_its_own() {
     ];
     let here = host(&[(0x4000_0001, 0, [0b001, 0, 0, 0])]);
     let guest = state(&here, vec![vcpu(0, &hyper_v)]);
-    let report = PortabilityReport::of(&guest, (&here).into());
+    let report = Comparison::of(&guest, (&here).into());
     assert_eq!(standing(&report), ["cpuid.40000101.eax.mmu_op"]);
 }
 
@@ -244,10 +244,10 @@ fn what_the_guest_switches_and_the_vmm_gives_is_not_the_hosts() {
     ];
     let mut here = host(&[]);
     let guest = state(&here, vec![vcpu(0, &given)]);
-    let report = PortabilityReport::of(&guest, (&here).into());
+    let report = Comparison::of(&guest, (&here).into());
     assert_eq!(standing(&report), ["cpuid.1.ecx.tsc_deadline_timer"]);
     here.capabilities.insert(72, 1);
-    let report = PortabilityReport::of(&guest, (&here).into());
+    let report = Comparison::of(&guest, (&here).into());
     assert_eq!(standing(&report), [""; 0]);
 }
 
@@ -284,18 +284,18 @@ fn the_rate_is_that_of_the_guest() {
     };
     let (scaled, plain) = (guest(3_000_000), guest(2_000_000));
     // Equal hosts, but the guest ran at another rate.
-    let report = PortabilityReport::of(&scaled, (&here).into());
+    let report = Comparison::of(&scaled, (&here).into());
     assert_eq!(standing(&report), ["tsc.khz"]);
     let mut scales = here.clone();
     scales.capabilities.insert(60, 1);
-    let report = PortabilityReport::of(&scaled, (&scales).into());
+    let report = Comparison::of(&scaled, (&scales).into());
     assert_eq!(standing(&report), [""; 0]);
     // Another host whose counter runs as the guest's does.
     let mut fast = here.clone();
     fast.tsc_khz = Some(3_000_000);
-    let report = PortabilityReport::of(&scaled, (&fast).into());
+    let report = Comparison::of(&scaled, (&fast).into());
     assert_eq!(standing(&report), [""; 0]);
-    let report = PortabilityReport::of(&plain, (&fast).into());
+    let report = Comparison::of(&plain, (&fast).into());
     assert_eq!(standing(&report), ["tsc.khz"]);
 }
 
@@ -312,7 +312,7 @@ fn extended_state_that_is_not_in_use_needs_no_room() {
         vcpu.items.insert(ItemKind::XSAVE, area);
         state(&saved, vec![vcpu])
     };
-    let verdict = |used| PortabilityReport::of(&guest(used), (&here).into()).verdict();
+    let verdict = |used| Comparison::of(&guest(used), (&here).into()).verdict();
     assert_eq!(verdict(1024), Verdict::Same);
     assert_eq!(verdict(4096), Verdict::Same);
     assert_eq!(verdict(4097), Verdict::Impossible);

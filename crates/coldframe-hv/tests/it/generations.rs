@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coldframe_hv::aarch64::{RegId, SysReg};
 use coldframe_hv::{
-    CpuidLeaf, HostIdentity, Hypervisor, ItemKind, Machine, MachineState, PortabilityReport,
-    Verdict,
+    Comparison, CpuidLeaf, HostIdentity, Hypervisor, ItemKind, Machine, MachineState,
+    PortabilityReport, Verdict,
 };
 use coldframe_testkit::hv::{FakeMachine, sample_state};
 use coldframe_units::Arch;
@@ -214,12 +214,12 @@ fn standing(report: &PortabilityReport) -> BTreeSet<String> {
 
 /// Restores with these waivers on a machine of `host`.
 fn restore(state: &MachineState, host: &HostIdentity, waivers: &[&str]) -> bool {
-    let report = PortabilityReport::of(state, host.into());
+    let report = Comparison::of(state, host.into());
     let Ok(acceptance) = report.accept(waivers) else {
         return false;
     };
     let mut machine = FakeMachine::new(saved(host, &[]));
-    let _generation = machine.restore(state, acceptance).unwrap().generation();
+    let _generation = machine.restore(&acceptance).unwrap().generation();
     true
 }
 
@@ -236,7 +236,7 @@ fn each_generation_on_each_other_is_what_the_oracle_says() {
         let expected = oracle(from, to);
         let of = format!("{} on {}", from.name, to.name);
         let state = saved(&there, &there.cpuid);
-        let report = PortabilityReport::of(&state, (&here).into());
+        let report = Comparison::of(&state, (&here).into());
         assert_eq!(standing(&report), expected, "{of}");
         // Whoever has no CPUID of the guest is told what its host could have shown it.
         let report = PortabilityReport::compare(&there, &here);
@@ -271,7 +271,7 @@ fn a_guest_of_a_template_moves_within_its_vendor() {
         }
         let widths = template.iter_mut().find(|row| row.function == 0x8000_0008);
         widths.unwrap().eax = 0x302e;
-        let report = PortabilityReport::of(&saved(&there, &template), (&here).into());
+        let report = Comparison::of(&saved(&there, &template), (&here).into());
         let mut expected = oracle(from, to);
         expected.retain(|item| !item.starts_with("cpuid."));
         assert_eq!(standing(&report), expected, "{} on {}", from.name, to.name);

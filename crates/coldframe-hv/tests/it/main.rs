@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod aarch64;
-mod acceptance;
+mod accepted;
 mod cpuid;
 mod generations;
 mod idreg;

@@ -3,7 +3,7 @@
 
 use coldframe_hv::aarch64::{GicModel, RegId, SysReg};
 use coldframe_hv::{
-    HostIdentity, Hypervisor, ItemKind, MachineState, Offer, PortabilityReport, VcpuState, Verdict,
+    Comparison, HostIdentity, Hypervisor, ItemKind, MachineState, Offer, VcpuState, Verdict,
     VmState,
 };
 use coldframe_units::{Arch, PageSize};
@@ -36,7 +36,7 @@ fn saved(hypervisor: Hypervisor, gic: GicModel) -> MachineState {
 
 #[track_caller]
 fn check(state: &MachineState, offer: Offer<'_>, item: &str, expected: Option<Verdict>) {
-    let report = PortabilityReport::of(state, offer);
+    let report = Comparison::of(state, offer);
     let mut items = report.differences().iter();
     let found = items.find(|one| one.item == item);
     let verdict = found.map(|one| one.verdict);
@@ -95,7 +95,7 @@ fn interrupt_controllers_do_not_turn_into_each_other() {
             gics,
             ..identity.into()
         };
-        let report = PortabilityReport::of(&state, offer);
+        let report = Comparison::of(&state, offer);
         let mut items = report.differences().iter();
         let item = items.find(|one| one.item == "gic.kind").unwrap();
         (item.saved.clone(), item.host.clone(), item.verdict)
@@ -173,7 +173,7 @@ fn a_vector_length_that_one_vcpu_had_must_be_there() {
         Some(Verdict::Impossible),
     );
     check(&state, offer(Some(&[])), item, Some(Verdict::Impossible));
-    let report = PortabilityReport::of(&state, offer(Some(&[])));
+    let report = Comparison::of(&state, offer(Some(&[])));
     let found = report.differences().iter().find(|one| one.item == item);
     assert_eq!(found.unwrap().saved, "128 256 512");
 }
@@ -243,7 +243,7 @@ fn a_capability_that_nobody_here_knows_must_be_waived() {
 #[test]
 fn what_is_the_same_is_in_the_report_too() {
     let state = saved(Hypervisor::Hvf, GicModel::Apple);
-    let report = PortabilityReport::of(&state, (&state.host).into());
+    let report = Comparison::of(&state, (&state.host).into());
     assert_eq!(report.verdict(), Verdict::Same);
     let names: Vec<&str> = report
         .differences()

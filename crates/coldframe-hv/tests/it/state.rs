@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use coldframe_hv::{
-    DeviceState, ItemKind, Machine, PortabilityReport, StateError, VCPU_COUNT_MAX, Verdict,
-    check_devices,
+    Comparison, DeviceState, ItemKind, Machine, StateError, VCPU_COUNT_MAX, Verdict, check_devices,
 };
 use coldframe_testkit::hv::{FakeMachine, FakeMachineError, sample_state};
 use coldframe_units::Arch;
@@ -97,12 +96,12 @@ fn each_restore_hands_out_another_generation() {
     let state = sample_state(2);
     let mut machine = FakeMachine::new(sample_state(2));
     let accept = || {
-        PortabilityReport::of(&state, (&state.host).into())
+        Comparison::of(&state, (&state.host).into())
             .accept(&[])
             .unwrap()
     };
-    let first = machine.restore(&state, accept()).unwrap().generation();
-    let second = machine.restore(&state, accept()).unwrap().generation();
+    let first = machine.restore(&accept()).unwrap().generation();
+    let second = machine.restore(&accept()).unwrap().generation();
     assert_ne!(first, second);
     assert_eq!(machine.save().unwrap(), state);
 }
@@ -111,19 +110,15 @@ fn each_restore_hands_out_another_generation() {
 fn extended_state_of_another_size_is_refused() {
     let mut state = sample_state(1);
     state.vcpus[0].items.insert(ItemKind::XSAVE, vec![0; 4096]);
-    let report = PortabilityReport::of(&state, (&state.host).into());
+    let report = Comparison::of(&state, (&state.host).into());
     assert_eq!(report.verdict(), Verdict::Impossible);
     // A machine that has less room than its host's identity says refuses it by itself.
     state.host.xsave_bytes = 4096;
     let host = state.host.clone();
-    let accepted = PortabilityReport::of(&state, (&host).into())
-        .accept(&[])
-        .unwrap();
+    let accepted = Comparison::of(&state, (&host).into()).accept(&[]).unwrap();
     let mut small = sample_state(1);
     small.host.xsave_bytes = 576;
-    let refused = FakeMachine::new(small)
-        .restore(&state, accepted)
-        .unwrap_err();
+    let refused = FakeMachine::new(small).restore(&accepted).unwrap_err();
     assert!(matches!(refused, FakeMachineError::Accept { .. }));
 }
 
@@ -132,11 +127,11 @@ fn extended_state_that_the_report_does_not_know_of_is_refused_by_the_machine() {
     let mut state = sample_state(1);
     let items = &mut state.vcpus[0].items;
     items.insert(ItemKind::XSAVE, vec![0; 512]);
-    let accepted = PortabilityReport::of(&state, (&state.host).into())
+    let accepted = Comparison::of(&state, (&state.host).into())
         .accept(&[])
         .unwrap();
     let refused = FakeMachine::new(sample_state(1))
-        .restore(&state, accepted)
+        .restore(&accepted)
         .unwrap_err();
     assert!(matches!(
         refused,

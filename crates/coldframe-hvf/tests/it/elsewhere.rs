@@ -3,7 +3,7 @@
 
 use coldframe_chunks::LocalStore;
 use coldframe_envelope::Producer;
-use coldframe_hv::{HostIdentity, Hypervisor, PortabilityReport, Verdict};
+use coldframe_hv::{Comparison, HostIdentity, Hypervisor, Verdict};
 use coldframe_hvf::Watch;
 use coldframe_snapshot::verify::{Depth, Verifier};
 use coldframe_snapshot::{Chain, Snapshot, derive, store};
@@ -60,7 +60,7 @@ fn a_host_of_another_kind_is_told_apart_item_by_item() {
     let (snapshots, _) = record(&recorded, home.path(), 0);
     let state = snapshots[0].machine().unwrap();
     let here = HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm);
-    let report = PortabilityReport::of(&state, (&here).into());
+    let report = Comparison::of(&state, (&here).into());
     let verdict = |item: &str| {
         let mut items = report.differences().iter();
         items.find(|one| one.item == item).map(|one| one.verdict)

@@ -36,9 +36,7 @@ pub fn record(vmm: &Vmm, dir: &Path, diffs: u64) -> (Vec<Snapshot>, Vec<End>) {
             let parked = vmm.pause();
             let calls = vmm.calls();
             let machine = HvfMachine::new(&vmm.host, &calls, &parked);
-            let frozen = capture
-                .copy(&vmm.ram(), &mut tracker, &machine, vec![])
-                .unwrap();
+            let frozen = capture.copy(&vmm.ram(), &mut tracker, &machine).unwrap();
             stage2.arm().unwrap();
             let next = if number < diffs {
                 loops(number + 1)

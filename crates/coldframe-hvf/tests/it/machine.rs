@@ -57,11 +57,7 @@ fn restore(state: &MachineState, waivers: &[&str]) -> Result<(), HvfError> {
         &vmm,
         PowerState::On,
         |_| (),
-        |machine| {
-            machine
-                .restore(state, accepted)
-                .map(|thawed| thawed.generation())
-        },
+        |machine| machine.restore(&accepted).map(|thawed| thawed.generation()),
     );
     restored.0.map(drop)
 }
@@ -120,11 +116,7 @@ fn power_lines_and_mask_are_restored_as_they_were() {
             &fresh,
             other,
             |_| (),
-            |machine| {
-                machine
-                    .restore(&state, accepted)
-                    .map(|thawed| thawed.generation())
-            },
+            |machine| machine.restore(&accepted).map(|thawed| thawed.generation()),
         );
         restored.unwrap();
         assert_eq!(now, power);
@@ -290,7 +282,7 @@ fn the_counter_goes_on_as_it_is_told_to() {
             let parked = lot.pause(&vmm.calls(), Duration::from_secs(60)).unwrap();
             let calls = vmm.calls();
             let machine = HvfMachine::new(&vmm.host, &calls, &parked);
-            let thawed = machine.with_time(time).restore(&state, accepted);
+            let thawed = machine.with_time(time).restore(&accepted);
             let _id = thawed.unwrap().generation();
             parked.resume();
             thread.join().unwrap()

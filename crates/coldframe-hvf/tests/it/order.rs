@@ -158,7 +158,7 @@ fn a_machine_that_has_run_takes_no_state() {
         // The framework refuses by itself, too.
         assert!(vmm.framework.gic_set_state(&[]).is_err());
         let accepted = vmm.host.compare(&frozen.state).accept(&[]).unwrap();
-        HvfMachine::new(&vmm.host, &calls, &parked).restore(&frozen.state, accepted)
+        HvfMachine::new(&vmm.host, &calls, &parked).restore(&accepted)
     });
     assert!(matches!(refused, Err(HvfError::AlreadyRan { vcpu: 0 })));
 }
@@ -176,7 +176,7 @@ fn another_build_of_the_system_is_refused_and_named() {
         let calls = vmm.calls();
         // Even waived, the controller has the last word.
         let accepted = report.accept(&["kernel"]).unwrap();
-        HvfMachine::new(&vmm.host, &calls, &parked).restore(&frozen.state, accepted)
+        HvfMachine::new(&vmm.host, &calls, &parked).restore(&accepted)
     });
     let text = refused.unwrap_err().to_string();
     assert_eq!(

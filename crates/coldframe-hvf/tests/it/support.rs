@@ -244,7 +244,7 @@ impl Vmm {
                 machine = machine.with_order(order);
             }
             let accepted = self.host.compare(state).accept(&[]).unwrap();
-            let restored = machine.restore(state, accepted);
+            let restored = machine.restore(&accepted);
             if restored.is_err() {
                 self.stop();
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use coldframe_hv::aarch64::{GicModel, RegClass, RegId, SysReg};
-use coldframe_hv::{CpuIdentity, HostIdentity, Hypervisor, MachineState, Offer, PortabilityReport};
+use coldframe_hv::{Comparison, CpuIdentity, HostIdentity, Hypervisor, MachineState, Offer};
 use coldframe_units::{Arch, PageSize};
 use kvm_bindings as kvm;
 use kvm_ioctls::{Kvm, VmFd};
@@ -142,13 +142,13 @@ impl KvmHost {
 
     /// What a guest saved in `state` would find different here.
     #[must_use]
-    pub fn compare(&self, state: &MachineState) -> PortabilityReport {
+    pub fn compare(&self, state: &MachineState) -> Comparison {
         let offer = Offer {
             identity: &self.identity,
             gics: self.gics.as_deref(),
             sve_lengths: self.sve_lengths.as_deref(),
         };
-        PortabilityReport::of(state, offer)
+        Comparison::of(state, offer)
     }
 }
 

@@ -1,13 +1,12 @@
 //! A paused machine, held by its descriptors.
 
 use coldframe_hv::aarch64::GuestTime;
-use coldframe_hv::{Acceptance, Machine, MachineState, Thawed};
+use coldframe_hv::{Accepted, Machine, MachineState, Thawed};
 use kvm_bindings::kvm_vcpu_init;
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::{KvmGic, KvmHost, restore, save};
 use crate::error::KvmError;
-use crate::thaw;
 
 /// A machine all of whose vCPUs are out of `KVM_RUN`.
 ///
@@ -89,12 +88,8 @@ impl Machine for KvmMachine<'_> {
     /// [`KvmError::CheckAarch64`], [`KvmError::MatchVcpus`], [`KvmError::MatchGic`],
     /// [`KvmError::FindItem`], [`KvmError::MatchItem`] if the state is no state of such a machine.
     /// A machine is half restored after an error: drop it.
-    fn restore(
-        &mut self,
-        state: &MachineState,
-        acceptance: Acceptance,
-    ) -> Result<Thawed, KvmError> {
-        restore::restore(self, state, &acceptance)?;
-        thaw::thawed()
+    fn restore(&mut self, accepted: &Accepted) -> Result<Thawed, KvmError> {
+        restore::restore(self, accepted)?;
+        crate::restore::thawed()
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use coldframe_hv::aarch64::{RegId, register_item};
-use coldframe_hv::{Acceptance, Op, VcpuState};
+use coldframe_hv::{Accepted, Op, VcpuState};
 use kvm_ioctls::VcpuFd;
 
 use crate::error::KvmError;
@@ -95,11 +95,11 @@ pub(super) fn restore(
     vcpu: &VcpuFd,
     op: Op,
     state: &VcpuState,
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     for (code, value) in &state.regs {
         let register = RegId::from_code(*code);
-        if register.restored_in() != Some(op) || acceptance.waives(&register_item(*code)) {
+        if register.restored_in() != Some(op) || accepted.waives(&register_item(*code)) {
             continue;
         }
         let Err(refused) = set(vcpu, state.index, register, value) else {
@@ -116,13 +116,13 @@ pub(super) fn restore(
 pub(super) fn check_known(
     vcpu: &VcpuFd,
     state: &VcpuState,
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     let here = list(vcpu, state.index)?;
     let saved = state.regs.keys().map(|code| RegId::from_code(*code));
     let registers: Vec<RegId> = saved
         .filter(|register| register.restored_in().is_some() && !here.contains(register))
-        .filter(|register| !acceptance.waives(&register_item(register.code())))
+        .filter(|register| !accepted.waives(&register_item(register.code())))
         .collect();
     if registers.is_empty() {
         return Ok(());

@@ -3,7 +3,7 @@
 use std::io;
 
 use coldframe_hv::aarch64::{GicModel, PowerState, check as check_aarch64};
-use coldframe_hv::{Acceptance, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState};
+use coldframe_hv::{Accepted, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState};
 use kvm_bindings::kvm_mp_state;
 use kvm_ioctls::VcpuFd;
 
@@ -11,23 +11,19 @@ use super::save::{PVTIME, unknown};
 use super::{KvmMachine, counters, events, gic, init, regs};
 use crate::error::{KvmError, Place};
 use crate::sys;
-use crate::thaw;
 
 /// Writes the whole state.
-pub(super) fn restore(
-    machine: &KvmMachine<'_>,
-    state: &MachineState,
-    acceptance: &Acceptance,
-) -> Result<(), KvmError> {
+pub(super) fn restore(machine: &KvmMachine<'_>, accepted: &Accepted) -> Result<(), KvmError> {
+    let state = accepted.state();
     check(machine, state)?;
-    let checked = acceptance.check(state, machine.host.identity());
+    let checked = accepted.check(machine.host.identity());
     checked.map_err(|source| KvmError::Accept { source })?;
     for step in Plan::restore(Target::KvmAarch64).adapter_steps() {
         match step.scope {
             Scope::Vm => restore_vm(machine, step.op, state)?,
             Scope::EachVcpu | Scope::AllVcpusTogether => {
                 for ((_, vcpu), one) in machine.numbered().zip(&state.vcpus) {
-                    restore_vcpu(machine, vcpu, step.op, (state, one), acceptance)?;
+                    restore_vcpu(machine, vcpu, step.op, (state, one), accepted)?;
                 }
             }
         }
@@ -37,7 +33,7 @@ pub(super) fn restore(
 
 /// Before anything is written: the shape of the state, its vCPUs, and its interrupt controller.
 fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError> {
-    thaw::check(state, machine.vcpus.len())?;
+    crate::restore::check(state, machine.vcpus.len())?;
     check_aarch64(state).map_err(|source| KvmError::CheckAarch64 { source })?;
     let (saved, here) = (GicModel::of(&state.vm), machine.gic.model());
     if saved != Some(here) {
@@ -74,21 +70,19 @@ fn restore_vcpu(
     vcpu: &VcpuFd,
     op: Op,
     (machine_state, state): (&MachineState, &VcpuState),
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     let item = |item: ItemKind| state.items.get(&item);
     match op {
         Op::VcpuInit => init::restore(vcpu, state),
         Op::VcpuFinalize => {
             init::finalize(vcpu, state)?;
-            regs::check_known(vcpu, state, acceptance)
+            regs::check_known(vcpu, state, accepted)
         }
-        Op::SveLengths | Op::CoreRegs | Op::SystemRegs => {
-            regs::restore(vcpu, op, state, acceptance)
-        }
+        Op::SveLengths | Op::CoreRegs | Op::SystemRegs => regs::restore(vcpu, op, state, accepted),
         Op::TimerRegs => {
             let adapted = counters::adapt_timers(machine, machine_state, state)?;
-            regs::restore(vcpu, op, &adapted, acceptance)
+            regs::restore(vcpu, op, &adapted, accepted)
         }
         Op::MpState => restore_power(vcpu, state),
         Op::PvTime => restore_pvtime(vcpu, state),

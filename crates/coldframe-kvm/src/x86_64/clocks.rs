@@ -9,7 +9,7 @@
 
 use std::io;
 
-use coldframe_hv::{Acceptance, GuestTime, ItemKind, MachineState, VcpuState};
+use coldframe_hv::{Accepted, GuestTime, ItemKind, MachineState, VcpuState};
 use kvm_bindings::{KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET};
 use kvm_ioctls::VcpuFd;
 
@@ -42,7 +42,7 @@ pub(super) fn read_rate(vcpu: &VcpuFd) -> Option<Vec<u8>> {
 pub(super) fn write_rate(
     vcpu: &VcpuFd,
     state: &VcpuState,
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     let item = ItemKind::TSC_KHZ;
     let place = Place::Vcpu(state.index);
@@ -57,7 +57,7 @@ pub(super) fn write_rate(
     }
     match vcpu.set_tsc_khz(saved) {
         Ok(()) => Ok(()),
-        Err(_) if acceptance.waives("tsc.khz") => Ok(()),
+        Err(_) if accepted.waives("tsc.khz") => Ok(()),
         Err(error) => Err(KvmError::SetItem {
             item,
             place,
@@ -95,7 +95,7 @@ fn get_offset(vcpu: &VcpuFd, index: u32) -> Result<u64, KvmError> {
 pub(super) fn write_counters(
     machine: &KvmMachine<'_>,
     state: &MachineState,
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     let (Some(first), Some(boot)) = (state.vcpus.first(), machine.vcpus.first()) else {
         return Ok(());
@@ -112,7 +112,7 @@ pub(super) fn write_counters(
     let (Some(offsets), true) = (offsets, by_offset) else {
         // One value for all: KVM makes counters that are written so within a second equal.
         for (index, vcpu) in machine.numbered() {
-            msr::write(vcpu, index, &[(msr::TSC, saved)], Some(acceptance))?;
+            msr::write(vcpu, index, &[(msr::TSC, saved)], Some(accepted))?;
         }
         return Ok(());
     };
@@ -161,7 +161,7 @@ fn saved_offset(vcpu: &VcpuState) -> Option<u64> {
 pub(super) fn write_deadline(
     vcpu: &VcpuFd,
     state: &VcpuState,
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     let Some(saved) = state.msrs.get(&msr::TSC_DEADLINE).copied() else {
         return Ok(());
@@ -176,7 +176,7 @@ pub(super) fn write_deadline(
         vcpu,
         state.index,
         &[(msr::TSC_DEADLINE, deadline)],
-        Some(acceptance),
+        Some(accepted),
     )
 }
 

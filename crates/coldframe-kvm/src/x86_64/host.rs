@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use coldframe_hv::{
-    CpuIdentity, CpuidLeaf, HostIdentity, Hypervisor, MachineState, PortabilityReport,
-};
+use coldframe_hv::{Comparison, CpuIdentity, CpuidLeaf, HostIdentity, Hypervisor, MachineState};
 use coldframe_units::{Arch, PageSize};
 use kvm_bindings as kvm;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
@@ -136,8 +134,8 @@ impl KvmHost {
 
     /// What a guest saved in `state` would find different here.
     #[must_use]
-    pub fn compare(&self, state: &MachineState) -> PortabilityReport {
-        PortabilityReport::of(state, (&self.identity).into())
+    pub fn compare(&self, state: &MachineState) -> Comparison {
+        Comparison::of(state, (&self.identity).into())
     }
 }
 

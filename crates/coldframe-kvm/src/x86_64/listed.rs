@@ -7,7 +7,7 @@
 
 use std::io;
 
-use coldframe_hv::{Acceptance, VcpuState};
+use coldframe_hv::{Accepted, VcpuState};
 use kvm_ioctls::VcpuFd;
 
 use super::cpuid;
@@ -71,11 +71,11 @@ pub(super) fn save(vcpu: &VcpuFd, state: &mut VcpuState) -> Result<(), KvmError>
 pub(super) fn restore(
     vcpu: &VcpuFd,
     state: &VcpuState,
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     for (register, value) in &state.regs {
         let (register, vcpu_index) = (*register, state.index);
-        if acceptance.waives(&format!("reg.{register:#018x}")) {
+        if accepted.waives(&format!("reg.{register:#018x}")) {
             continue;
         }
         let Ok(value) = <[u8; VALUE_BYTES]>::try_from(value.as_slice()) else {

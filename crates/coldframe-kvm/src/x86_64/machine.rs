@@ -1,11 +1,10 @@
 //! A paused machine, held by its descriptors.
 
-use coldframe_hv::{Acceptance, GuestTime, Machine, MachineState, Thawed};
+use coldframe_hv::{Accepted, GuestTime, Machine, MachineState, Thawed};
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::{KvmHost, restore, save};
 use crate::error::KvmError;
-use crate::thaw;
 
 /// A machine all of whose vCPUs are out of `KVM_RUN`.
 ///
@@ -81,7 +80,7 @@ impl Machine for KvmMachine<'_> {
     /// same number of vCPUs) and whose vCPUs have not run.
     ///
     /// The guest's clocks go on where they stopped, or as [`KvmMachine::with_time`] says. The state
-    /// must be the one that `acceptance` is of, and the host the one of this machine.
+    /// must have been accepted for the host of this machine.
     ///
     /// # Errors
     /// [`KvmError::Accept`] before anything is written; [`KvmError::SetItem`],
@@ -90,12 +89,8 @@ impl Machine for KvmMachine<'_> {
     /// [`KvmError::CheckState`], [`KvmError::MatchVcpus`], [`KvmError::FindItem`],
     /// [`KvmError::MatchItem`] if the state is no state of such a machine. A machine is half
     /// restored after an error: drop it.
-    fn restore(
-        &mut self,
-        state: &MachineState,
-        acceptance: Acceptance,
-    ) -> Result<Thawed, KvmError> {
-        restore::restore(self, state, &acceptance)?;
-        thaw::thawed()
+    fn restore(&mut self, accepted: &Accepted) -> Result<Thawed, KvmError> {
+        restore::restore(self, accepted)?;
+        crate::restore::thawed()
     }
 }

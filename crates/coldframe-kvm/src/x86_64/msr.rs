@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use coldframe_hv::x86_64::msr::{self as rules, FEATURES, LostMsr};
-use coldframe_hv::{Acceptance, VcpuState};
+use coldframe_hv::{Accepted, VcpuState};
 use kvm_bindings::{KVM_MAX_MSR_ENTRIES, Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 
@@ -91,11 +91,7 @@ pub(super) fn read_all(
 }
 
 /// Reads every register of a state back: what one write has set, another may have reset.
-pub(super) fn check(
-    vcpu: &VcpuFd,
-    state: &VcpuState,
-    acceptance: &Acceptance,
-) -> Result<(), KvmError> {
+pub(super) fn check(vcpu: &VcpuFd, state: &VcpuState, accepted: &Accepted) -> Result<(), KvmError> {
     let has_hyper_v = cpuid::has_hyper_v(state);
     let is_written = |register: u32| has_hyper_v || !rules::is_hyper_v(register);
     let saved = state
@@ -106,7 +102,7 @@ pub(super) fn check(
     let written: Vec<u32> = saved.keys().copied().collect();
     let found = read(vcpu, state.index, &written)?;
     let lost = rules::lost(&saved, &found);
-    let mut stands = lost.iter().filter(|row| !acceptance.waives_msr(row.index));
+    let mut stands = lost.iter().filter(|row| !accepted.waives_msr(row.index));
     match stands.next() {
         None => Ok(()),
         Some(LostMsr {
@@ -167,7 +163,7 @@ pub(super) fn write(
     vcpu: &VcpuFd,
     index: u32,
     values: &[(u32, u64)],
-    acceptance: Option<&Acceptance>,
+    accepted: Option<&Accepted>,
 ) -> Result<(), KvmError> {
     let mut rest = values;
     while !rest.is_empty() {
@@ -180,7 +176,7 @@ pub(super) fn write(
         if set < asked {
             let (register, value) = rest[set];
             let has_it = read(vcpu, index, &[register])?.get(&register) == Some(&value);
-            let is_waived = acceptance.is_some_and(|one| one.waives_msr(register));
+            let is_waived = accepted.is_some_and(|one| one.waives_msr(register));
             if !has_it && !is_waived {
                 return Err(KvmError::SetMsr {
                     vcpu: index,

@@ -5,7 +5,7 @@ use std::io;
 use coldframe_hv::x86_64::msr::{is_hyper_v, restored_in};
 use coldframe_hv::x86_64::xsave_in_use;
 use coldframe_hv::{
-    Acceptance, GuestTime, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
+    Accepted, GuestTime, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
 };
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use kvm_ioctls::VcpuFd;
@@ -14,28 +14,23 @@ use super::item::{self, Row};
 use super::wide::{self, XsaveBuffer};
 use super::{KvmMachine, clocks, cpuid, listed, msr, save};
 use crate::error::{KvmError, Place};
-use crate::thaw;
 
 /// Writes the whole state.
-pub(super) fn restore(
-    machine: &KvmMachine<'_>,
-    state: &MachineState,
-    acceptance: &Acceptance,
-) -> Result<(), KvmError> {
+pub(super) fn restore(machine: &KvmMachine<'_>, accepted: &Accepted) -> Result<(), KvmError> {
+    let state = accepted.state();
     check(machine, state)?;
-    let host = machine.host.identity();
-    let checked = acceptance.check(state, host);
+    let checked = accepted.check(machine.host.identity());
     checked.map_err(|source| KvmError::Accept { source })?;
     for step in Plan::restore(Target::KvmX86_64).adapter_steps() {
         match step.scope {
             Scope::Vm => restore_vm(machine, step.op, &state.vm)?,
             Scope::EachVcpu => {
                 for ((_, vcpu), state) in machine.numbered().zip(&state.vcpus) {
-                    restore_vcpu(machine, vcpu, step.op, state, acceptance)?;
+                    restore_vcpu(machine, vcpu, step.op, state, accepted)?;
                 }
             }
             Scope::AllVcpusTogether => match step.op {
-                Op::Tsc => clocks::write_counters(machine, state, acceptance)?,
+                Op::Tsc => clocks::write_counters(machine, state, accepted)?,
                 other => return Err(unknown(other)),
             },
         }
@@ -45,7 +40,7 @@ pub(super) fn restore(
 
 /// Before anything is written: the shape of the state, its vCPUs, and what no vCPU can lack.
 fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError> {
-    thaw::check(state, machine.vcpus.len())?;
+    crate::restore::check(state, machine.vcpus.len())?;
     for vcpu in &state.vcpus {
         for item in [
             ItemKind::REGS,
@@ -113,16 +108,16 @@ fn restore_vcpu(
     vcpu: &VcpuFd,
     op: Op,
     state: &VcpuState,
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     match op {
-        Op::TscKhz => clocks::write_rate(vcpu, state, acceptance),
+        Op::TscKhz => clocks::write_rate(vcpu, state, accepted),
         Op::Cpuid => restore_cpuid(vcpu, state),
         Op::FeatureMsrs => {
             msr::set_machine_checks(vcpu, state)?;
-            restore_msrs(machine, vcpu, op, state, acceptance)
+            restore_msrs(machine, vcpu, op, state, accepted)
         }
-        Op::Msrs => restore_msrs(machine, vcpu, op, state, acceptance),
+        Op::Msrs => restore_msrs(machine, vcpu, op, state, accepted),
         Op::MpState => restore_row(vcpu, item::MP_STATE, state),
         Op::Regs => restore_row(vcpu, item::REGS, state),
         Op::Sregs => {
@@ -135,9 +130,9 @@ fn restore_vcpu(
         Op::Xcrs => restore_row(vcpu, item::XCRS, state),
         Op::DebugRegs => restore_row(vcpu, item::DEBUGREGS, state),
         Op::Lapic => restore_row(vcpu, item::LAPIC, state),
-        Op::ListedRegs => listed::restore(vcpu, state, acceptance),
-        Op::CheckMsrs => msr::check(vcpu, state, acceptance),
-        Op::TscDeadline => clocks::write_deadline(vcpu, state, acceptance),
+        Op::ListedRegs => listed::restore(vcpu, state, accepted),
+        Op::CheckMsrs => msr::check(vcpu, state, accepted),
+        Op::TscDeadline => clocks::write_deadline(vcpu, state, accepted),
         Op::VcpuEvents => restore_row(vcpu, item::EVENTS, state),
         Op::KvmclockCtrl => kvmclock_ctrl(vcpu, state),
         other => Err(unknown(other)),
@@ -157,7 +152,7 @@ fn restore_msrs(
     vcpu: &VcpuFd,
     op: Op,
     state: &VcpuState,
-    acceptance: &Acceptance,
+    accepted: &Accepted,
 ) -> Result<(), KvmError> {
     let features = machine.host.feature_msrs();
     let has_hyper_v = cpuid::has_hyper_v(state);
@@ -168,7 +163,7 @@ fn restore_msrs(
     let values: Vec<_> = values
         .map(|(register, value)| (*register, *value))
         .collect();
-    msr::write(vcpu, state.index, &values, Some(acceptance))
+    msr::write(vcpu, state.index, &values, Some(accepted))
 }
 
 /// See [`KvmMachine::restore_wall_clock`]: the registers are the machine's, so one vCPU will do.

@@ -10,7 +10,7 @@ use coldframe_units::BLOCK_BYTES;
 use super::{Rewrite, finish};
 use crate::chain::reader::{Reader, Tables};
 use crate::chain::sweep::Piece;
-use crate::chain::{Chain, resolve};
+use crate::chain::{Layers, resolve};
 use crate::output::Output;
 use crate::{MemError, MemRoot};
 
@@ -20,8 +20,8 @@ use crate::{MemError, MemRoot};
 /// # Errors
 /// [`MemError::OtherMachine`]; else as [`crate::flatten`].
 pub fn diff(
-    a: &Chain,
-    b: &Chain,
+    a: &Layers,
+    b: &Layers,
     rewrite: &Rewrite,
     storage: &dyn Storage,
 ) -> Result<MemRoot, MemError> {
@@ -70,7 +70,7 @@ pub fn diff(
 }
 
 /// Whether it can be told without reading that both are the same.
-fn is_same(a: &Chain, from: &Piece, b: &Chain, to: &Piece) -> bool {
+fn is_same(a: &Layers, from: &Piece, b: &Layers, to: &Piece) -> bool {
     match (from.file, to.file) {
         (None, None) => true,
         (Some(one), Some(other)) => {

@@ -11,7 +11,7 @@ use super::{Rewrite, finish};
 use crate::capture::Captured;
 use crate::chain::reader::{Reader, Tables};
 use crate::chain::sweep::Piece;
-use crate::chain::{Chain, Layer, finest, resolve};
+use crate::chain::{Layer, Layers, finest, resolve};
 use crate::output::{CALL_BYTES, Output};
 use crate::{MemError, MemRoot, MemoryFile, Verify};
 
@@ -21,7 +21,7 @@ use crate::{MemError, MemRoot, MemoryFile, Verify};
 /// [`MemError::Decode`] and [`MemError::Damaged`] for a source, [`MemError::Build`],
 /// [`MemError::NotEmpty`], [`MemError::WritePages`], and as [`Captured::finish`].
 pub fn flatten(
-    chain: &Chain,
+    chain: &Layers,
     rewrite: &Rewrite,
     storage: &dyn Storage,
 ) -> Result<MemRoot, MemError> {

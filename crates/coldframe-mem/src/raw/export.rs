@@ -6,7 +6,7 @@ use coldframe_units::FileOffset;
 use super::{STEP_BYTES, write_pages};
 use crate::chain::reader::{Reader, Tables};
 use crate::chain::resolve;
-use crate::{Chain, MemError, Verify};
+use crate::{Layers, MemError, Verify};
 
 /// What becomes of zero pages in a raw dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Holes {
 /// [`MemError::NotEmpty`], [`MemError::ReadSource`], [`MemError::Decode`], [`MemError::Damaged`],
 /// [`MemError::WritePages`].
 pub fn export_raw(
-    chain: &Chain,
+    chain: &Layers,
     storage: &dyn Storage,
     holes: Holes,
     progress: &mut dyn FnMut(u64),

@@ -11,7 +11,7 @@ use std::time::Instant;
 use coldframe_units::BLOCK_BYTES;
 
 use crate::chain::reader::{Reader, Tables};
-use crate::chain::{Chain, resolve, sweep::Piece};
+use crate::chain::{Layers, resolve, sweep::Piece};
 use crate::ram::RamMap;
 use crate::residency::Residency;
 use crate::restore::Verify;
@@ -42,6 +42,16 @@ pub struct CopyOptions {
     pub verify: Verify,
 }
 
+impl Default for CopyOptions {
+    /// Into new memory, every block checked.
+    fn default() -> Self {
+        Self {
+            target: Target::Zeroed,
+            verify: Verify::Yes,
+        }
+    }
+}
+
 /// Copies the memory of `chain` into a guest that does not run.
 ///
 /// # Errors
@@ -49,7 +59,7 @@ pub struct CopyOptions {
 /// [`MemError::Damaged`] (the memory then holds a part of it); [`MemError::Residency`] for a
 /// used target.
 pub fn restore_copy<R: GuestRam + ?Sized>(
-    chain: &Chain,
+    chain: &Layers,
     ram: &R,
     options: CopyOptions,
 ) -> Result<(), MemError> {
@@ -101,7 +111,7 @@ fn units(pieces: Vec<Piece>) -> Vec<Piece> {
 }
 
 struct Job<'a> {
-    chain: &'a Chain,
+    chain: &'a Layers,
     map: &'a RamMap<'a>,
     tables: &'a [Tables<'a>],
     residency: Option<Residency>,

@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::chain::reader::Reader;
-use crate::chain::{Chain, Layer, resolve, sweep::Piece};
+use crate::chain::{Layer, Layers, resolve, sweep::Piece};
 use crate::ram::{RamMap, Window};
 use crate::restore::plugged::check_plugged;
 use crate::{GuestRam, MemError, RamRegion, Verify, sys};
@@ -44,11 +44,13 @@ pub struct MapOptions {
     pub mappings_max: usize,
 }
 
-impl MapOptions {
-    /// A quarter of what Linux lets a process have.
-    pub const DEFAULT: Self = Self {
-        mappings_max: 16 * 1024,
-    };
+impl Default for MapOptions {
+    /// A quarter of the mappings that Linux lets a process have.
+    fn default() -> Self {
+        Self {
+            mappings_max: 16 * 1024,
+        }
+    }
 }
 
 /// Guest memory whose pages come from the files of a chain when they are first touched.
@@ -98,7 +100,7 @@ impl MappedRam {
         self.start.as_ptr()
     }
 
-    fn reserve(chain: &Chain) -> Result<Self, MemError> {
+    fn reserve(chain: &Layers) -> Result<Self, MemError> {
         let layout = chain.layout().clone();
         let total = layout.total();
         let failed = |source: Errno| map_error(total, source);
@@ -170,7 +172,7 @@ fn mappable(layer: &Layer) -> Result<Arc<FileStorage>, MemError> {
 
 /// Maps the memory of `chain` at a new place in this process.
 ///
-/// No page is read, and no hash is checked: see [`Chain::verify`]. The guest's first touch of a
+/// No page is read, and no hash is checked: see [`Layers::verify`]. The guest's first touch of a
 /// page reads it from the file; where that fails, because the disk fails or the file was cut short,
 /// the process gets SIGBUS (mmap(2)), as for any mapped file. [`crate::restore_copy`] has an error
 /// for it.
@@ -183,7 +185,7 @@ fn mappable(layer: &Layer) -> Result<Arc<FileStorage>, MemError> {
 /// # Errors
 /// [`MemError::Map`], [`MemError::HostAlignment`], [`MemError::ReadSource`] (also for a file that
 /// someone may write to); [`MemError::Decode`] if the chain has Diffs.
-pub fn restore_map(chain: &Chain, options: MapOptions) -> Result<MappedRam, MemError> {
+pub fn restore_map(chain: &Layers, options: MapOptions) -> Result<MappedRam, MemError> {
     let ram = MappedRam::reserve(chain)?;
     // SAFETY: the reservation is ours, and nothing refers into it yet.
     unsafe { map_over(chain, &ram, options) }?;
@@ -204,7 +206,7 @@ pub fn restore_map(chain: &Chain, options: MapOptions) -> Result<MappedRam, MemE
 /// All pages of the regions belong to the guest's memory alone, were made by mmap(2), and are
 /// unmapped as such.
 pub unsafe fn map_over<R: GuestRam + ?Sized>(
-    chain: &Chain,
+    chain: &Layers,
     ram: &R,
     options: MapOptions,
 ) -> Result<(), MemError> {
@@ -297,7 +299,7 @@ pub unsafe fn discard<R: GuestRam + ?Sized>(
 
 /// What the Diffs have, each piece in one window.
 fn overlays<'m, 'a>(
-    chain: &Chain,
+    chain: &Layers,
     map: &'m RamMap<'a>,
 ) -> Result<Vec<(&'m Window<'a>, Piece)>, MemError> {
     let mut overlays = Vec::new();

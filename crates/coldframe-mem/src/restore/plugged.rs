@@ -1,6 +1,6 @@
 //! Memory to restore into that is not plugged in: it gets no bytes, and none may be lost by that.
 
-use crate::chain::Chain;
+use crate::chain::Layers;
 use crate::chain::reader::{Reader, Tables};
 use crate::chain::sweep::Piece;
 use crate::ram::RamMap;
@@ -12,7 +12,7 @@ const STEP_BYTES: u64 = 1 << 20;
 /// Refuses bytes of a chain, other than zeros, for memory that is not plugged in; `pieces` are all
 /// of the chain. Nothing is read unless there is such memory.
 pub(super) fn check_plugged(
-    chain: &Chain,
+    chain: &Layers,
     map: &RamMap<'_>,
     pieces: &[Piece],
     verify: Verify,

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use coldframe_mem::{
-    Chain, CopyOptions, Described, Fill, GuestRam, MapOptions, MemError, MemRoot, Target, Verify,
+    CopyOptions, Described, Fill, GuestRam, Layers, MapOptions, MemError, MemRoot, Target, Verify,
     diff, flatten, map_over, merge, restore_copy,
 };
 use coldframe_storage::{FileStorage, MappedFile};
@@ -67,7 +67,7 @@ impl Unplugged {
         }
     }
 
-    fn chain(&self) -> Chain {
+    fn chain(&self) -> Layers {
         chain(&self.layers)
     }
 
@@ -140,12 +140,12 @@ const COPY: CopyOptions = CopyOptions {
 };
 
 /// Thaws into a guest that has plugged in what the chain has.
-fn thaw(chain: &Chain, target: &Guest, is_mapped: bool) {
+fn thaw(chain: &Layers, target: &Guest, is_mapped: bool) {
     let absent = chain.absent();
     let described = Described::new(target, Fill::Unstated, &absent);
     if is_mapped {
         // SAFETY: the guest's own pages, which it unmaps by address.
-        unsafe { map_over(chain, &described, MapOptions::DEFAULT) }.unwrap();
+        unsafe { map_over(chain, &described, MapOptions::default()) }.unwrap();
     } else {
         restore_copy(chain, &described, COPY).unwrap();
     }
@@ -181,7 +181,7 @@ fn bytes_for_memory_that_is_not_plugged_in_are_refused() {
     let described = Described::new(&target, Fill::Unstated, &[region(41 * PAGE, 8 * PAGE)]);
     let copied = restore_copy(&before, &described, COPY).unwrap_err();
     // SAFETY: the guest's own pages, which it unmaps by address.
-    let mapped = unsafe { map_over(&before, &described, MapOptions::DEFAULT) }.unwrap_err();
+    let mapped = unsafe { map_over(&before, &described, MapOptions::default()) }.unwrap_err();
     for error in [copied, mapped] {
         // The page is zero but for its end.
         let at = GuestAddr::new(42 * PAGE - 1);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coldframe_envelope::Limits;
-use coldframe_mem::{Chain, Holes, MemRoot, diff, export_raw, flatten, merge, verify_deep};
+use coldframe_mem::{Holes, Layers, MemRoot, diff, export_raw, flatten, merge, verify_deep};
 use coldframe_memfile::MemFile;
 use coldframe_storage::{MappedFile, Storage};
 use coldframe_units::{FileOffset, PageSize};
@@ -228,7 +228,7 @@ fn hashes_taken_over_are_those_of_the_bytes() {
     let all: Vec<(u64, u8)> = (0..64).map(|page| (page, 1 + page as u8)).collect();
     let block: Vec<(u64, u8)> = (16..32).map(|page| (page, 77)).collect();
     let layers = crate::support::history(&files, 64, &[&all, &block, &[(33, 4)]]);
-    let chained: Chain = chain(&layers);
+    let chained: Layers = chain(&layers);
     let flat = written(&files, |out| flatten(&chained, &rewrite(), out));
     assert!(memory(&chain(&[flat])) == memory(&chained));
 }

@@ -53,7 +53,7 @@ fn memory_never_touched_stays_untouched() {
         }
         let memory = guest.read();
         for files in layers {
-            let mapped = restore_map(&chain(&files), MapOptions::DEFAULT).unwrap();
+            let mapped = restore_map(&chain(&files), MapOptions::default()).unwrap();
             assert!(read(&mapped) == memory);
         }
     }
@@ -107,7 +107,7 @@ fn dirty_pages_of_any_size_go_into_a_file_of_any_size() {
                     .unwrap();
                 let (diff, _) = files.diff(&guest, &marked, made.root, &spec(file_pages));
                 let chained = chain(&[base, diff]);
-                let mapped = restore_map(&chained, MapOptions::DEFAULT).unwrap();
+                let mapped = restore_map(&chained, MapOptions::default()).unwrap();
                 assert!(
                     read(&mapped) == guest.read(),
                     "{backing:?} {file_pages} {dirty_pages}"
@@ -126,7 +126,7 @@ fn an_empty_diff_is_a_file_of_its_own() {
     let none = dirty(guest.len(), &[]);
     let (diff, made) = files.diff(&guest, &none, made.root, &spec(PageSize::SIZE_4K));
     assert_eq!((made.stats.extents, made.stats.data_pages), (0, 0));
-    let mapped = restore_map(&chain(&[base, diff]), MapOptions::DEFAULT).unwrap();
+    let mapped = restore_map(&chain(&[base, diff]), MapOptions::default()).unwrap();
     assert!(read(&mapped) == guest.read());
 }
 
@@ -144,7 +144,7 @@ fn huge_pages_are_captured_and_untouched_ones_stay_in_the_pool() {
     for page_size in [PageSize::SIZE_4K, PageSize::SIZE_2M] {
         let (file, made) = files.full(&guest, &spec(page_size));
         assert_eq!((made.stats.data_pages, guest.resident_pages()), (1, before));
-        let mapped = restore_map(&chain(&[file]), MapOptions::DEFAULT).unwrap();
+        let mapped = restore_map(&chain(&[file]), MapOptions::default()).unwrap();
         let memory = read(&mapped);
         assert_eq!(memory[600 * 4096..601 * 4096], page(3));
     }

@@ -1,6 +1,6 @@
 //! What a chain accepts and how it resolves.
 
-use coldframe_mem::{Chain, MapOptions, MemError, MergeBudget, merge, restore_map};
+use coldframe_mem::{Layers, MapOptions, MemError, MergeBudget, merge, restore_map};
 use coldframe_memfile::Content;
 use coldframe_units::PageSize;
 
@@ -10,7 +10,7 @@ use crate::support::{
 
 #[test]
 fn a_chain_of_nothing_is_refused() {
-    assert!(matches!(Chain::open(vec![]), Err(MemError::EmptyChain)));
+    assert!(matches!(Layers::open(vec![]), Err(MemError::EmptyChain)));
     let merged = merge(&[], &rewrite(), &Files::new().create());
     assert!(matches!(merged, Err(MemError::EmptyChain)));
 }
@@ -19,12 +19,12 @@ fn a_chain_of_nothing_is_refused() {
 fn kinds_in_the_wrong_place_are_refused() {
     let files = Files::new();
     let layers = history(&files, 16, &[&[(1, 1)], &[(2, 2)]]);
-    let diff_first = Chain::open(vec![opened(&layers[1])]);
+    let diff_first = Layers::open(vec![opened(&layers[1])]);
     assert!(matches!(
         diff_first,
         Err(MemError::WrongKind { found: "diff", .. })
     ));
-    let two_full = Chain::open(vec![opened(&layers[0]), opened(&layers[0])]);
+    let two_full = Layers::open(vec![opened(&layers[0]), opened(&layers[0])]);
     assert!(matches!(
         two_full,
         Err(MemError::WrongKind { found: "full", .. })
@@ -40,7 +40,7 @@ fn kinds_in_the_wrong_place_are_refused() {
 fn a_diff_on_another_parent_is_refused_by_root() {
     let files = Files::new();
     let layers = history(&files, 16, &[&[(1, 1)], &[(2, 2)], &[(3, 3)]]);
-    let error = Chain::open(vec![opened(&layers[0]), opened(&layers[2])]).unwrap_err();
+    let error = Layers::open(vec![opened(&layers[0]), opened(&layers[2])]).unwrap_err();
     assert!(error.is_wrong_parent(), "{error}");
     let swapped = [opened(&layers[2]), opened(&layers[1])];
     let error = merge(&swapped, &rewrite(), &files.create()).unwrap_err();
@@ -54,7 +54,7 @@ fn a_diff_of_another_layout_is_refused() {
     let larger = Guest::anonymous(32 * PAGE);
     let pages = dirty(larger.len(), &[1]);
     let (diff, _) = files.diff(&larger, &pages, made.root, &spec(PageSize::SIZE_4K));
-    let error = Chain::open(vec![opened(&base), opened(&diff)]).unwrap_err();
+    let error = Layers::open(vec![opened(&base), opened(&diff)]).unwrap_err();
     let what = "RAM layout";
     assert!(matches!(error, MemError::OtherMachine { what: found, .. } if found == what));
 }

@@ -169,7 +169,7 @@ fn a_lazily_filled_region_is_read_through() {
 fn memory_restored_by_mapping_is_discarded_to_zero_by_the_recipe() {
     let files = Files::new();
     let layers = history(&files, 64, &[&[(3, 5), (40, 6)]]);
-    let ram = restore_map(&chain(&layers), MapOptions::DEFAULT).unwrap();
+    let ram = restore_map(&chain(&layers), MapOptions::default()).unwrap();
     assert_eq!(dontneed_reads_zero(&ram).unwrap(), Some(false));
     let host = ram.host().wrapping_add(3 * 4096);
     // SAFETY: a page of the restored memory, which no guest uses.

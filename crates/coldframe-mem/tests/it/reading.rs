@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use coldframe_mem::{
-    Chain, CopyOptions, DamageKind, FilePool, Holes, MemError, MemoryFile, Target, Verify, diff,
+    CopyOptions, DamageKind, FilePool, Holes, Layers, MemError, MemoryFile, Target, Verify, diff,
     export_raw, flatten, restore_copy,
 };
 use coldframe_storage::{ByteSource, MappedFile};
@@ -91,7 +91,7 @@ fn a_chain_longer_than_its_descriptors_is_read_whole() {
     let expected = memory(&chain(&layers));
     let pool = FilePool::of(3);
     let open = |file: &MappedFile| MemoryFile::open(file.path(), &pool).unwrap();
-    let chained = Chain::open(layers.iter().map(|file| open(file)).collect()).unwrap();
+    let chained = Layers::open(layers.iter().map(|file| open(file)).collect()).unwrap();
     assert!(memory(&chained) == expected);
     assert!(chained.verify().is_empty());
     let flat = files.create();

@@ -20,7 +20,7 @@ fn a_guest_restored_by_map_is_captured_whole_again() {
     let layers = history(&files, 128, &steps);
     for count in 1..=3 {
         let chained = chain(&layers[..count]);
-        let ram = restore_map(&chained, MapOptions::DEFAULT).unwrap();
+        let ram = restore_map(&chained, MapOptions::default()).unwrap();
         let before = memory(&chained);
         let (again, made) = files.full(&ram, &spec(PageSize::SIZE_4K));
         assert!(memory(&chain(std::slice::from_ref(&again))) == before);
@@ -45,7 +45,7 @@ fn a_file_mapped_over_a_memfd_is_captured_and_not_the_memfd() {
         guest.write(20 * PAGE, &page(99));
         // SAFETY: the guest's pages were mapped for it alone.
         #[allow(unsafe_code)]
-        unsafe { map_over(&chain(&layers), &guest, MapOptions::DEFAULT) }.unwrap();
+        unsafe { map_over(&chain(&layers), &guest, MapOptions::default()) }.unwrap();
         let expected = memory(&chain(&layers));
         assert!(guest.read() == expected);
         let (again, _) = files.full(&guest, &spec(PageSize::SIZE_4K));
@@ -59,7 +59,7 @@ fn holes_of_a_mapped_file_are_not_read() {
     let guest = Guest::anonymous(256 << 20);
     guest.write(9 * PAGE, &page(4));
     let (file, _) = files.full(&guest, &spec(PageSize::SIZE_4K));
-    let ram = restore_map(&chain(&[file]), MapOptions::DEFAULT).unwrap();
+    let ram = restore_map(&chain(&[file]), MapOptions::default()).unwrap();
     let start = std::time::Instant::now();
     let (_, made) = files.full(&ram, &spec(PageSize::SIZE_4K));
     assert_eq!(made.stats.data_pages, 1);

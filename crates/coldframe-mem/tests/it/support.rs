@@ -16,7 +16,7 @@ use std::sync::Arc;
 use coldframe_dirty::DirtyPages;
 use coldframe_envelope::Producer;
 use coldframe_mem::{
-    CaptureSpec, Chain, CopyOptions, GuestRam, MapOptions, MemRoot, MemoryFile, MergeBudget,
+    CaptureSpec, CopyOptions, GuestRam, Layers, MapOptions, MemRoot, MemoryFile, MergeBudget,
     RamRegion, Rewrite, Target, Verify, capture_diff, capture_full, restore_copy, restore_map,
 };
 use coldframe_storage::{FileStorage, MappedFile};
@@ -309,8 +309,8 @@ pub fn all_opened(files: &[Arc<MappedFile>]) -> Vec<MemoryFile> {
     files.iter().map(|file| opened(file)).collect()
 }
 
-pub fn chain(files: &[Arc<MappedFile>]) -> Chain {
-    Chain::open(all_opened(files)).unwrap()
+pub fn chain(files: &[Arc<MappedFile>]) -> Layers {
+    Layers::open(all_opened(files)).unwrap()
 }
 
 pub fn rewrite() -> Rewrite {
@@ -343,8 +343,8 @@ pub fn history(files: &Files, pages: u64, steps: &[&[(u64, u8)]]) -> Vec<Arc<Map
 }
 
 /// The memory of a chain, by copy and by map, which must agree.
-pub fn memory(chain: &Chain) -> Vec<u8> {
-    let mapped = restore_map(chain, MapOptions::DEFAULT).unwrap();
+pub fn memory(chain: &Layers) -> Vec<u8> {
+    let mapped = restore_map(chain, MapOptions::default()).unwrap();
     let memory = read(&mapped);
     let regions: Vec<_> = chain
         .layout()

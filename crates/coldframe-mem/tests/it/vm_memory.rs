@@ -18,7 +18,7 @@ fn a_guest_memory_is_captured_and_mapped_back() {
     let (file, _) = files.full(&guest, &spec(PageSize::SIZE_4K));
     let chained = chain(&[file]);
     let thawed: GuestMemoryMmap<()> =
-        restore_map_vm_memory(&chained, MapOptions::DEFAULT, |_, _| ()).unwrap();
+        restore_map_vm_memory(&chained, MapOptions::default(), |_, _| ()).unwrap();
     assert!(read(&thawed) == memory(&chained));
     let mut bytes = vec![0; 4096];
     thawed

@@ -6,7 +6,7 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coldframe_hv::{Acceptance, Machine, MachineState, PortabilityReport, Thawed};
+use coldframe_hv::{Accepted, Comparison, Machine, MachineState, Thawed};
 
 use crate::config::Shape;
 use crate::digest::EndState;
@@ -35,16 +35,12 @@ impl Machine for MiniVm {
     /// # Errors
     /// [`MiniVmError::NotPaused`]; [`MiniVmError::Adapter`] naming what KVM refused: drop the
     /// machine then.
-    fn restore(
-        &mut self,
-        state: &MachineState,
-        acceptance: Acceptance,
-    ) -> Result<Thawed, MiniVmError> {
+    fn restore(&mut self, accepted: &Accepted) -> Result<Thawed, MiniVmError> {
         let vcpus = self.vcpus()?;
         let vcpus = vcpus.iter().map(|fd| &**fd);
         self.chips
             .machine(&self.host, self.vm_fd(), vcpus)
-            .restore(state, acceptance)
+            .restore(accepted)
             .map_err(adapter("restore the machine's state"))
     }
 }
@@ -110,7 +106,7 @@ impl Guest for MiniVm {
         KvmWritten(Arc::clone(&self.tracked))
     }
 
-    fn compare(&self, state: &MachineState) -> PortabilityReport {
+    fn compare(&self, state: &MachineState) -> Comparison {
         self.host.compare(state)
     }
 

@@ -39,7 +39,7 @@ fn thaw(vm: &SimVm, config: &Config) -> SimVm {
     state.check().unwrap();
     let report = thawed.compare(&state);
     let accepted = report.accept(&[]).unwrap();
-    let generation = thawed.restore(&state, accepted).unwrap().generation();
+    let generation = thawed.restore(&accepted).unwrap().generation();
     assert_ne!(generation.as_bytes(), &[0; 16]);
     thawed.restore_device(&vm.device_state()).unwrap();
     thawed
@@ -111,12 +111,12 @@ fn a_state_of_another_shape_is_refused() {
     let other = one.save().unwrap();
     let accepted_other = accepted(&other);
     assert!(matches!(
-        two.restore(&other, accepted_other),
+        two.restore(&accepted_other),
         Err(MiniVmError::RestoreSimulated)
     ));
     let mut short = two.save().unwrap();
     short.vcpus[1].regs.remove(&3);
     let accepted_short = two.compare(&short).accept(&[]).unwrap();
-    assert!(two.restore(&short, accepted_short).is_err());
+    assert!(two.restore(&accepted_short).is_err());
     assert_eq!(two.end_state().unwrap(), before);
 }

@@ -68,7 +68,9 @@ fn a_device_that_is_there_twice_is_refused_before_anything_is_taken() {
         .begin(Kind::Diff { parent: &full })
         .unwrap();
     let devices = vec![device.clone(), device];
-    let error = capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu, devices);
+    let error = capture
+        .with_devices(devices)
+        .copy(&vm.memory, &mut vm.dirty, &vm.cpu);
     assert!(matches!(error, Err(SnapshotError::State(_))));
     check_nothing_lost(&home, vm, &full);
 }
@@ -85,7 +87,7 @@ fn a_capture_that_is_dropped_leaves_nothing() {
     let capture = Freezer::new(home.at("diff"), producer()).begin(kind);
     let frozen = capture
         .unwrap()
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
+        .copy(&vm.memory, &mut vm.dirty, &vm.cpu)
         .unwrap();
     assert_eq!(vm.bitmap.count(), 0);
     // Written while the snapshot waits to be published: stays, whatever becomes of it.
@@ -101,9 +103,7 @@ fn pages_written_before_publish_stay_dirty_after_it() {
     let capture = Freezer::new(home.at("diff"), producer())
         .begin(Kind::Diff { parent: &full })
         .unwrap();
-    let frozen = capture
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
-        .unwrap();
+    let frozen = capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu).unwrap();
     let then = vm.read();
     vm.fill(200, 1);
     vm.fill(201, 1);
@@ -129,7 +129,7 @@ fn two_captures_to_one_name_end_with_the_first() {
     };
     let (one, two) = (begin(), begin());
     let mut other = Vm::new(256);
-    one.copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
+    one.copy(&vm.memory, &mut vm.dirty, &vm.cpu)
         .unwrap()
         .publish()
         .unwrap();
@@ -137,7 +137,7 @@ fn two_captures_to_one_name_end_with_the_first() {
         vm.fill(page, 0x79);
     }
     let mut tracker = DirtyTracker::new(vm.bitmap.clone(), Source::default(), Some(full.id()));
-    let frozen = two.copy(&vm.memory, &mut tracker, &other.cpu, vec![]);
+    let frozen = two.copy(&vm.memory, &mut tracker, &other.cpu);
     let error = frozen.unwrap().publish().unwrap_err();
     assert!(matches!(error, SnapshotError::Storage(source) if source.is_exists()));
     assert_eq!(vm.bitmap.count(), 3);
@@ -184,7 +184,7 @@ fn a_bitmap_of_another_size_than_the_memory_is_refused() {
     let capture = Freezer::new(home.at("full"), producer())
         .begin(Kind::Full)
         .unwrap();
-    let error = capture.copy(&vm.memory, &mut dirty, &vm.cpu, vec![]);
+    let error = capture.copy(&vm.memory, &mut dirty, &vm.cpu);
     let Err(SnapshotError::BitmapSize { bitmap, ram }) = error else {
         panic!("it was copied");
     };
@@ -234,8 +234,7 @@ fn on_a_full_disk(disk: &Path) {
             vm.fill(page, 0x55);
         }
         let capture = Freezer::new(at("diff"), producer()).begin(Kind::Diff { parent: &full });
-        let copied =
-            capture.and_then(|capture| capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![]));
+        let copied = capture.and_then(|capture| capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu));
         let (step, error) = match copied {
             Err(error) => (0, error),
             Ok(frozen) => match frozen.publish() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use coldframe_hv::{DeviceState, Machine, PortabilityReport};
+use coldframe_hv::{Comparison, DeviceState, Machine};
 use coldframe_manifest::SnapshotKind;
 use coldframe_snapshot::{Freezer, Kind, MANIFEST, MEMORY, STATE, Snapshot, SnapshotError};
 use coldframe_units::{PageSize, RootHash};
@@ -63,9 +63,7 @@ fn a_diff_holds_the_dirty_pages_alone() {
     let capture = Freezer::new(home.at("diff"), producer())
         .begin(Kind::Diff { parent: &full })
         .unwrap();
-    let frozen = capture
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
-        .unwrap();
+    let frozen = capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu).unwrap();
     assert_eq!(frozen.stats().data_pages, 4);
     assert_eq!(frozen.stats().bytes_written, 4 * PAGE);
     frozen.publish().unwrap();
@@ -89,7 +87,8 @@ fn everything_that_was_given_is_in_the_snapshot() {
         .with_label("purpose", "test")
         .begin(Kind::Full)
         .unwrap()
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, devices.clone())
+        .with_devices(devices.clone())
+        .copy(&vm.memory, &mut vm.dirty, &vm.cpu)
         .unwrap()
         .publish()
         .unwrap();
@@ -142,9 +141,7 @@ fn no_file_is_open_to_others_while_it_is_written() {
     let capture = Freezer::new(home.at("full"), producer())
         .begin(Kind::Full)
         .unwrap();
-    let frozen = capture
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
-        .unwrap();
+    let frozen = capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu).unwrap();
     let [temporary] = home.names().try_into().unwrap();
     let path = home.at(&temporary);
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -161,11 +158,9 @@ fn each_thaw_has_a_generation_of_its_own() {
     let state = snapshot.machine().unwrap();
     let host = state.host.clone();
     let mut thaw = || {
-        let accepted = PortabilityReport::of(&state, (&host).into())
-            .accept(&[])
-            .unwrap();
+        let accepted = Comparison::of(&state, (&host).into()).accept(&[]).unwrap();
         // The compiler warns of a `Thawed` that is dropped: the id has to be taken out.
-        vm.cpu.restore(&state, accepted).unwrap().generation()
+        vm.cpu.restore(&accepted).unwrap().generation()
     };
     assert_ne!(thaw(), thaw());
 }

@@ -18,5 +18,6 @@ mod state;
 mod store;
 mod support;
 mod text;
+mod thaw;
 mod unreadable;
 mod verify;

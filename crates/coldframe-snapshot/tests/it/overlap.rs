@@ -19,7 +19,7 @@ fn started(home: &Home) -> (Vm, Snapshot) {
 
 fn copy(vm: &mut Vm, dest: &Path, kind: Kind<'_>) -> Result<Frozen, SnapshotError> {
     let capture = Freezer::new(dest, producer()).begin(kind)?;
-    capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
+    capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu)
 }
 
 #[track_caller]

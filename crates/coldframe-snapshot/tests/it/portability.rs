@@ -1,6 +1,6 @@
 //! A state from another CPU is refused, unless each difference is waived by its name.
 
-use coldframe_hv::{CpuidLeaf, Machine, PortabilityReport};
+use coldframe_hv::{Comparison, CpuidLeaf, Machine};
 use coldframe_testkit::hv::{FakeMachine, sample_state};
 
 use crate::support::{Home, Vm};
@@ -31,7 +31,7 @@ fn a_state_from_another_cpu_is_refused_unless_waived_by_name() {
     let mut here = saved.host.clone();
     here.cpuid = vec![leaf(0b0101)];
     here.tsc_khz = Some(2_000_000);
-    let report = PortabilityReport::of(&saved, (&here).into());
+    let report = Comparison::of(&saved, (&here).into());
     let refused = report.accept(&[]).unwrap_err();
     let items: Vec<_> = refused
         .items
@@ -51,6 +51,6 @@ fn a_state_from_another_cpu_is_refused_unless_waived_by_name() {
     let mut state = saved.clone();
     state.host = here;
     let mut machine = FakeMachine::new(state);
-    let thawed = machine.restore(&saved, accepted).unwrap();
+    let thawed = machine.restore(&accepted).unwrap();
     assert_ne!(thawed.generation().as_bytes(), &[0; 16]);
 }

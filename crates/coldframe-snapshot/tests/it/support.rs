@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coldframe_dirty::{DirtyBitmap, RegionDirty};
 use coldframe_envelope::Producer;
-use coldframe_hv::{Acceptance, DirtySource, Machine, MachineState, Thawed};
+use coldframe_hv::{Accepted, DirtySource, Machine, MachineState, Thawed};
 use coldframe_mem::{CopyOptions, MapOptions, Target, Verify, restore_copy, restore_map_vm_memory};
 use coldframe_snapshot::verify::{Depth, Verified, Verifier};
 use coldframe_snapshot::{Chain, DirtyTracker, Freezer, Kind, Snapshot, SnapshotError};
@@ -57,12 +57,8 @@ impl Machine for Cpu {
         self.machine.save()
     }
 
-    fn restore(
-        &mut self,
-        state: &MachineState,
-        acceptance: Acceptance,
-    ) -> Result<Thawed, FakeMachineError> {
-        self.machine.restore(state, acceptance)
+    fn restore(&mut self, accepted: &Accepted) -> Result<Thawed, FakeMachineError> {
+        self.machine.restore(accepted)
     }
 }
 
@@ -126,7 +122,7 @@ impl Vm {
     pub fn freeze(&mut self, dest: &Path, kind: Kind<'_>) -> Result<Snapshot, SnapshotError> {
         let capture = Freezer::new(dest, producer()).begin(kind)?;
         capture
-            .copy(&self.memory, &mut self.dirty, &self.cpu, vec![])?
+            .copy(&self.memory, &mut self.dirty, &self.cpu)?
             .publish()
     }
 
@@ -142,7 +138,7 @@ impl Vm {
 }
 
 /// Memory of one region from guest address 0 on.
-fn memory(ram: u64, bitmap: &DirtyBitmap) -> Memory {
+pub fn memory(ram: u64, bitmap: &DirtyBitmap) -> Memory {
     let marks = RegionDirty::new(bitmap.clone(), RamOffset::ZERO, ByteLen::new(ram)).unwrap();
     let len = usize::try_from(ram).unwrap();
     let mapping = MmapRegionBuilder::new_with_bitmap(len, marks)
@@ -154,7 +150,7 @@ fn memory(ram: u64, bitmap: &DirtyBitmap) -> Memory {
     Memory::from_regions(vec![region]).unwrap()
 }
 
-fn read(memory: &Memory, ram: u64) -> Vec<u8> {
+pub fn read(memory: &Memory, ram: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(ram).unwrap()];
     memory.read_slice(&mut bytes, GuestAddress(0)).unwrap();
     bytes
@@ -213,7 +209,7 @@ pub fn thawed_memory(path: &Path) -> Vec<u8> {
         verify: Verify::Yes,
     };
     restore_copy(&chain, &copied, options).unwrap();
-    let mapped = restore_map_vm_memory(&chain, MapOptions::DEFAULT, |offset, region| {
+    let mapped = restore_map_vm_memory(&chain, MapOptions::default(), |offset, region| {
         RegionDirty::new(bitmap.clone(), offset, region.len()).unwrap()
     })
     .unwrap();

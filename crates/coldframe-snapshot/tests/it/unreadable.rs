@@ -263,14 +263,10 @@ fn a_parent_is_held_from_begin_to_publish() {
     };
     let capture = begin("one", &full);
     in_use("full");
-    let one = capture
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
-        .unwrap();
+    let one = capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu).unwrap();
     in_use("full");
     let two = begin("two", &one);
-    let two = two
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
-        .unwrap();
+    let two = two.copy(&vm.memory, &mut vm.dirty, &vm.cpu).unwrap();
     one.publish().unwrap();
     in_use("one");
     two.publish().unwrap();
@@ -293,9 +289,7 @@ fn a_parent_that_was_removed_by_hand_fails_the_capture_and_not_the_child() {
     let capture = Freezer::new(home.at("diff"), producer())
         .begin(kind)
         .unwrap();
-    let frozen = capture
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
-        .unwrap();
+    let frozen = capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu).unwrap();
     fs::remove_dir_all(home.at("full")).unwrap();
     let error = frozen.publish().unwrap_err();
     assert!(matches!(error, SnapshotError::ParentGone { .. }), "{error}");

@@ -1,7 +1,7 @@
 //! A machine without a hypervisor: it keeps a state and gives it back.
 
 use coldframe_hv::{
-    Acceptance, HostIdentity, Hypervisor, ItemKind, Machine, MachineState, NotAccepted, Plan,
+    Accepted, HostIdentity, Hypervisor, ItemKind, Machine, MachineState, OtherHost, Plan,
     StateError, Target, Thawed, VcpuState, VmState,
 };
 use coldframe_units::{Arch, GenerationId};
@@ -18,12 +18,12 @@ pub enum FakeMachineError {
         #[source]
         source: StateError,
     },
-    /// The acceptance is of something else.
+    /// The state was accepted for another host.
     #[error("the differences of the hosts were not accepted")]
     Accept {
         /// What it is of.
         #[source]
-        source: NotAccepted,
+        source: OtherHost,
     },
     /// The extended state does not have this host's length.
     #[error("vCPU {vcpu} brings {found} bytes of extended state, this host takes {expected}")]
@@ -72,16 +72,13 @@ impl Machine for FakeMachine {
         Ok(self.state.clone())
     }
 
-    fn restore(
-        &mut self,
-        state: &MachineState,
-        acceptance: Acceptance,
-    ) -> Result<Thawed, FakeMachineError> {
+    fn restore(&mut self, accepted: &Accepted) -> Result<Thawed, FakeMachineError> {
+        let state = accepted.state();
         state
             .check()
             .map_err(|source| FakeMachineError::State { source })?;
-        acceptance
-            .check(state, &self.state.host)
+        accepted
+            .check(&self.state.host)
             .map_err(|source| FakeMachineError::Accept { source })?;
         let expected = self.state.host.xsave_bytes as usize;
         for vcpu in &state.vcpus {

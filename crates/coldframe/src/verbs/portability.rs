@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use coldframe_hv::{
-    Acceptance, Difference, HostIdentity, Hypervisor, MachineState, PortabilityReport, Verdict,
-};
+use coldframe_hv::{Accepted, Comparison, Difference, HostIdentity, Hypervisor, Verdict};
 use coldframe_minivmm::SimVm;
 
 use crate::exit::Failure;
@@ -22,13 +20,11 @@ pub fn this_host(hypervisor: Hypervisor) -> Result<HostIdentity, Failure> {
 /// Agrees to what was waived by name; refuses with every item that stands, on one line.
 pub fn accept(
     path: &Path,
-    machine: &MachineState,
-    host: &HostIdentity,
+    comparison: &Comparison,
     waivers: &[String],
-) -> Result<Acceptance, Failure> {
+) -> Result<Accepted, Failure> {
     let names: Vec<&str> = waivers.iter().map(String::as_str).collect();
-    let report = PortabilityReport::of(machine, host.into());
-    report.accept(&names).map_err(|refused| {
+    comparison.accept(&names).map_err(|refused| {
         let items: Vec<String> = refused.items.iter().map(describe).collect();
         let advice = if is_hopeless(&refused.items) {
             "see `coldframe inspect --against-host`"

@@ -96,7 +96,7 @@ impl Act for ReplayTo<'_> {
         let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
         let of = guest.ports().recording();
         let replayer = recording
-            .replay(thawing.snapshot.id(), of, args.to)
+            .replay(thawing.thaw.snapshot().id(), of, args.to)
             .map_err(|error| recording_failure(&cannot, &error))?;
         let (entries, recorded) = (replayer.left(), replayer.end().cloned());
         guest.ports().attach(Inputs::replayed(replayer));

@@ -4,18 +4,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use coldframe_hv::{HostIdentity, Hypervisor, MachineState};
+use coldframe_hv::{Hypervisor, MachineState};
 use coldframe_minivmm::{
-    EndState, Event, Guest, MiniVm, MiniVmError, Shape, SimVm, Stops, Tracking,
+    EndState, Event, Guest, MiniVm, MiniVmError, RamSource, Shape, SimVm, Stops, Tracking,
 };
-use coldframe_snapshot::{Snapshot, SnapshotError};
+use coldframe_snapshot::Thaw;
 use coldframe_units::Arch;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{RestoreMode, Thaw};
+use crate::cli::{self, RestoreMode};
 use crate::exit::Failure;
 use crate::output;
-use crate::search::{failure, open_chain};
+use crate::search::{exist, failure, open};
 use crate::verbs::demo::{PORTS, guest_failure};
 use crate::verbs::portability::{accept, this_host};
 
@@ -58,7 +58,7 @@ pub trait Act {
 /// The thawing of a snapshot.
 pub struct Thawing<'a> {
     /// The snapshot.
-    pub snapshot: &'a Snapshot,
+    pub thaw: &'a Thaw,
     start: Instant,
 }
 
@@ -70,7 +70,7 @@ impl Thawing<'_> {
 }
 
 /// Restores, runs, prints.
-pub fn run(args: &Thaw) -> Result<(), Failure> {
+pub fn run(args: &cli::Thaw) -> Result<(), Failure> {
     let how = How {
         search: &[],
         mode: args.mode,
@@ -86,7 +86,7 @@ impl Act for RunToEnd {
     type Out = Thawed;
 
     fn act<G: Guest>(self, mut guest: G, thawing: &Thawing<'_>) -> Result<Thawed, Failure> {
-        let cannot = format!("cannot run {}", thawing.snapshot.path().display());
+        let cannot = format!("cannot run {}", thawing.thaw.snapshot().path().display());
         let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
         let restore_us = thawing.elapsed_us();
         while !matches!(
@@ -114,36 +114,31 @@ pub struct How<'a> {
 pub fn thaw<A: Act>(path: &Path, how: How<'_>, act: A) -> Result<A::Out, Failure> {
     let start = Instant::now();
     let cannot = format!("cannot thaw {}", path.display());
-    let fail = |error: SnapshotError| failure(&cannot, &error);
     let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
 
-    let chain = open_chain(path, how.search)?;
-    let snapshot = chain.youngest();
-    let machine = snapshot.machine().map_err(fail)?;
-    if !is_of_this_program(&machine) {
+    exist(how.search)?;
+    let thaw = open(path)?.thaw(how.search);
+    let thaw = thaw.map_err(|error| failure(&cannot, &error))?;
+    let machine = thaw.machine();
+    if !is_of_this_program(machine) {
         // It can only be refused: say why before anything is made for it.
-        accept(path, &machine, &this_host(machine.hypervisor)?, how.waivers)?;
+        let host = this_host(machine.hypervisor)?;
+        accept(path, &thaw.compare(&host), how.waivers)?;
     }
-    let memory = chain.memory().map_err(fail)?;
-    let ram = match how.mode {
-        RestoreMode::Map => coldframe_minivmm::map_ram(&memory),
-        RestoreMode::Copy => coldframe_minivmm::copy_ram(&memory),
-    }
-    .map_err(went_wrong)?;
-    let shape = Shape::of(&machine);
-    let thawing = Thawing { snapshot, start };
+    let source = match how.mode {
+        RestoreMode::Map => RamSource::Map,
+        RestoreMode::Copy => RamSource::Copy,
+    };
+    let ram = thaw.memory(source).map_err(went_wrong)?;
+    let thawing = Thawing { thaw: &thaw, start };
     match machine.hypervisor {
         Hypervisor::Simulated => {
-            let guest = SimVm::with_memory(shape, ram).map_err(went_wrong)?;
-            let host = SimVm::host();
-            let guest = restore(guest, &host, snapshot, &machine, how.waivers)?;
-            act.act(guest, &thawing)
+            let guest = SimVm::with_memory(Shape::of(machine), ram).map_err(went_wrong)?;
+            act.act(restore(guest, &thaw, how.waivers)?, &thawing)
         }
         _ => {
-            let guest = MiniVm::for_state(&machine, Tracking::Off, ram).map_err(went_wrong)?;
-            let host = guest.host().clone();
-            let guest = restore(guest, &host, snapshot, &machine, how.waivers)?;
-            act.act(guest, &thawing)
+            let guest = MiniVm::for_state(machine, Tracking::Off, ram).map_err(went_wrong)?;
+            act.act(restore(guest, &thaw, how.waivers)?, &thawing)
         }
     }
 }
@@ -155,21 +150,13 @@ fn is_of_this_program(machine: &MachineState) -> bool {
 }
 
 /// Gives `guest` the state of its machine and its devices.
-fn restore<G: Guest>(
-    mut guest: G,
-    host: &HostIdentity,
-    snapshot: &Snapshot,
-    machine: &MachineState,
-    waivers: &[String],
-) -> Result<G, Failure> {
-    let cannot = format!("cannot thaw {}", snapshot.path().display());
+fn restore<G: Guest>(mut guest: G, thaw: &Thaw, waivers: &[String]) -> Result<G, Failure> {
+    let path = thaw.snapshot().path();
+    let cannot = format!("cannot thaw {}", path.display());
     let went_wrong = |error: MiniVmError| guest_failure(&cannot, &error);
-    let acceptance = accept(snapshot.path(), machine, host, waivers)?;
-    let thawed = guest.restore(machine, acceptance).map_err(went_wrong)?;
-    let devices = snapshot
-        .devices()
-        .map_err(|error| failure(&cannot, &error))?;
-    if let Some(ports) = devices.iter().find(|device| device.kind == PORTS) {
+    let accepted = accept(path, &guest.compare(thaw.machine()), waivers)?;
+    let thawed = accepted.restore(&mut guest).map_err(went_wrong)?;
+    if let Some(ports) = thaw.devices().iter().find(|device| device.kind == PORTS) {
         guest.restore_device(&ports.bytes).map_err(went_wrong)?;
     }
     // These guests have no device to be told by, and draw no random numbers: the id is consumed

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use coldframe_envelope::Producer;
 use coldframe_hv::aarch64::{GicModel, RegId, SysReg};
 use coldframe_hv::{CpuidLeaf, Hypervisor, ItemKind, MachineState};
-use coldframe_minivmm::{Guest, Shape, SimVm};
-use coldframe_snapshot::{Chain, DirtyTracker, Freezer, Kind, Snapshot};
+use coldframe_minivmm::{Guest, RamSource, Shape, SimVm};
+use coldframe_snapshot::{DirtyTracker, Freezer, Kind, Snapshot};
 use coldframe_testkit::hv::FakeMachine;
 use coldframe_units::Arch;
 use serde_json::Value;
@@ -144,15 +144,17 @@ fn demo(backend: &str, dir: &Path) {
 fn edited(from: &Path, to: &Path, edit: impl FnOnce(&mut MachineState)) {
     let snapshot = Snapshot::open(from).unwrap();
     let (mut state, devices) = (snapshot.machine().unwrap(), snapshot.devices().unwrap());
-    let memory = Chain::of(snapshot, &[]).unwrap().memory().unwrap();
-    let ram = coldframe_minivmm::copy_ram(&memory).unwrap();
+    let thaw = snapshot.thaw(&[]).unwrap();
+    let ram = thaw.memory(RamSource::Copy).unwrap();
     let guest = SimVm::with_memory(Shape::of(&state), ram).unwrap();
     edit(&mut state);
     let mut tracker = DirtyTracker::new(guest.dirty().clone(), guest.written(), None);
     let freezer = Freezer::new(to, Producer::new("tests", "1").unwrap());
     let capture = freezer.begin(Kind::Full).unwrap();
     let machine = FakeMachine::new(state);
-    let frozen = capture.copy(guest.memory(), &mut tracker, &machine, devices);
+    let frozen = capture
+        .with_devices(devices)
+        .copy(guest.memory(), &mut tracker, &machine);
     frozen.unwrap().publish().unwrap();
 }
 

@@ -17,7 +17,7 @@ fn thaw(vm: &TestVm) -> (TestVm, MachineState) {
     let (thawed, _) = TestVm::new(1, Tracking::Off).unwrap();
     thawed.write(0, &vm.ram());
     let accepted = thawed.host.compare(&state).accept(&[]).unwrap();
-    let restored = thawed.machine().restore(&state, accepted);
+    let restored = thawed.machine().restore(&accepted);
     let _generation = restored.unwrap().generation();
     (thawed, state)
 }

@@ -27,7 +27,7 @@ fn thaw(state: &MachineState, ram: &[u8], waivers: &[&str]) -> Result<TestVm, Kv
     let (vm, _) = TestVm::new(2, Tracking::Off).unwrap();
     vm.write(0, ram);
     let accepted = vm.host.compare(state).accept(waivers).unwrap();
-    vm.machine().restore(state, accepted).map(drop)?;
+    vm.machine().restore(&accepted).map(drop)?;
     Ok(vm)
 }
 

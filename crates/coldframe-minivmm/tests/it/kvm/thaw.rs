@@ -48,7 +48,7 @@ fn thaw(vm: &MiniVm, config: &Config) -> MiniVm {
     let state = vm.save().unwrap();
     let mut thawed = MiniVm::for_state(&state, Tracking::Off, ram).unwrap();
     let accepted = thawed.compare(&state).accept(&[]).unwrap();
-    let generation = thawed.restore(&state, accepted).unwrap().generation();
+    let generation = thawed.restore(&accepted).unwrap().generation();
     assert_ne!(generation.as_bytes(), &[0; 16]);
     thawed.restore_device(&vm.device_state()).unwrap();
     thawed

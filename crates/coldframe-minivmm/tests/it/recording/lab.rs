@@ -121,7 +121,7 @@ pub(super) fn thaw<G: Lab>(shot: &Shot) -> G {
     ram.write_slice(&shot.ram, GuestAddress(0)).unwrap();
     let mut vm = G::on(shot.shape, ram).unwrap();
     let accepted = vm.compare(&shot.machine).accept(&[]).unwrap();
-    let _ = vm.restore(&shot.machine, accepted).unwrap().generation();
+    let _ = vm.restore(&accepted).unwrap().generation();
     vm.restore_device(&shot.device).unwrap();
     assert_eq!(vm.device_state(), shot.device);
     vm

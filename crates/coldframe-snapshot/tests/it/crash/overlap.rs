@@ -247,7 +247,7 @@ impl Run<'_> {
             self.dirty = DirtyTracker::new(self.vm.bitmap.clone(), logs, baseline);
         }
         self.dirty.source_mut().fails = fails;
-        let copied = capture.copy(&self.vm.memory, &mut self.dirty, &self.vm.cpu, vec![]);
+        let copied = capture.copy(&self.vm.memory, &mut self.dirty, &self.vm.cpu);
         self.dirty.source_mut().fails = false;
         match copied {
             Ok(frozen) => self.flying.push((frozen, self.model.clone())),
@@ -293,7 +293,7 @@ impl Run<'_> {
         for parent in [Parent::None, Parent::Published(0)] {
             self.begin(parent);
             let capture = self.begun.remove(0);
-            let copied = capture.copy(&self.vm.memory, &mut self.dirty, &self.vm.cpu, vec![]);
+            let copied = capture.copy(&self.vm.memory, &mut self.dirty, &self.vm.cpu);
             let snapshot = copied.unwrap().publish().unwrap();
             check(&snapshot, &self.model);
             self.published.push(snapshot);

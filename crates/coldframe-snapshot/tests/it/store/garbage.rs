@@ -76,9 +76,7 @@ fn disks_must_be_in_the_store_and_stay_as_long_as_the_snapshot() {
     scribble(&vm, 1, 1);
     let freezer = Freezer::new(home.at("full"), producer()).with_disk("vda", root);
     let capture = freezer.begin(Kind::Full).unwrap();
-    let frozen = capture
-        .copy(&vm.memory, &mut vm.dirty, &vm.cpu, vec![])
-        .unwrap();
+    let frozen = capture.copy(&vm.memory, &mut vm.dirty, &vm.cpu).unwrap();
     frozen.publish().unwrap();
     let chain = open_chain(&home.at("full")).unwrap();
     match push(&chain, &store, "vm").unwrap_err() {

@@ -207,7 +207,8 @@ fn shoot<G: Guest + Machine>(
         };
         let id = capture.id();
         let frozen = capture
-            .copy(guest.memory(), &mut tracker, &guest, vec![ports])
+            .with_devices(vec![ports])
+            .copy(guest.memory(), &mut tracker, &guest)
             .map_err(|error| failure(&cannot, &error))?;
         ran(guest.ports().mark_snapshot(id))?;
         ran(guest.resume(points.stops_after(index, guest.exits())))?;

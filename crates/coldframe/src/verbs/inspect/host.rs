@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use coldframe_hv::{HostIdentity, PortabilityReport, Verdict};
+use coldframe_hv::{Comparison, HostIdentity, PortabilityReport, Verdict};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -68,7 +68,7 @@ pub fn run(path: &Path, waived: &[String], json: bool) -> Result<(), Failure> {
         .machine()
         .map_err(|error| failure(&cannot, &error))?;
     let host = this_host(machine.hypervisor)?;
-    let found = PortabilityReport::of(&machine, (&host).into());
+    let found = Comparison::of(&machine, (&host).into());
     let mut report = Report {
         snapshot: path.display().to_string(),
         id: snapshot.id().to_string(),
