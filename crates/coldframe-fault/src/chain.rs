@@ -4,7 +4,7 @@
 //! Invariant: no byte of a file is handed out that was not hashed in the buffer that it is copied
 //! from; where no extent has a page, or one says that it is zero, nothing of the file is read.
 
-use coldframe_mem::{Chain, MemError, MemoryFile};
+use coldframe_mem::{Layers, MemError, MemoryFile};
 use coldframe_memfile::{BlockPlan, Blocks, Content as Stored, Extents};
 use coldframe_units::{BLOCK_BYTES, FileOffset};
 
@@ -13,7 +13,7 @@ use crate::{BlockReader, BlockSource, Content};
 /// The files of a chain, as a source of its youngest memory.
 #[derive(Clone, Debug)]
 pub struct ChainSource {
-    chain: Chain,
+    chain: Layers,
     /// The Full file first.
     files: Vec<MemoryFile>,
 }
@@ -22,15 +22,15 @@ impl ChainSource {
     /// From one Full file and any number of Diffs, each on the one before it.
     ///
     /// # Errors
-    /// As [`Chain::open`].
+    /// As [`Layers::open`].
     pub fn open(files: Vec<MemoryFile>) -> Result<Self, MemError> {
-        let chain = Chain::open(files.clone())?;
+        let chain = Layers::open(files.clone())?;
         Ok(Self { chain, files })
     }
 
     /// The chain.
     #[must_use]
-    pub const fn chain(&self) -> &Chain {
+    pub const fn chain(&self) -> &Layers {
         &self.chain
     }
 }

@@ -1,7 +1,7 @@
 //! A chain: one Full file and the Diffs made on it, in order, seen as one memory.
 //!
-//! Invariant: a [`Layers`] that exists has a Full file at its bottom; each other file is a Diff that
-//! names the one below it by root; all have the same RAM layout and architecture.
+//! Invariant: a [`Layers`] that exists has a Full file at its bottom; each other file is a Diff
+//! that names the one below it by root; all have the same RAM layout and architecture.
 
 use coldframe_envelope::DecodeError;
 use coldframe_memfile::{AbsentPart, Content, Kind};

@@ -74,6 +74,7 @@ fn a_pull_says_where_each_snapshot_is_and_a_second_one_fetches_nothing() {
         "fetched_blocks",
         "fetched_bytes",
         "id",
+        "leftovers_removed",
         "path",
         "root",
         "snapshots",
