@@ -60,11 +60,15 @@ fn holes_of_a_mapped_file_are_not_read() {
     guest.write(9 * PAGE, &page(4));
     let (file, _) = files.full(&guest, &spec(PageSize::SIZE_4K));
     let ram = restore_map(&chain(&[file]), MapOptions::default()).unwrap();
-    let start = std::time::Instant::now();
-    let (_, made) = files.full(&ram, &spec(PageSize::SIZE_4K));
-    assert_eq!(made.stats.data_pages, 1);
-    // 65,536 faults would take far longer, on any host.
-    assert!(start.elapsed().as_millis() < 500, "{:?}", start.elapsed());
+    let capture = || {
+        let start = std::time::Instant::now();
+        let (_, made) = files.full(&ram, &spec(PageSize::SIZE_4K));
+        assert_eq!(made.stats.data_pages, 1);
+        start.elapsed()
+    };
+    // 65,536 faults would take far longer, on any host; a busy one may be slow for a while.
+    let quickest = (0..10).map(|_| capture()).min().unwrap();
+    assert!(quickest.as_millis() < 500, "{quickest:?}");
 }
 
 #[test]

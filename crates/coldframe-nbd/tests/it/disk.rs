@@ -1,5 +1,6 @@
 //! A disk in memory that remembers what was asked of it, in which order, and can be slow.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ struct State {
 pub struct MemDisk {
     state: Mutex<State>,
     gate: Condvar,
+    /// Calls so far, those under way too.
+    begun: AtomicUsize,
     pub read_only: bool,
     pub fast_zero: bool,
     pub blocks: BlockSizes,
@@ -51,6 +54,7 @@ impl MemDisk {
                 gate_is_shut: false,
             }),
             gate: Condvar::new(),
+            begun: AtomicUsize::new(0),
             read_only: false,
             fast_zero: true,
             blocks: BlockSizes::BYTES,
@@ -64,7 +68,13 @@ impl MemDisk {
         let disk = Self::new(bytes.len());
         disk.write_at(bytes, 0).unwrap();
         disk.state.lock().unwrap().events.clear();
+        disk.begun.store(0, Ordering::Relaxed);
         disk
+    }
+
+    /// How many calls there were, those under way too.
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -90,6 +100,7 @@ impl MemDisk {
     }
 
     fn begin(&self, event: Event) -> Result<std::sync::MutexGuard<'_, State>, ExportError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(self.delay);
         let mut state = self.state.lock().unwrap();
         state.events.push(event);

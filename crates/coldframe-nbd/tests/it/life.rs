@@ -244,10 +244,10 @@ fn stopping_finishes_what_was_taken_and_flushes_last() {
     let mut shaking = Client::connect(&site.path);
     let mut busy = Client::simple(&site.path, "");
     busy.send(&[request(0, WRITE, 9, 0, 4), b"last".to_vec()].concat());
-    thread::sleep(Duration::from_millis(30));
+    eventually(|| disk.begun() == 1);
     let started = Instant::now();
     site.handle.stop().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(started.elapsed() < SOON);
     assert_eq!((busy.reply().cookie(), busy.is_cut_off()), (9, true));
     assert!(idle.is_cut_off() && shaking.is_cut_off());
     assert_eq!(disk.events(), [Event::Write(0, 4), Event::Flush]);
