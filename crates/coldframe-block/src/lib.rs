@@ -12,7 +12,7 @@
 //! use coldframe_storage::Overwrite;
 //! use coldframe_units::ByteLen;
 //!
-//! # let dir = tempfile::tempdir()?;
+//! # let dir = coldframe_testkit::scratch::on_disk();
 //! let store = LocalStore::create(&dir.path().join("store"))?;
 //! let (head, monday) = ("root".parse()?, "root@monday".parse()?);
 //! create(&store, &head, ByteLen::new(1 << 40))?;

@@ -33,7 +33,7 @@ pub type AnyStore = PackStore<AnyBackend>;
 /// ```
 /// use coldframe_chunks::{ChunkStore, Options, create, open};
 ///
-/// # let dir = tempfile::tempdir()?;
+/// # let dir = coldframe_testkit::scratch::on_disk();
 /// # let url = format!("file://{}", dir.path().display());
 /// create(&url, Options::usual())?; // or "s3://bucket/prefix", with the feature `remote`
 /// let store = open(&url, Options::usual())?;

@@ -9,7 +9,7 @@
 //! use bytes::Bytes;
 //! use coldframe_chunks::{Chunk, ChunkStore, LocalStore};
 //!
-//! # let dir = tempfile::tempdir()?;
+//! # let dir = coldframe_testkit::scratch::on_disk();
 //! let store = LocalStore::create(dir.path())?;
 //! let chunk = Chunk::new(Bytes::from_static(b"frozen"))?;
 //! assert_eq!(store.put(&chunk)?.written, 1);

@@ -129,7 +129,7 @@ impl<B: Backend> Push<B> {
     /// ```
     /// use coldframe_chunks::{LocalStore, StoreError};
     ///
-    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = coldframe_testkit::scratch::on_disk();
     /// # let store = LocalStore::create(dir.path())?;
     /// let disk = [[1; 4096], [0; 4096], [2; 4096]]; // or a file, by `read_exact_at`
     /// let push = store.push()?;

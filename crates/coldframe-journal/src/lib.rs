@@ -33,7 +33,7 @@
 //!     const TYPES: &'static [TypeId] = &[ConsoleInput::TYPE, Entropy::TYPE];
 //! }
 //!
-//! # let dir = tempfile::tempdir()?;
+//! # let dir = coldframe_testkit::scratch::on_disk();
 //! # let path = dir.path().join("journal");
 //! let mut journal = JournalWriter::<Inputs>::create(&path, JournalOptions::new()?)?;
 //! journal.append(&Entropy { progress: 7, bytes: vec![4; 16] })?;

@@ -11,7 +11,7 @@
 //! # use coldframe_storage::{Overwrite, PendingFile};
 //! # use coldframe_units::{Arch, PageSize};
 //! fn freeze_and_thaw(ram: &dyn GuestRam) -> Result<(), Box<dyn std::error::Error>> {
-//!     # let dir = tempfile::tempdir()?;
+//!     # let dir = coldframe_testkit::scratch::on_disk();
 //!     # let path = dir.path().join("memory");
 //!     # let producer = Producer::new("example", "1.0")?;
 //!     # let (arch, page_size) = (Arch::X86_64, PageSize::SIZE_4K);

@@ -19,7 +19,7 @@
 //!     }
 //!     fn flush(&self) -> Result<(), ExportError> { Ok(()) }
 //! }
-//! # let dir = tempfile::tempdir()?;
+//! # let dir = coldframe_testkit::scratch::on_disk();
 //! let socket = dir.path().join("nbd.sock");
 //! let server = NbdServer::new(Disk(RwLock::new(vec![7; 4096]))).listen(socket.as_path())?;
 //!

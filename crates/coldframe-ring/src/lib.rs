@@ -73,7 +73,7 @@
 //!     }
 //! }
 //!
-//! # let dir = tempfile::tempdir()?;
+//! # let dir = coldframe_testkit::scratch::on_disk();
 //! # let (image, log) = (dir.path().join("disk.img"), dir.path().join("disk.wal"));
 //! # std::fs::write(&image, [0; 8192])?;
 //! let mut disk = Disk::open(&image, &log)?;

@@ -20,7 +20,7 @@
 //! #     type Error = std::io::Error;
 //! #     fn harvest(&mut self, _: &DirtyBitmap) -> std::io::Result<()> { Ok(()) }
 //! # }
-//! # let dir = tempfile::tempdir()?;
+//! # let dir = coldframe_testkit::scratch::on_disk();
 //! # let producer = Producer::new("example", "1.0")?;
 //! # let memory: GuestMemoryMmap<()> =
 //! #     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)])?;

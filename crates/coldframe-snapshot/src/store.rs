@@ -14,7 +14,7 @@
 //! # use coldframe_envelope::Producer;
 //! # use coldframe_snapshot::import::{Source, import};
 //! # use coldframe_units::{Arch, ByteLen, PageSize, RamLayout};
-//! # let home = tempfile::tempdir()?;
+//! # let home = coldframe_testkit::scratch::on_disk();
 //! # let (file, home) = (&home.path().join("guest.mem"), home.path());
 //! # std::fs::write(file, vec![7; 1 << 20])?;
 //! # let dump = &coldframe_snapshot::import::Dump::open(file)?;

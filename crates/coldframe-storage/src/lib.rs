@@ -8,7 +8,7 @@
 //! use coldframe_storage::{ByteSource, Overwrite, PendingFile, Storage};
 //! use coldframe_units::{ByteLen, FileOffset};
 //!
-//! # let dir = tempfile::tempdir()?;
+//! # let dir = coldframe_testkit::scratch::on_disk();
 //! let pending = PendingFile::create(&dir.path().join("x.snap"), Overwrite::Refuse)?;
 //! pending.write_at(FileOffset::new(3), b"frozen")?; // nothing is named x.snap yet
 //! let mapped = pending.publish()?.map()?; // sync, rename, sync the directory
