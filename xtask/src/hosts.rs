@@ -171,6 +171,14 @@ fn missing(matrix: &Matrix) -> Option<String> {
             return Some(format!("{program} is not installed"));
         }
     }
+    // A container's root may not.
+    let mut tried = Command::new("unshare");
+    tried.args([
+        "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/mnt",
+    ]);
+    if !exec::works(&mut tried) {
+        return Some("nothing can be mounted here, not even in a namespace".to_owned());
+    }
     None
 }
 
