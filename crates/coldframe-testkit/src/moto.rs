@@ -45,8 +45,11 @@ fn start(bucket: &str) -> io::Result<Moto> {
         return Err(io::Error::other(reason));
     }
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    // The shell ends the server when this process is gone, however it went.
-    let script = "\"$0\" -H 127.0.0.1 -p \"$1\" & pid=$!; cat >/dev/null; kill $pid";
+    // The shell ends the server when this process is gone, however it went. What a shell starts
+    // with `&` is not ended by SIGINT (POSIX, "Signals and Error Handling"), so the shell must not
+    // be either.
+    let script = "trap : INT TERM HUP QUIT; \"$0\" -H 127.0.0.1 -p \"$1\" & pid=$!; \
+                  cat >/dev/null; kill $pid";
     let child = Command::new("sh")
         .args(["-c", script, &program, &port.to_string()])
         .stdin(Stdio::piped())

@@ -4,6 +4,9 @@
 //! removed when the process ends, however it ends: a shell waits for the end of a pipe that only
 //! this process has open.
 
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -13,10 +16,14 @@ use tempfile::TempDir;
 /// Linux's file system in memory (shm_overview(7)).
 const MEMORY: &str = "/dev/shm";
 
-/// Removes what its argument names once standard input ends. Not ended by the signals of a terminal
-/// itself, which go to every process there. What a test has closed to its owner too is opened.
-const JANITOR: &str = "trap '' INT TERM HUP QUIT; cat >/dev/null; rm -rf \"$0\" || \
-                       { chmod -R u+rwx \"$0\"; rm -rf \"$0\"; }";
+/// Makes a directory in the one that its argument names, prints its path, and removes it once
+/// standard input ends. It is made by the process that removes it, when that is not ended any more
+/// by the signals of a terminal, which go to every process there: at no moment is there a directory
+/// that nobody removes. What a test has closed to its owner too is opened.
+const JANITOR: &str = "trap '' INT TERM HUP QUIT PIPE; \
+                       dir=$(mktemp -d \"$0/coldframe-test-XXXXXXXX\") || exit 1; \
+                       cd /; printf %s \"$dir\"; exec >/dev/null; cat; \
+                       rm -rf \"$dir\" || { chmod -R u+rwx \"$dir\"; rm -rf \"$dir\"; }";
 
 struct Root {
     path: PathBuf,
@@ -25,20 +32,24 @@ struct Root {
 }
 
 impl Root {
-    fn new(dir: &Path) -> std::io::Result<Self> {
-        let made = tempfile::Builder::new()
-            .prefix("coldframe-test-")
-            .tempdir_in(dir)?;
-        let janitor = Command::new("/bin/sh")
+    fn new(dir: &Path) -> io::Result<Self> {
+        let mut janitor = Command::new("/bin/sh")
             .args(["-c", JANITOR])
-            .arg(made.path())
+            .arg(std::path::absolute(dir)?)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .current_dir("/")
             .spawn()?;
+        let mut path = Vec::new();
+        if let Some(mut stdout) = janitor.stdout.take() {
+            stdout.read_to_end(&mut path)?;
+        }
+        if path.is_empty() {
+            let text = format!("no directory can be made in {}", dir.display());
+            return Err(io::Error::other(text));
+        }
         Ok(Self {
-            path: made.keep(),
+            path: OsString::from_vec(path).into(),
             _janitor: janitor,
         })
     }
