@@ -264,6 +264,14 @@ fn children_of(pid: u32) -> Vec<i32> {
     processes.filter(is_child).collect()
 }
 
+/// Whether a process runs the verb. One that does not yet is one that was made by vfork(2): were it
+/// stopped, who made it would wait in that call, and no signal would end it.
+#[cfg(target_os = "linux")]
+fn is_thawing(pid: &i32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).any(|word| word == b"thaw")
+}
+
 /// A demonstration that is ended while it waits for the process in which a snapshot thaws, which
 /// is stopped here and so would not end by itself.
 #[cfg(target_os = "linux")]
@@ -279,6 +287,7 @@ fn a_signal_ends_what_a_demonstration_has_started() {
         let mut seen = Vec::new();
         while seen.is_empty() && demo.try_wait().unwrap().is_none() {
             seen = children_of(demo.id());
+            seen.retain(is_thawing);
         }
         let stopped: Vec<Pid> = seen.into_iter().map(Pid::from_raw).collect();
         let is_stopped = |pid: &Pid| kill(*pid, Signal::SIGSTOP).is_ok();
