@@ -54,6 +54,8 @@
 //! does next, and [`Claims`] who copies a block of a running guest, so that a capture has it as it
 //! was.
 //!
+//! Features: `store` adds `StoreSource`, a chain in a chunk store.
+//!
 //! What it does not do: it makes no snapshot, pauses no vCPU ([`Lazy::quiesce`] says when that is
 //! possible), and does not end a guest whose memory has failed: the VMM is told, and decides.
 #![deny(missing_docs)]
@@ -64,6 +66,7 @@ compile_error!("coldframe supports 64-bit targets only");
 
 mod chain;
 mod claims;
+mod compose;
 mod core;
 mod dispatch;
 mod error;
@@ -71,6 +74,8 @@ mod geometry;
 #[cfg(target_os = "linux")]
 mod lazy;
 mod source;
+#[cfg(feature = "store")]
+mod store;
 mod sync;
 
 pub use chain::{ChainReader, ChainSource};
@@ -86,3 +91,5 @@ pub use geometry::{BlockIndex, Geometry, Region};
 #[cfg(target_os = "linux")]
 pub use lazy::{BlockFailure, Lazy, LazyEvent, LazyOptions, probe};
 pub use source::{BlockReader, BlockSource};
+#[cfg(feature = "store")]
+pub use store::{StoreReader, StoreSource, StoreSourceError};

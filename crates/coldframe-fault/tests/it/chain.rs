@@ -16,11 +16,11 @@ use coldframe_units::{Arch, BLOCK_BYTES, ByteLen, PageIndex, PageRun, PageSize};
 use tempfile::TempDir;
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
-const PAGE: u64 = 4096;
+pub const PAGE: u64 = 4096;
 /// Two regions; the second begins in the middle of a block, and the last block is a part of one.
 const FIRST: u64 = 37 * PAGE;
 const SECOND: u64 = 64 * PAGE;
-const PAGES: u64 = (FIRST + SECOND) / PAGE;
+pub const PAGES: u64 = (FIRST + SECOND) / PAGE;
 const SECOND_AT: u64 = 1 << 30;
 
 /// A guest, and the files that were made of it.
@@ -108,7 +108,7 @@ fn write(guest: &GuestMemoryMmap, rng: &mut Rng) -> DirtyPages {
     DirtyPages::from_runs(ram, PageSize::SIZE_4K, runs).unwrap()
 }
 
-fn block_len(block: u64) -> usize {
+pub fn block_len(block: u64) -> usize {
     let rest = PAGES * PAGE - block * BLOCK_BYTES;
     usize::try_from(rest.min(BLOCK_BYTES)).unwrap()
 }

@@ -498,7 +498,7 @@ fn a_chain_in_a_directory_is_thawed_lazily() {
     };
     let history = crate::chain::History::new(4, 77);
     let source = history.source();
-    let regions = source.chain().layout().regions().to_vec();
+    let regions = source.layers().layout().regions().to_vec();
     let map =
         |region: &coldframe_units::GuestRegion| Arc::new(Mapping::anonymous(region.len()).unwrap());
     let memory: Vec<Arc<Mapping>> = regions.iter().map(map).collect();

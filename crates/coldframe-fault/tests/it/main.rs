@@ -13,3 +13,5 @@ mod model;
 mod process;
 #[cfg(target_os = "linux")]
 mod raw;
+#[cfg(feature = "store")]
+mod store;
