@@ -135,6 +135,9 @@ pub enum Content {
     Data,
     /// Zeros, by what the source's tables say.
     Zero,
+    /// Bytes that the memory shows by itself, as it is a mapping of what the source has filled:
+    /// nothing is put into it, and who waits is woken.
+    Mapped,
 }
 
 /// A call to be made, and answered with [`Core::answered`].
@@ -477,7 +480,6 @@ impl Core {
             job::Plan::Nothing => None,
         };
         if let Some(step) = step {
-            entry.issued();
             return step;
         }
         self.finish(ticket);
@@ -562,8 +564,12 @@ impl Core {
         let (phase, is_over) = (job.phase, self.is_over);
         let is_hopeless =
             phase == Phase::Stuck || job::is_hopeless(self.blocks.state(block), self.poisoning);
-        if matches!(phase, Phase::Installing(_)) && !is_over {
-            self.blocks.set(block, State::Resolved);
+        match phase {
+            Phase::Installing(Content::Mapped) if !is_over => {
+                self.blocks.set(block, State::Mapped);
+            }
+            Phase::Installing(_) if !is_over => self.blocks.set(block, State::Resolved),
+            _ => {}
         }
         let entry = self.entries.get_mut(&block);
         let entry = entry.expect("a running job has an entry");
@@ -694,7 +700,7 @@ impl Core {
             _ if is_removed => PageOrigin::Memory,
             State::Absent if is_filled() => PageOrigin::Memory,
             State::Absent => PageOrigin::Source,
-            State::Resolved => PageOrigin::Memory,
+            State::Resolved | State::Mapped => PageOrigin::Memory,
             State::Failed => PageOrigin::Failed,
         })
     }

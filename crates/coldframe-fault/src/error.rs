@@ -38,6 +38,13 @@ pub enum FaultError {
         #[source]
         source: coldframe_uffd::UffdError,
     },
+    /// The file of a template cannot be made, sealed, or opened for reading.
+    #[error("no file for a template of memory")]
+    Template {
+        /// The host's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A thread of the service could not be started.
     #[error("no thread can be started to serve page faults")]
     Spawn {

@@ -268,6 +268,14 @@ impl<S: BlockSource + 'static> Lazy<S> {
         page.is_some_and(|page| self.server.hub.core(|core| core.is_failed(page)))
     }
 
+    /// Fills one page with zeros, if it is not there; false if it is.
+    ///
+    /// # Errors
+    /// [`FaultError::Uffd`].
+    pub(crate) fn zero_page(&self, page: HostRange) -> Result<bool, FaultError> {
+        self.server.zero_page(page).map_err(uffd_error)
+    }
+
     /// Where the bytes of pages are, for a capture of memory that is not all there: at one moment,
     /// at which no page is being filled. The guest is paused.
     #[must_use]

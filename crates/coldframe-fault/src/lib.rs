@@ -49,6 +49,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! [`Template`] is one such memory for any number of clones of a guest: filled once, sealed, and
+//! mapped by each.
+//!
 //! Under it, and on any system, are three parts without a thread, a clock or a system call of their
 //! own: [`Core`] decides what happens to each page, [`Dispatcher`] what each thread of a driver
 //! does next, and [`Claims`] who copies a block of a running guest, so that a capture has it as it
@@ -77,6 +80,8 @@ mod source;
 #[cfg(feature = "store")]
 mod store;
 mod sync;
+#[cfg(target_os = "linux")]
+mod template;
 
 pub use chain::{ChainReader, ChainSource};
 
@@ -93,3 +98,5 @@ pub use lazy::{BlockFailure, Lazy, LazyEvent, LazyOptions, probe};
 pub use source::{BlockReader, BlockSource};
 #[cfg(feature = "store")]
 pub use store::{StoreReader, StoreSource, StoreSourceError};
+#[cfg(target_os = "linux")]
+pub use template::{Template, TemplateClone, TemplateError, TemplateReader, TemplateSource};

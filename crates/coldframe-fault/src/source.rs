@@ -17,6 +17,14 @@ pub trait BlockSource: Send + Sync {
     /// # Errors
     /// The block that it was made for then fails, and the next tries again.
     fn reader(&self) -> Result<Self::Reader<'_>, Self::Error>;
+
+    /// Whether memory shows the bytes of a hash block by itself, as [`Content::Mapped`] says,
+    /// though nobody may have asked for it there: it may be written to without a fault, and is not
+    /// made to fail when the service ends. What was so once stays so.
+    fn is_mapped(&self, block: u64) -> bool {
+        let _ = block;
+        false
+    }
 }
 
 /// Reads blocks.
@@ -26,8 +34,8 @@ pub trait BlockReader {
 
     /// Reads hash block `block`, 64 KiB of RAM offset space, into `buf`, which has its length: less
     /// only at the end of memory. What is left in `buf` is what the guest will see: it was checked
-    /// against the block's hash **there**, and is not changed after. For [`Content::Zero`] nothing
-    /// need be written.
+    /// against the block's hash **there**, and is not changed after. For [`Content::Zero`] and
+    /// [`Content::Mapped`] nothing need be written.
     ///
     /// # Errors
     /// The block then fails. Tries, and how long they take, are the source's own.

@@ -14,6 +14,8 @@ pub(crate) enum State {
     Absent,
     /// They are in memory.
     Resolved,
+    /// They are in what memory is a mapping of.
+    Mapped,
     /// They cannot be had.
     Failed,
 }
@@ -29,6 +31,7 @@ pub(crate) struct Blocks {
 const ABSENT: u8 = 0;
 const RESOLVED: u8 = 1;
 const FAILED: u8 = 2;
+const MAPPED: u8 = 3;
 
 impl Blocks {
     pub(crate) fn new(count: u64) -> Self {
@@ -45,6 +48,7 @@ impl Blocks {
         match self.states.get(index) {
             Some(&ABSENT) => State::Absent,
             Some(&RESOLVED) => State::Resolved,
+            Some(&MAPPED) => State::Mapped,
             _ => State::Failed,
         }
     }
@@ -66,6 +70,7 @@ impl Blocks {
             *at = match state {
                 State::Absent => ABSENT,
                 State::Resolved => RESOLVED,
+                State::Mapped => MAPPED,
                 State::Failed => FAILED,
             };
             if was_absent && state != State::Absent {

@@ -8,25 +8,21 @@ use crate::geometry::PageMask;
 
 /// Pages that threads may sleep in.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Waiters {
-    pages: PageMask,
-    /// Those of them whose fault was applied since the last call was given out: what that call
-    /// wakes, it may not have woken.
-    fresh: PageMask,
-}
+pub(crate) struct Waiters(PageMask);
 
 impl Waiters {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.pages.is_empty()
+        self.0.is_empty()
     }
 
     pub(crate) const fn without(&self, pages: PageMask) -> PageMask {
-        self.pages.without(pages)
+        self.0.without(pages)
     }
 
-    /// A call has woken who slept in these pages when it was given out.
-    pub(crate) fn woken(&mut self, pages: PageMask) {
-        self.pages = self.pages.without(pages.without(self.fresh));
+    /// A call has woken who slept in these pages. No fault was applied since it was chosen (the
+    /// driver's part), so nobody has come since.
+    pub(crate) const fn woken(&mut self, pages: PageMask) {
+        self.0 = self.0.without(pages);
     }
 }
 
@@ -119,14 +115,13 @@ impl Entry {
     /// A thread waits for a page. Zeros that were seen where pages were removed may have gone with
     /// the removal, which comes after its event. True if the block is to be queued again.
     pub(crate) fn add_waiter(&mut self, page: PageMask, removed: PageMask) -> bool {
-        self.waiters.pages = self.waiters.pages.or(page);
-        self.waiters.fresh = self.waiters.fresh.or(page);
+        self.waiters.0 = self.waiters.0.or(page);
         self.unsee(page.and(removed))
     }
 
     /// Pages go: what was seen there is no more. True if the block is to be queued again.
     pub(crate) fn removed(&mut self, pages: PageMask) -> bool {
-        let waited_for = self.waiters.pages.and(pages);
+        let waited_for = self.waiters.0.and(pages);
         self.unsee(pages) && !waited_for.is_empty()
     }
 
@@ -146,11 +141,6 @@ impl Entry {
         }
     }
 
-    /// A call is given out.
-    pub(crate) fn issued(&mut self) {
-        self.waiters.fresh = PageMask::NONE;
-    }
-
     /// The next call, for a block of `all` pages.
     pub(crate) fn plan(
         &self,
@@ -162,17 +152,23 @@ impl Entry {
         let Stage::Running(job) = &self.stage else {
             return Plan::Nothing;
         };
-        let waiters = self.waiters.pages.and(all);
+        let waiters = self.waiters.0.and(all);
         let kept = all.without(removed).without(job.seen);
         let fill = match job.phase {
             Phase::Installing(Content::Data) => Plan::Copy(kept),
             Phase::Installing(Content::Zero) => Plan::Zero(kept),
             Phase::Poisoning => Plan::Poison(kept),
             // They are there, and this changes nothing; or the memory fails from here on.
-            Phase::Settling if state != State::Absent && poisoning == Poisoning::Available => {
+            Phase::Settling
+                if matches!(state, State::Resolved | State::Failed)
+                    && poisoning == Poisoning::Available =>
+            {
                 Plan::Poison(kept.and(waiters))
             }
-            Phase::Settling | Phase::Fetching | Phase::Stuck => Plan::Nothing,
+            Phase::Installing(Content::Mapped)
+            | Phase::Settling
+            | Phase::Fetching
+            | Phase::Stuck => Plan::Nothing,
         };
         let zeros = waiters.and(removed).without(job.seen);
         let awake = match job.phase {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use coldframe_uffd::{Event, EventBuffer, Filled, Uffd, UffdError, Wake};
+use coldframe_uffd::{Event, EventBuffer, Filled, HostRange, Uffd, UffdError, Wake};
 use coldframe_units::{BLOCK_BYTES, ByteLen, PageIndex, PageRun, RamOffset};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -13,7 +13,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::calls::{Calls, Patience};
 use super::{BlockFailure, LazyEvent, range};
 use crate::{
-    Batch, BlockIndex, BlockReader, BlockSource, Cause, Content, Core, Dispatcher, Fault,
+    Batch, BlockIndex, BlockReader, BlockSource, Cause, Class, Content, Core, Dispatcher, Fault,
     FaultError, Geometry, Next, Notice, PageOrigin, Poisoning, Step, Task, Ticket,
 };
 
@@ -121,18 +121,31 @@ impl<S: BlockSource> Server<S> {
                     self.lead();
                     self.hub.led();
                 }
-                Next::Task(Task::Fetch { ticket, .. }) => {
-                    let fetched = self.fetch(&ticket, &mut own);
-                    let (content, error) = match fetched {
-                        Ok(content) => (Some(content), None),
-                        Err(error) => (None, Some(error)),
-                    };
-                    self.with_core(error, |core| core.fetched(&ticket, content));
-                    self.carry_out(&ticket, &mut own.data);
+                Next::Task(Task::Fetch { ticket, class }) => {
+                    self.serve_block(&ticket, class, &mut own);
                 }
                 Next::Task(Task::Settle { ticket }) => self.carry_out(&ticket, &mut own.data),
             }
         }
+    }
+
+    fn serve_block<'a>(&'a self, ticket: &Ticket, class: Class, own: &mut Own<'a, S>) {
+        let started = Instant::now();
+        let (content, error) = match self.fetch(ticket, own) {
+            Ok(content) => (Some(content), None),
+            Err(error) => (None, Some(error)),
+        };
+        let fetched = started.elapsed();
+        self.with_core(error, |core| core.fetched(ticket, content));
+        self.carry_out(ticket, &mut own.data);
+        tracing::debug!(
+            block = ticket.block().get(),
+            ?class,
+            ?content,
+            fetch_us = fetched.as_micros() as u64,
+            duration_us = started.elapsed().as_micros() as u64,
+            "block served"
+        );
     }
 
     /// Reads all hash blocks of a block.
@@ -154,6 +167,7 @@ impl<S: BlockSource> Server<S> {
             for (block, part) in (first..).zip(parts) {
                 match reader.read(block, part)? {
                     Content::Data => all = Content::Data,
+                    Content::Mapped => all = Content::Mapped,
                     Content::Zero => part.fill(0),
                 }
             }
@@ -331,6 +345,11 @@ impl<S: BlockSource> Server<S> {
                 }
                 Notice::Complete => LazyEvent::Complete,
             };
+            if let LazyEvent::BlockFailed { block, failure, .. }
+            | LazyEvent::NotFetched { block, failure } = &event
+            {
+                tracing::warn!(block = block.get(), %failure, "block cannot be had");
+            }
             (self.on_event)(event);
         }
     }
@@ -379,12 +398,35 @@ impl<S: BlockSource> Server<S> {
         }
     }
 
+    pub(super) fn zero_page(&self, page: HostRange) -> Result<bool, UffdError> {
+        loop {
+            match self.kernel.uffd.zeropage(page, Wake::Yes)? {
+                Filled::All | Filled::Part { .. } => return Ok(true),
+                Filled::Present => return Ok(false),
+                // Another thread gives memory up; the service reads its event.
+                Filled::Changing => std::thread::yield_now(),
+            }
+        }
+    }
+
     pub(super) fn origins(&self, pages: PageRun) -> Vec<Option<PageOrigin>> {
         // Nothing is between a choice and its answer.
         let _settled = self.settle.write().unwrap_or_else(PoisonError::into_inner);
         let pages = (pages.start().get()..pages.end().get()).map(PageIndex::new);
-        self.hub
-            .core(|core| pages.map(|page| core.origin(page)).collect())
+        let origins = pages.map(|page| (page, self.hub.core(|core| core.origin(page))));
+        origins
+            .map(|(page, origin)| match origin {
+                // It may have been written to without a fault.
+                Some(PageOrigin::Source) if self.is_mapped(page) => Some(PageOrigin::Memory),
+                origin => origin,
+            })
+            .collect()
+    }
+
+    /// Whether memory shows the page's bytes by itself.
+    fn is_mapped(&self, page: PageIndex) -> bool {
+        let offset = page.get() * self.geometry.page().bytes();
+        self.source.is_mapped(offset / BLOCK_BYTES)
     }
 
     pub(super) fn waiting(&self) -> Vec<(BlockIndex, Duration, u32)> {
@@ -405,6 +447,7 @@ impl<S: BlockSource> Server<S> {
         let until = Instant::now() + END_MAX;
         let mut runs: Vec<PageRun> = Vec::new();
         self.hub.core(|core| core.unresolved(|run| runs.push(run)));
+        runs.retain(|run| !self.is_mapped(run.start()));
         for run in runs {
             let mut next = run.start().get();
             while next < run.end().get() && Instant::now() < until {

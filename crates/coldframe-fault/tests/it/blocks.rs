@@ -282,6 +282,19 @@ fn a_failure_in_the_background_is_said_and_the_block_is_asked_for_again_when_it_
 }
 
 #[test]
+fn a_source_that_fails_for_pages_that_were_removed_meanwhile_fails_nobody() {
+    let mut core = core(1);
+    fault(&mut core, 4);
+    let ticket = fetch(&mut core);
+    remove(&mut core, 4, 1);
+    core.fetched(&ticket, None);
+    check(&mut core, &ticket, &[(Step::Zero(run(4, 1)), Answer::All)]);
+    let block = BlockIndex::new(0);
+    assert_eq!(notices(&mut core), [Notice::NotFetched { block }]);
+    assert!(!core.is_failed(PageIndex::new(0)));
+}
+
+#[test]
 fn a_fault_takes_over_what_was_fetched_in_the_background() {
     let mut core = core(1);
     core.prefetch([(BlockIndex::new(0), 1)], Depth::Fetch);

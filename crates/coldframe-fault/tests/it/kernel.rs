@@ -150,7 +150,10 @@ impl Kernel {
 
     /// Another mapping of the same memory gets the page: it is there, and nobody is woken.
     pub fn appear(&mut self, page: usize) {
-        let is_sound = self.allowed[page] == [Page::Source];
+        let is_gone = self.removal.as_ref().is_some_and(|removal| {
+            removal.stage == Stage::Removed && removal.pages.contains(&page)
+        });
+        let is_sound = self.allowed[page].contains(&Page::Source) && !is_gone;
         if is_sound && self.pages[page] == Page::Missing {
             self.pages[page] = Page::Source;
         }

@@ -24,13 +24,15 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 /// Longer than anything here takes.
 pub const LONG: Duration = Duration::from_secs(20);
 
-const BLOCK: usize = BLOCK_BYTES as usize;
+pub const BLOCK: usize = BLOCK_BYTES as usize;
 
 /// What happens when a block is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Behaviour {
     Zero,
     Fail,
+    /// The first time only.
+    FailOnce,
     Panic,
     /// It takes until the gate is opened.
     Wait,
@@ -63,7 +65,7 @@ impl Pattern {
         self.opened.notify_all();
     }
 
-    fn reads(&self) -> Vec<u32> {
+    pub fn reads(&self) -> Vec<u32> {
         let reads = self.reads.iter();
         reads.map(|count| count.load(Ordering::Relaxed)).collect()
     }
@@ -92,17 +94,18 @@ impl BlockReader for &Pattern {
 
     fn read(&mut self, block: u64, buf: &mut [u8]) -> Result<Content, NotToBeHad> {
         let index = usize::try_from(block).unwrap();
-        self.reads[index].fetch_add(1, Ordering::Relaxed);
+        let before = self.reads[index].fetch_add(1, Ordering::Relaxed);
         match self.behaviours.get(&block) {
             Some(Behaviour::Zero) => return Ok(Content::Zero),
             Some(Behaviour::Fail) => return Err(NotToBeHad(block)),
+            Some(Behaviour::FailOnce) if before == 0 => return Err(NotToBeHad(block)),
             Some(Behaviour::Panic) => panic!("a block that panics, as it is meant to"),
             Some(Behaviour::Wait) => {
                 let is_open = self.is_open.lock().unwrap();
                 let waited = self.opened.wait_timeout_while(is_open, LONG, |open| !*open);
                 assert!(!waited.unwrap().1.timed_out(), "nobody opened the gate");
             }
-            None => {}
+            Some(Behaviour::FailOnce) | None => {}
         }
         for (word, offset) in buf.chunks_mut(8).zip((index * BLOCK..).step_by(8)) {
             word.copy_from_slice(&word_at(offset).to_le_bytes()[..word.len()]);
@@ -166,12 +169,12 @@ pub fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-fn page() -> usize {
+pub fn page() -> usize {
     usize::try_from(host_page().bytes()).unwrap()
 }
 
 /// Has the kernel read a word: a page that fails is an error there, and no signal.
-fn read_by_the_kernel(memory: &Mapping, offset: usize) -> Result<u64, Errno> {
+pub fn read_by_the_kernel(memory: &Mapping, offset: usize) -> Result<u64, Errno> {
     let base = usize::try_from(memory.addr().get()).unwrap() + offset;
     let mut word = [0; 8];
     let remote = [RemoteIoVec { base, len: 8 }];

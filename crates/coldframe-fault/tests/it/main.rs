@@ -15,3 +15,5 @@ mod process;
 mod raw;
 #[cfg(feature = "store")]
 mod store;
+#[cfg(target_os = "linux")]
+mod template;

@@ -73,13 +73,13 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 struct Start {
     /// Written before the guest ran.
     present: Vec<usize>,
-    /// For each block: 0 and 1 data, 2 zeros, 3 fails at first, 4 always fails.
+    /// For each block: 0 and 1 data, 2 zeros, 3 fails at first, 4 always fails, 5 comes by itself.
     contents: [u8; 3],
     poisoning: bool,
 }
 
 fn start() -> impl Strategy<Value = Start> {
-    let contents = prop::array::uniform3(0..5_u8);
+    let contents = prop::array::uniform3(0..6_u8);
     (vec(0..PAGES, 0..6), contents, prop::bool::weighted(0.8)).prop_map(
         |(present, contents, poisoning)| Start {
             present,
@@ -271,6 +271,13 @@ impl World {
         self.fetches[index] += 1;
         match self.contents[index] {
             2 => Some(Content::Zero),
+            5 => {
+                for page in (index * 16..PAGES).take(16) {
+                    self.kernel.appear(page);
+                    self.present.push(page);
+                }
+                Some(Content::Mapped)
+            }
             3 if self.fetches[index] == 1 => None,
             4 => None,
             _ => Some(Content::Data),
@@ -318,7 +325,8 @@ impl World {
 
     /// Nobody sleeps but who waits for what cannot be had, nor poisoned.
     fn check_settled(&self) -> Result<(), String> {
-        let may_sleep = |page: &usize| !self.is_poisoning && self.contents[page / 16] >= 3;
+        let may_fail = |page: &usize| matches!(self.contents[page / 16], 3 | 4);
+        let may_sleep = |page: &usize| !self.is_poisoning && may_fail(page);
         let asleep = self.kernel.asleep();
         if let Some(page) = asleep.iter().find(|page| !may_sleep(page)) {
             return Err(format!("somebody sleeps in page {page} for ever"));

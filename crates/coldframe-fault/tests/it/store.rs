@@ -132,3 +132,48 @@ fn what_is_no_chain_is_refused() {
     }
     open(vec![full, first]).unwrap();
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_chain_in_a_store_is_thawed_lazily_and_a_lost_chunk_fails_its_block() {
+    use coldframe_fault::{Lazy, LazyEvent};
+    use coldframe_uffd::Mapping;
+
+    use crate::lazy::{LONG, options, page, read_by_the_kernel};
+
+    let Some(options) = options() else {
+        return;
+    };
+    if page() > 4096 || options.origin == coldframe_uffd::Origin::UserModeOnly {
+        return coldframe_testkit::require::skipped(
+            "userfaultfd",
+            "pages of 4 KiB and faults of the kernel are needed",
+        );
+    }
+    let history = History::new(0, 26);
+    let (_dir, store, skeletons) = pushed(&history);
+    let blocks = file(&history.paths[0]);
+    let lost = blocks
+        .blocks()
+        .unwrap()
+        .get(0)
+        .unwrap()
+        .unwrap()
+        .stored_id();
+    store.delete(&[lost]).unwrap();
+    let source = StoreSource::open(skeletons, store).unwrap();
+    let regions = source.layout().regions().to_vec();
+    let map =
+        |region: &coldframe_units::GuestRegion| Arc::new(Mapping::anonymous(region.len()).unwrap());
+    let memory: Vec<Arc<Mapping>> = regions.iter().map(map).collect();
+    let (sender, events) = std::sync::mpsc::channel();
+    let on_event = move |event| drop(sender.send(event));
+    let lazy = Lazy::new(memory.clone(), source, options, on_event).unwrap();
+    assert!(read_by_the_kernel(&memory[0], 0).is_err());
+    let event = events.recv_timeout(LONG).unwrap();
+    assert!(matches!(event, LazyEvent::BlockFailed { .. }), "{event:?}");
+    let mut bytes = vec![0; usize::try_from(memory[1].len().get()).unwrap()];
+    memory[1].read_at(0, &mut bytes);
+    assert!(bytes == history.expected(memory[0].len().get(), bytes.len()));
+    assert_eq!(lazy.failed().len(), 1);
+}
