@@ -1,11 +1,11 @@
-//! Who does what: threads of a driver take jobs, take turns at waiting for events, and sleep
-//! otherwise.
+//! The core of a driver of several threads: each takes a job, or waits for events like the others.
 //!
-//! Invariants:
-//! - While the service goes on and no thread waits for events, none sleeps but those that were
-//!   woken: whoever takes a job wakes another if the turn is free or a job is left.
-//! - What was put into the core is seen by whoever looks for something to do next: both are under
-//!   one lock, which is held for moments. No call is made and no byte is read under it.
+//! The driver waits in a way that wakes one thread for each event, and that loses no event while
+//! all threads are busy (an epoll(7) instance that they share, edge-triggered, is one). So a fault
+//! wakes one thread, which answers it and hands nothing over, and the next fault another.
+//!
+//! Invariant: what was put into the core is seen by whoever looks for something to do next, as both
+//! are under one lock. It is held for moments: no call is made and no byte is read under it.
 
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -17,41 +17,38 @@ use crate::{Core, Task};
 #[derive(Debug)]
 pub enum Next {
     /// A job.
-    Task(Task),
-    /// It is its turn to wait for events.
-    Lead,
-    /// It is over.
+    Task {
+        /// The job.
+        task: Task,
+        /// There is more to do: one thread more is to be kicked out of its wait.
+        is_more: bool,
+    },
+    /// It waits for events until there are some or it is kicked, applies them, and asks again.
+    Wait,
+    /// It ends, after it has kicked another thread, which then ends as well.
     Stop,
 }
 
-/// The core of a driver of several threads.
+/// A core that threads share.
 #[derive(Debug)]
 pub struct Dispatcher {
     inner: Mutex<Inner>,
-    work: Condvar,
     served: Condvar,
 }
 
 #[derive(Debug)]
 struct Inner {
     core: Core,
-    is_led: bool,
     is_over: bool,
-    asleep: usize,
 }
 
 impl Dispatcher {
-    /// Over a core; no thread is there yet.
+    /// Over a core.
     #[must_use]
     pub fn new(core: Core) -> Self {
+        let is_over = false;
         Self {
-            inner: Mutex::new(Inner {
-                core,
-                is_led: false,
-                is_over: false,
-                asleep: 0,
-            }),
-            work: Condvar::new(),
+            inner: Mutex::new(Inner { core, is_over }),
             served: Condvar::new(),
         }
     }
@@ -61,49 +58,25 @@ impl Dispatcher {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something to the core.
+    /// Does something to the core. After anything that makes work (a prefetch, filling up) one
+    /// thread is to be kicked; events that were read are worked on by who has read them.
     pub fn core<T>(&self, act: impl FnOnce(&mut Core) -> T) -> T {
         act(&mut self.lock().core)
     }
 
-    /// The next thing to do, after a sleep if there is nothing. After [`Next::Lead`] the thread
-    /// waits for events until there are some or it is kicked, applies them, and calls
-    /// [`Self::led`].
+    /// The next thing to do.
     pub fn next(&self) -> Next {
         let mut inner = self.lock();
-        loop {
-            if inner.is_over {
-                return Next::Stop;
-            }
-            if let Some(task) = inner.core.next_task() {
-                let is_more = !inner.is_led || inner.core.has_work();
-                if is_more && inner.asleep > 0 {
-                    self.work.notify_one();
-                }
-                return Next::Task(task);
-            }
-            if !inner.is_led {
-                inner.is_led = true;
-                return Next::Lead;
-            }
-            inner.asleep += 1;
-            inner = self
-                .work
-                .wait(inner)
-                .unwrap_or_else(PoisonError::into_inner);
-            inner.asleep -= 1;
+        if inner.is_over {
+            return Next::Stop;
         }
-    }
-
-    /// The turn is over.
-    pub fn led(&self) {
-        self.lock().is_led = false;
-    }
-
-    /// There is work that did not come by an event. Whoever waits for events is to be kicked as
-    /// well.
-    pub fn new_work(&self) {
-        self.work.notify_one();
+        match inner.core.next_task() {
+            Some(task) => Next::Task {
+                task,
+                is_more: inner.core.has_work(),
+            },
+            None => Next::Wait,
+        }
     }
 
     /// A job is over: who waits in [`Self::wait_until`] looks again.
@@ -111,11 +84,9 @@ impl Dispatcher {
         self.served.notify_all();
     }
 
-    /// Ends the service: all threads get [`Next::Stop`]. Whoever waits for events is to be kicked
-    /// as well.
+    /// Ends the service. One thread is to be kicked.
     pub fn stop(&self) {
         self.lock().is_over = true;
-        self.work.notify_all();
         self.served.notify_all();
     }
 

@@ -1,8 +1,8 @@
 //! Guest memory that is filled while the guest runs: [`Core`] driven by threads over a userfaultfd.
 //!
-//! Threads take turns at waiting for events: the one whose turn it is reads them, passes its turn
-//! on, and does what it has read itself, so that a single fault is answered without being handed
-//! over, and a slow source keeps nobody from reading events.
+//! All threads that have nothing to do wait for events; each event wakes one, which reads what
+//! there is and does it. So a fault is answered by the thread that it has woken, without being
+//! handed over, and a slow source keeps nobody from reading events.
 //!
 //! # Locks, in this order
 //! 1. `settle`: held for reading from the choice of a call to its answer, for writing while events
@@ -223,7 +223,7 @@ impl<S: BlockSource + 'static> Lazy<S> {
     /// Asks for runs of blocks ahead of need, after those asked for before. Demand goes first.
     pub fn prefetch(&self, runs: impl IntoIterator<Item = (BlockIndex, u64)>, depth: Depth) {
         self.server.hub.core(|core| core.prefetch(runs, depth));
-        self.server.new_work();
+        self.server.kick();
     }
 
     /// Forgets what was to be prefetched and is not under way.
@@ -235,7 +235,7 @@ impl<S: BlockSource + 'static> Lazy<S> {
     /// [`u64::MAX`]. Without this, nothing is fetched that was not asked for.
     pub fn allow_fill(&self, bytes: ByteLen) {
         self.server.hub.core(|core| core.allow_fill(bytes));
-        self.server.new_work();
+        self.server.kick();
     }
 
     /// Waits until no thread waits for a block, for a pause of all vCPUs: those that sleep in a

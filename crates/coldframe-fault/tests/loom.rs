@@ -96,28 +96,45 @@ fn a_removal_beside_a_copy_cancels_or_comes_after_it() {
     });
 }
 
-/// What a thread waits for whose turn it is: faults that were not read, and a kick.
+/// What threads wait with, as an edge-triggered epoll(7): what has become ready wakes one of them,
+/// or is found by the next that waits, and is then ready no more.
 #[derive(Default)]
 struct Events {
-    state: Mutex<(Vec<u64>, bool)>,
+    state: Mutex<Ready>,
     came: Condvar,
 }
 
+#[derive(Default)]
+struct Ready {
+    faults: Vec<u64>,
+    is_fault: bool,
+    is_kick: bool,
+}
+
 impl Events {
-    fn post(&self, page: Option<u64>) {
+    fn fault(&self, page: u64) {
         let mut state = self.state.lock().unwrap();
-        state.0.extend(page);
-        state.1 |= page.is_none();
-        self.came.notify_all();
+        state.faults.push(page);
+        state.is_fault = true;
+        self.came.notify_one();
     }
 
+    fn kick(&self) {
+        self.state.lock().unwrap().is_kick = true;
+        self.came.notify_one();
+    }
+
+    /// The faults that were not read, if this thread was woken by one.
     fn wait(&self) -> Vec<u64> {
         let mut state = self.state.lock().unwrap();
-        while state.0.is_empty() && !state.1 {
+        while !state.is_fault && !state.is_kick {
             state = self.came.wait(state).unwrap();
         }
-        state.1 = false;
-        std::mem::take(&mut state.0)
+        if std::mem::take(&mut state.is_fault) {
+            return std::mem::take(&mut state.faults);
+        }
+        state.is_kick = false;
+        Vec::new()
     }
 }
 
@@ -146,8 +163,11 @@ fn service() -> Arc<Service> {
 fn serve(service: &Service) {
     loop {
         match service.dispatcher.next() {
-            Next::Stop => return,
-            Next::Lead => {
+            Next::Stop => {
+                service.events.kick();
+                return;
+            }
+            Next::Wait => {
                 let mut batch = Batch::default();
                 for page in service.events.wait() {
                     let page = PageIndex::new(page);
@@ -156,23 +176,31 @@ fn serve(service: &Service) {
                 service
                     .dispatcher
                     .core(|core| core.apply(&batch, Duration::ZERO));
-                service.dispatcher.led();
             }
-            Next::Task(Task::Fetch { ticket, .. }) => {
-                service.dispatcher.core(|core| {
-                    core.fetched(&ticket, Some(Content::Data));
-                    let step = core.step(&ticket);
-                    core.answered(&ticket, step, Answer::All);
-                    assert_eq!(core.step(&ticket), Step::Done);
-                });
-                // The last of them ends the service.
-                if service.filled.fetch_add(1, Relaxed) == 1 {
-                    service.dispatcher.stop();
-                    service.events.post(None);
+            Next::Task { task, is_more } => {
+                if is_more {
+                    service.events.kick();
                 }
+                fill(service, task);
             }
-            Next::Task(task) => panic!("{task:?}"),
         }
+    }
+}
+
+fn fill(service: &Service, task: Task) {
+    let Task::Fetch { ticket, .. } = task else {
+        panic!("{task:?}");
+    };
+    service.dispatcher.core(|core| {
+        core.fetched(&ticket, Some(Content::Data));
+        let step = core.step(&ticket);
+        core.answered(&ticket, step, Answer::All);
+        assert_eq!(core.step(&ticket), Step::Done);
+    });
+    // The last of them ends the service.
+    if service.filled.fetch_add(1, Relaxed) == 1 {
+        service.dispatcher.stop();
+        service.events.kick();
     }
 }
 
@@ -194,8 +222,8 @@ fn faults_beside_each_other_are_all_served_and_nobody_sleeps_on() {
         let guest = thread::spawn({
             let service = service.clone();
             move || {
-                service.events.post(Some(0));
-                service.events.post(Some(1));
+                service.events.fault(0);
+                service.events.fault(1);
             }
         });
         serve(&service);
@@ -218,8 +246,7 @@ fn work_that_comes_without_an_event_is_seen_by_whoever_waits_or_sleeps() {
                 service
                     .dispatcher
                     .core(|core| core.allow_fill(ByteLen::new(u64::MAX)));
-                service.dispatcher.new_work();
-                service.events.post(None);
+                service.events.kick();
             }
         });
         serve(&service);

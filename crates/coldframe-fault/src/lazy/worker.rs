@@ -1,13 +1,14 @@
 //! What each thread of a server does.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use coldframe_uffd::{Event, EventBuffer, Filled, HostRange, Uffd, UffdError, Wake};
 use coldframe_units::{BLOCK_BYTES, ByteLen, PageIndex, PageRun, RamOffset};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::calls::{Calls, Patience};
@@ -16,6 +17,11 @@ use crate::{
     Batch, BlockIndex, BlockReader, BlockSource, Cause, Class, Content, Core, Dispatcher, Fault,
     FaultError, Geometry, Next, Notice, PageOrigin, Poisoning, Step, Task, Ticket,
 };
+
+/// What a thread was woken by.
+const FAULTS: u64 = 0;
+const KICK: u64 = 1;
+const PROCESS: u64 = 2;
 
 /// Events in one read.
 const EVENTS: usize = 64;
@@ -48,6 +54,8 @@ pub(super) struct Server<S: BlockSource> {
     pub(super) hub: Dispatcher,
     pub(super) geometry: Geometry,
     kernel: Kernel,
+    /// What threads wait with; all of them at once.
+    events: Epoll,
     kick: EventFd,
     settle: RwLock<Reading>,
     source: S,
@@ -76,11 +84,19 @@ impl<S: BlockSource> Server<S> {
         source: S,
         on_event: impl Fn(LazyEvent<S::Error>) + Send + Sync + 'static,
     ) -> Result<Self, FaultError> {
-        let kick = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(
-            |errno| FaultError::Wait {
-                source: errno.into(),
-            },
-        )?;
+        let wait_error = |errno: Errno| FaultError::Wait {
+            source: errno.into(),
+        };
+        let kick = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let kick = kick.map_err(wait_error)?;
+        let events = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(wait_error)?;
+        // Edge-triggered: what one thread was woken for wakes no other.
+        let on = |what| EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, what);
+        events.add(&kernel.uffd, on(FAULTS)).map_err(wait_error)?;
+        events.add(&kick, on(KICK)).map_err(wait_error)?;
+        if let Some(process) = &kernel.process {
+            events.add(process, on(PROCESS)).map_err(wait_error)?;
+        }
         Ok(Self {
             hub: Dispatcher::new(Core::new(
                 geometry.clone(),
@@ -89,6 +105,7 @@ impl<S: BlockSource> Server<S> {
             )),
             geometry,
             kernel,
+            events,
             kick,
             settle: RwLock::new(Reading {
                 buffer: EventBuffer::new(EVENTS),
@@ -116,15 +133,22 @@ impl<S: BlockSource> Server<S> {
         };
         loop {
             match self.hub.next() {
-                Next::Stop => return,
-                Next::Lead => {
-                    self.lead();
-                    self.hub.led();
+                Next::Stop => {
+                    self.kick();
+                    return;
                 }
-                Next::Task(Task::Fetch { ticket, class }) => {
-                    self.serve_block(&ticket, class, &mut own);
+                Next::Wait => self.wait(),
+                Next::Task { task, is_more } => {
+                    if is_more {
+                        self.kick();
+                    }
+                    match task {
+                        Task::Fetch { ticket, class } => {
+                            self.serve_block(&ticket, class, &mut own);
+                        }
+                        Task::Settle { ticket } => self.carry_out(&ticket, &mut own.data),
+                    }
                 }
-                Next::Task(Task::Settle { ticket }) => self.carry_out(&ticket, &mut own.data),
             }
         }
     }
@@ -233,29 +257,22 @@ impl<S: BlockSource> Server<S> {
         self.hub.job_is_over();
     }
 
-    /// Waits for events, and reads them.
-    fn lead(&self) {
-        let mut fds = vec![
-            PollFd::new(self.kernel.uffd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.kick.as_fd(), PollFlags::POLLIN),
-        ];
-        if let Some(process) = &self.kernel.process {
-            fds.push(PollFd::new(process.as_fd(), PollFlags::POLLIN));
-        }
-        // A signal, or a kick: whoever has the next turn looks again.
-        let _ = poll(&mut fds, PollTimeout::NONE);
-        let is_ready = |index: usize| {
-            let fd: Option<&PollFd<'_>> = fds.get(index);
-            fd.and_then(PollFd::any).unwrap_or(false)
-        };
-        if is_ready(1) {
-            // Nothing to read if another thread was faster.
-            let _ = self.kick.read();
-        }
-        if is_ready(2) {
-            self.with_core(None, Core::end);
-        } else if is_ready(0) && self.read_events().is_err() {
-            self.fail();
+    /// Waits for events, and reads them. For each, one thread is woken; one that comes while none
+    /// waits is found by the next that does.
+    fn wait(&self) {
+        let mut ready = [EpollEvent::empty(); 3];
+        // An error is a signal: whoever has nothing to do waits again.
+        let count = self
+            .events
+            .wait(&mut ready, EpollTimeout::NONE)
+            .unwrap_or(0);
+        for event in ready.iter().take(count) {
+            match event.data() {
+                FAULTS if self.read_events().is_err() => self.fail(),
+                PROCESS => self.with_core(None, Core::end),
+                // A kick says that there is something to do, and has nothing to be read.
+                _ => {}
+            }
         }
     }
 
@@ -358,26 +375,22 @@ impl<S: BlockSource> Server<S> {
         RamOffset::new(block.get() * self.geometry.block().bytes())
     }
 
-    pub(super) fn new_work(&self) {
-        self.hub.new_work();
-        self.wake_leader();
-    }
-
-    fn wake_leader(&self) {
-        // It cannot be full: nobody else counts so far.
+    /// One thread that waits, or the next that does, looks for something to do.
+    pub(super) fn kick(&self) {
+        // It is never read, and full after 2^64 kicks.
         let _ = self.kick.write(1);
     }
 
     pub(super) fn stop(&self) {
         self.hub.stop();
-        self.wake_leader();
+        self.kick();
     }
 
     pub(super) fn quiesce(&self, deadline: Instant) -> Result<(), FaultError> {
         // Events that were not read yet are of threads that wait, too. What cannot be read, the
         // threads of the service will find.
         let _ = self.read_events();
-        self.new_work();
+        self.kick();
         if self
             .hub
             .wait_until(deadline, |core| core.waiting().next().is_none())

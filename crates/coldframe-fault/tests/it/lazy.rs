@@ -15,9 +15,9 @@ use coldframe_fault::{
 use coldframe_testkit::require::skipped;
 use coldframe_testkit::rng::Rng;
 use coldframe_uffd::{
-    Categories, HostAddr, Mapping, Origin, PagemapScan, ScanFilter, Sharing, host_page,
+    Categories, HostAddr, HugePages, Mapping, Origin, PagemapScan, ScanFilter, Sharing, host_page,
 };
-use coldframe_units::{BLOCK_BYTES, ByteLen, PageIndex, PageRun};
+use coldframe_units::{BLOCK_BYTES, ByteLen, PageIndex, PageRun, PageSize};
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 
@@ -517,4 +517,43 @@ fn a_chain_in_a_directory_is_thawed_lazily() {
         start += mapping.len().get();
     }
     until(|| lazy.remaining() == 0);
+}
+
+#[test]
+fn huge_pages_are_filled_from_many_blocks_each() {
+    let len = ByteLen::new(3 * PageSize::SIZE_2M.bytes());
+    let memory = match Mapping::anonymous_huge(len, HugePages::Size2M) {
+        Ok(memory) => memory,
+        Err(error) => return skipped("hugetlbfs", &format!("{error}: the pool has too few")),
+    };
+    let per_page = PageSize::SIZE_2M.bytes() / BLOCK_BYTES;
+    // One huge page of zeros, and one with a block of zeros in it.
+    let zeros = (per_page..2 * per_page).chain([5]);
+    let behaviours: Vec<_> = zeros.map(|block| (block, Behaviour::Zero)).collect();
+    let pattern = Pattern::new(3 * per_page, &behaviours);
+    let Some(served) = served_over(memory, &pattern) else {
+        return;
+    };
+    let huge = usize::try_from(PageSize::SIZE_2M.bytes()).unwrap();
+    let memory = &served.memory;
+    assert_eq!(memory.load(huge - 8), word_at(huge - 8));
+    assert_eq!(
+        (memory.load(5 * BLOCK), memory.load(4 * BLOCK)),
+        (0, word_at(4 * BLOCK))
+    );
+    assert_eq!((memory.load(huge), memory.load(2 * huge - 8)), (0, 0));
+    discard(memory, 0, huge);
+    discard(memory, 2 * huge, huge);
+    memory.store(2 * huge, 7);
+    assert_eq!(
+        (
+            memory.load(0),
+            memory.load(2 * huge),
+            memory.load(2 * huge + 8)
+        ),
+        (0, 7, 0)
+    );
+    let reads = pattern.reads();
+    let (there, given_up) = reads.split_at(2 * usize::try_from(per_page).unwrap());
+    assert!(there.iter().all(|reads| *reads == 1) && given_up.iter().all(|reads| *reads == 0));
 }
