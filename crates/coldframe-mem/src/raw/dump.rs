@@ -28,8 +28,9 @@ use crate::{MemError, sys};
 /// How far the holes of a sparse diff dump are trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum DiffHoles {
-    /// A zero page of the dump is believed if the file shows holes as fine as its pages, around
-    /// that page too; a dump without any hole is refused.
+    /// A zero page of the dump is believed if the file shows holes as fine as its pages, and one
+    /// close to that page: in the same aligned 64 KiB, or the same 2 MiB where the whole file was
+    /// visibly written page by page. A dump without any hole is refused.
     #[default]
     Proven,
     /// Every allocated page is part of the diff, whatever the file shows: its author says so.
@@ -43,9 +44,35 @@ pub enum DiffHoles {
 /// by a copier: 64 KiB, or two pages if those are larger.
 const COARSE_BYTES: u64 = 64 << 10;
 
-/// The unit in which zero pages are judged.
-pub(super) fn coarse_bytes(page: u64) -> u64 {
-    COARSE_BYTES.max(page * 2)
+/// The largest page that a host allocates at a time, where it does not do so for the whole file: a
+/// huge page of tmpfs.
+const HUGE_BYTES: u64 = 2 << 20;
+
+/// The unit in which zero pages are judged: no zero page in an aligned unit without a hole is
+/// believed.
+///
+/// A file whose holes and parts are small, many, and begin and end anywhere was written page by
+/// page: what else may be in it are huge pages. Chance puts one edge of 16 at a multiple of 64 KiB.
+fn judged_in(parts: &[Range<u64>], len: u64, page: u64) -> u64 {
+    const EDGES_MIN: u64 = 16;
+    const PAGES_MEAN_MAX: u64 = 64;
+    let coarse = COARSE_BYTES.max(page * 2);
+    let (mut edges, mut fine, mut data) = (0, 0, 0);
+    for part in parts {
+        data += part.end - part.start;
+        for edge in [part.start, part.end] {
+            if edge != 0 && edge != len {
+                edges += 1;
+                fine += u64::from(!edge.is_multiple_of(coarse));
+            }
+        }
+    }
+    let are_small = data <= parts.len() as u64 * PAGES_MEAN_MAX * page;
+    if edges >= EDGES_MIN && fine * 4 >= edges * 3 && are_small {
+        HUGE_BYTES.max(coarse)
+    } else {
+        coarse
+    }
 }
 
 /// Why the holes of a dump cannot be trusted.
@@ -190,7 +217,12 @@ impl Dump {
         } else {
             None
         };
-        Ok(Parts { parts, doubt })
+        let judged_in = judged_in(&parts, self.len.get(), page);
+        Ok(Parts {
+            parts,
+            doubt,
+            judged_in,
+        })
     }
 }
 
@@ -198,6 +230,8 @@ impl Dump {
 pub(super) struct Parts {
     pub parts: Vec<Range<u64>>,
     pub doubt: Option<HoleDoubt>,
+    /// No zero page in so many aligned bytes without a hole is believed.
+    pub judged_in: u64,
 }
 
 impl HoleDoubt {

@@ -7,7 +7,7 @@ use coldframe_memfile::{Kind, MemFileBuilder};
 use coldframe_storage::Storage;
 use coldframe_units::{ByteLen, FileOffset, PageIndex, PageRun, PageSize, RamLayout, RootHash};
 
-use super::dump::{DiffHoles, Dump, HoleDoubt, coarse_bytes};
+use super::dump::{DiffHoles, Dump, HoleDoubt};
 use super::{STEP_BYTES, write_pages};
 use crate::MemError;
 use crate::capture::{CaptureSpec, CaptureStats, Captured};
@@ -67,6 +67,7 @@ pub fn import_raw(
         ram: ram.get(),
         holes: parent.map(|parent| parent.holes),
         doubt: None,
+        judged_in: 0,
         stats: CaptureStats::default(),
         next: 0,
         progress,
@@ -110,6 +111,8 @@ struct Importer<'a> {
     holes: Option<DiffHoles>,
     /// Why no zero page of a diff is believed.
     doubt: Option<HoleDoubt>,
+    /// No zero page in so many aligned bytes without a hole is believed.
+    judged_in: u64,
     stats: CaptureStats,
     /// All RAM before this is in the builder.
     next: u64,
@@ -123,6 +126,7 @@ impl Importer<'_> {
         let ram = self.ram;
         if self.holes == Some(DiffHoles::Proven) {
             self.doubt = parts.doubt;
+            self.judged_in = parts.judged_in;
         }
         if let Some(doubt) = self.doubt.filter(|doubt| doubt.is_of_all()) {
             return Err(self.untrusted(doubt, 0));
@@ -199,7 +203,7 @@ impl Importer<'_> {
                 if range.start == 0 {
                     return Err(self.untrusted(HoleDoubt::FirstPage, 0));
                 }
-                let unit = coarse_bytes(self.page);
+                let unit = self.judged_in;
                 if let Some(offset) = whole_around(&range, span, unit, self.ram) {
                     return Err(self.untrusted(HoleDoubt::Stretch { unit }, offset));
                 }

@@ -277,3 +277,28 @@ fn zeros_with_a_hole_close_by_are_taken() {
     let memory = bench.import(&Maker::Exact, &changes, DiffHoles::Assumed);
     assert!(memory.unwrap() == bench.changed(&changes));
 }
+
+/// Parts that begin and end anywhere, many and small: the file was written page by page.
+#[test]
+fn zeros_in_a_file_written_page_by_page_need_a_hole_in_the_huge_page() {
+    if !is_fine(scratch::on_disk().path()) {
+        return;
+    }
+    let bench = Bench::new();
+    let runs = (0..9).map(|run| 3 + run * 57);
+    let mut changes: Changes = runs
+        .flat_map(|page| (page..page + 5).map(|p| (p, 1)))
+        .collect();
+    // A whole aligned 64 KiB, and more.
+    changes.extend((600..650).map(|page| (page, 0)));
+    let memory = bench.import(&Maker::Exact, &changes, DiffHoles::Proven);
+    assert!(memory.unwrap() == bench.changed(&changes));
+    // The huge page may have been filled up on tmpfs.
+    let mixed = Maker::Mixed([false, true, false]);
+    let huge = HoleDoubt::Stretch { unit: 2 << 20 };
+    refused(&mixed, &changes, huge, 512);
+    // So few edges show nothing.
+    changes.retain(|page, _| *page >= 600 || *page < 10);
+    let stretch = HoleDoubt::Stretch { unit: 64 << 10 };
+    refused(&Maker::Exact, &changes, stretch, 608);
+}
