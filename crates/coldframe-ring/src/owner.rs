@@ -113,3 +113,24 @@ fn checksum(note: &NoteBytes) -> [u8; 8] {
     checksum.copy_from_slice(&hash.as_bytes()[..8]);
     checksum
 }
+
+#[cfg(test)]
+mod tests {
+    use coldframe_testkit::golden::{assert_golden, golden};
+
+    use super::*;
+
+    const GOLDEN: &str = "tests/golden/v1/owner_note.bin";
+
+    // Spec: CONV-4
+    #[test]
+    fn the_golden_is_written_and_read() {
+        let owner = Owner {
+            pid: 4321,
+            program: "my-vmm".to_owned(),
+        };
+        assert_golden(GOLDEN, &owner.encode());
+        let bytes = golden(GOLDEN).try_into().expect("64 bytes");
+        assert_eq!(Owner::decode(&bytes), Some(owner));
+    }
+}

@@ -10,6 +10,7 @@ mod drive;
 mod fault;
 mod files;
 mod fuzz;
+mod golden;
 mod group;
 mod kill;
 mod model;
