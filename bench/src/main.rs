@@ -16,6 +16,7 @@ mod chunks;
 mod demo;
 mod diff;
 mod dirty;
+mod fault;
 mod firecracker;
 mod guest;
 mod harness;
@@ -32,11 +33,12 @@ mod wal;
 /// A group of measurements, in the order in which they are run.
 type Group = (&'static str, fn(&Place) -> Result<Vec<Row>>);
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     ("capture", capture::run),
     ("restore", restore::run),
     ("diff", diff::run),
     ("dirty", dirty::run),
+    ("fault", fault::run),
     ("demo", demo::run),
     ("wal", wal::run),
     ("journal", journal::run),

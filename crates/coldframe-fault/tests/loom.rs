@@ -254,3 +254,19 @@ fn work_that_comes_without_an_event_is_seen_by_whoever_waits_or_sleeps() {
         other.join().unwrap();
     });
 }
+
+#[test]
+fn the_end_reaches_every_thread_by_one_kick() {
+    explore(|| {
+        let service = service();
+        let threads = [(); 2].map(|()| {
+            let service = service.clone();
+            thread::spawn(move || serve(&service))
+        });
+        service.dispatcher.stop();
+        service.events.kick();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+}
