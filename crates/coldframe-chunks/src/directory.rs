@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use coldframe_storage::{
     FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError,
-    create_dir_all, lock, open_or_create, read_small, sweep_stale, sync_directory, try_lock,
+    create_dir_all, lock, open_or_create, read_small, remove_durably, sweep_stale, try_lock,
 };
 use coldframe_units::{ByteLen, FileOffset};
 
@@ -387,10 +387,7 @@ impl Backend for Directory {
         let path = self.file(key);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(key);
-        let removed = absent(fs::remove_file(&path).at(Operation::Remove, &path))?;
-        let parent = path.parent().unwrap_or(&self.path);
-        sync_directory(parent)?;
-        Ok(removed.is_some())
+        remove_durably(&path)
     }
 
     fn lease(&self) -> Result<Box<dyn Lease>, StorageError> {

@@ -358,6 +358,12 @@ impl StoreError {
         matches!(self, Self::UnfoldedLog { .. })
     }
 
+    /// What was to be removed is gone, but may be back after a power cut.
+    #[must_use]
+    pub const fn is_removed(&self) -> bool {
+        matches!(self, Self::Storage { source } if source.is_removed())
+    }
+
     /// The disk, or a quota on it, is full; nothing that was there is lost.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {

@@ -187,13 +187,33 @@ impl Parent {
     pub fn sync_beside(&self, name: &Path) -> io::Result<()> {
         match &self.directory {
             Some(directory) => sync_opened(directory, &self.path),
-            None => OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(name)
-                .and_then(|within| sync_file_system(&within)),
+            None => open_within(name).and_then(|within| sync_file_system(&within)),
         }
     }
+
+    /// What makes the names in it durable when `name` is gone: opened before `name` is removed.
+    pub fn keep_open(&self, name: &Path) -> io::Result<Option<File>> {
+        match &self.directory {
+            Some(_) => Ok(None),
+            None => open_within(name).map(Some),
+        }
+    }
+
+    /// As [`Parent::sync`], by what [`Parent::keep_open`] returned.
+    pub fn sync_by(&self, kept: Option<&File>) -> io::Result<()> {
+        match (&self.directory, kept) {
+            (Some(directory), _) => sync_opened(directory, &self.path),
+            (None, Some(within)) => sync_file_system(within),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+fn open_within(name: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(name)
 }
 
 const HAS_SYNCFS: bool = cfg!(target_os = "linux");

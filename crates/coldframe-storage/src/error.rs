@@ -142,6 +142,17 @@ pub enum StorageError {
         /// The host's reason.
         source: io::Error,
     },
+    /// Removed, but its directory could not be synced: after a power cut the file may be back.
+    #[error(
+        "{} is removed, but its directory cannot be synced: it may be back after a power cut",
+        path.display()
+    )]
+    RemovalNotDurable {
+        /// The name that is gone.
+        path: PathBuf,
+        /// The host's reason.
+        source: io::Error,
+    },
     /// The file system does not rename this directory: it comes from a lower layer (overlayfs), or
     /// from another branch of a union.
     #[error(
@@ -253,6 +264,12 @@ impl StorageError {
         matches!(self, Self::NotDurable { .. })
     }
 
+    /// Whether what was to be removed is gone, in spite of the error.
+    #[must_use]
+    pub const fn is_removed(&self) -> bool {
+        matches!(self, Self::RemovalNotDurable { .. })
+    }
+
     /// Whether the file is shorter than what was asked of it.
     #[must_use]
     pub const fn is_unexpected_end(&self) -> bool {
@@ -302,6 +319,8 @@ pub enum Operation {
     Rename,
     /// [`StorageError::NotDurable`].
     MakeDurable,
+    /// [`StorageError::RemovalNotDurable`].
+    MakeRemovalDurable,
     /// [`StorageError::SyncDirectory`].
     SyncDirectory,
     /// [`StorageError::Remove`].
@@ -335,6 +354,7 @@ fn place(source: io::Error, operation: Operation, path: PathBuf) -> StorageError
         Operation::Create | Operation::Rename if taken => StorageError::Exists { path },
         Operation::Lock if has_no_locks(&source) => StorageError::NoLocks { path, source },
         Operation::MakeDurable => StorageError::NotDurable { path, source },
+        Operation::MakeRemovalDurable => StorageError::RemovalNotDurable { path, source },
         Operation::Open => StorageError::Open { path, source },
         Operation::Create => StorageError::Create { path, source },
         Operation::Read(offset, len) => StorageError::Read {

@@ -65,7 +65,7 @@ pub use memory::MemStorage;
 pub use open::{Access, open_or_create, open_regular, read_small, refuse_unmeasured};
 pub use publish::{Overwrite, PendingDir, PendingFile, PublishedFile};
 pub use raw::RawPart;
-pub use retract::{retract, retract_sealed};
+pub use retract::{remove_durably, retract, retract_sealed};
 pub use source::{ByteSource, PreadSource};
 pub use storage::Storage;
 pub use temporary::{Swept, is_temporary, sweep_stale};

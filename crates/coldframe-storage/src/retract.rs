@@ -36,6 +36,32 @@ pub fn retract_sealed(path: &Path, seal: &str) -> Result<(), StorageError> {
     retract_by(path, Some(seal))
 }
 
+/// Removes a file and makes that durable; `false` if it is not there. What the sync needs is opened
+/// first, so that what cannot be opened is told of while the file is still there.
+///
+/// # Errors
+/// [`StorageError::Open`], [`StorageError::Remove`] while the file is there, and
+/// [`StorageError::RemovalNotDurable`] when it is gone.
+pub fn remove_durably(path: &Path) -> Result<bool, StorageError> {
+    let (path, parent) = temporary::split(path)?;
+    let parent = Parent::open(parent)?;
+    let kept = match parent.keep_open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        kept => kept.at(Operation::Open, &path)?,
+    };
+    let is_removed = match fs::remove_file(&path) {
+        Ok(()) => true,
+        // Whoever removed it may not have got to make that durable.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error).at(Operation::Remove, &path),
+    };
+    match parent.sync_by(kept.as_ref()) {
+        Err(error) if is_removed => Err(error).at(Operation::MakeRemovalDurable, &path),
+        synced => synced.at(Operation::SyncDirectory, parent.path()),
+    }?;
+    Ok(is_removed)
+}
+
 fn retract_by(path: &Path, seal: Option<&str>) -> Result<(), StorageError> {
     let (path, parent) = temporary::split(path)?;
     let is_dir = fs::symlink_metadata(&path)

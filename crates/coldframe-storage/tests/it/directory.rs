@@ -6,7 +6,7 @@ use std::path::Path;
 
 use coldframe_storage::{
     FileStorage, Overwrite, PendingDir, PendingFile, StorageError, create_dir_all, open_or_create,
-    retract, retract_sealed, sync_directory, sync_name,
+    remove_durably, retract, retract_sealed, sync_directory, sync_name,
 };
 use coldframe_testkit::require::skipped;
 use coldframe_testkit::scratch;
@@ -96,6 +96,31 @@ fn into_a_directory_that_may_not_be_read_one_may_publish() {
     fs::set_permissions(&drop_box, fs::Permissions::from_mode(0o700)).unwrap();
     if cfg!(target_os = "linux") {
         assert_eq!(names(&drop_box), ["y"]);
+    }
+}
+
+#[test]
+fn out_of_a_directory_that_may_not_be_read_a_file_is_removed_durably() {
+    let dir = scratch::on_disk();
+    let drop_box = dir.path().join("box");
+    fs::create_dir(&drop_box).unwrap();
+    for name in ["x", "y"] {
+        fs::write(drop_box.join(name), b"z").unwrap();
+    }
+    assert!(remove_durably(&drop_box.join("y")).unwrap());
+    assert!(!remove_durably(&drop_box.join("y")).unwrap());
+    fs::set_permissions(&drop_box, fs::Permissions::from_mode(0o300)).unwrap();
+    let removed = remove_durably(&drop_box.join("x"));
+    let absent = remove_durably(&drop_box.join("y"));
+    fs::set_permissions(&drop_box, fs::Permissions::from_mode(0o700)).unwrap();
+    if cfg!(target_os = "linux") {
+        assert!(removed.unwrap());
+        assert!(!absent.unwrap());
+        assert!(names(&drop_box).is_empty());
+    } else {
+        // Without a way to make it durable nothing is removed.
+        assert!(matches!(removed, Err(StorageError::Open { .. })));
+        assert_eq!(names(&drop_box), ["x"]);
     }
 }
 

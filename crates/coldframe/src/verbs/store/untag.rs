@@ -67,6 +67,11 @@ pub fn remove(
     for (name, tag) in tags {
         match chunks.remove_tag(name, *tag) {
             Ok(()) => removed.push(name.to_string()),
+            Err(error) if error.is_removed() => {
+                removed.push(name.to_string());
+                let what = format!("{name} in {url} is removed, but not durably");
+                result = result.and(Err(failure(what, &error)));
+            }
             Err(error) => {
                 let what = format!("cannot untag {name} in {url}");
                 let failed = Err(failure_in(url, what, &error));
