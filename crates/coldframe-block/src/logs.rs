@@ -352,15 +352,18 @@ pub(crate) fn look(path: &Path, id: Option<LogId>, head: &TagName, tag: &Tag) ->
 
 /// A log, read only; `None` if there is no such file.
 pub(crate) fn open_read_only(path: &Path) -> Result<Option<RingReader<FileStorage>>, BlockError> {
-    let storage = match FileStorage::open_read_only(path) {
-        Ok(storage) => storage,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(source) => return Err(BlockError::LogFile { source }),
-    };
+    match open_existing(path) {
+        Err(BlockError::LogFile { source }) if source.is_not_found() => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// As [`open_read_only`], where it is an error that there is no such file.
+pub(crate) fn open_existing(path: &Path) -> Result<RingReader<FileStorage>, BlockError> {
+    let storage = FileStorage::open_read_only(path);
+    let storage = storage.map_err(|source| BlockError::LogFile { source })?;
     let region = region_of(&storage)?;
-    RingWal::open_read_only(storage, region)
-        .map(Some)
-        .map_err(log)
+    RingWal::open_read_only(storage, region).map_err(log)
 }
 
 /// How many records a copy of a log has that this one does not have.

@@ -22,7 +22,7 @@ use crate::error::{log, store};
 use crate::image::noted_tag;
 use crate::logfile::region_of;
 use crate::logs::{
-    Base, Contents, LogFound, Look, LostRange, is_same_path, lacking, look, open_read_only, unnamed,
+    Base, Contents, LogFound, Look, LostRange, is_same_path, lacking, look, open_existing, unnamed,
 };
 use crate::record::LogIdentity;
 use crate::{BaseFile, BlockError, DiskImage, NotedLog};
@@ -389,7 +389,8 @@ pub enum LostRecords {
 ///
 /// # Errors
 /// [`BlockError::Exists`] if `name` exists; [`BlockError::EmptyLog`], [`BlockError::BaseLost`];
-/// [`BlockError::Log`] if the log is in use; [`BlockError::LogDamaged`] unless lost records are
+/// [`BlockError::LogFile`] if there is no such file; [`BlockError::Log`] if the log is in use;
+/// [`BlockError::LogDamaged`] unless lost records are
 /// accepted; [`BlockError::Read`] for a block that was
 /// changed in part and whose rest cannot be read; as [`crate::BlockDevice::fold`].
 pub fn recover<B: Backend>(
@@ -402,7 +403,7 @@ pub fn recover<B: Backend>(
     if into.tag(name).map_err(store)?.is_some() {
         return Err(BlockError::Exists { name: name.clone() });
     }
-    let guard = open_read_only(path)?.ok_or(BlockError::EmptyLog)?;
+    let guard = open_existing(path)?;
     let contents = Contents::of_reader(&guard)?;
     if lost == LostRecords::Refuse {
         contents.whole_after(Sequence::ZERO)?;
