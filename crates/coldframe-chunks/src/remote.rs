@@ -92,14 +92,16 @@ impl RemoteOptions {
 
     /// [`RemoteOptions::USUAL`], but failed requests are retried for as long as the environment
     /// variable `COLDFRAME_RETRY_FOR` says: `45s`, `10m`, `1h`, or a number of seconds.
+    /// An empty value counts as not set.
     ///
     /// # Errors
     /// [`StoreError::BadSetting`] if its value is no such time, or more than a day.
     pub fn from_env() -> Result<Self, StoreError> {
         let usual = Self::USUAL;
-        let Some(value) = std::env::var_os(RETRY_FOR) else {
+        let value = std::env::var_os(RETRY_FOR).unwrap_or_default();
+        if value.is_empty() {
             return Ok(usual);
-        };
+        }
         let text = value.to_string_lossy();
         let wrong = || StoreError::BadSetting {
             variable: RETRY_FOR,

@@ -302,7 +302,15 @@ fn the_time_of_retries_is_set_by_the_environment_and_a_wrong_one_is_refused() {
         let began = std::time::Instant::now();
         (said("s3://bucket/x", &variables), began.elapsed().as_secs())
     };
-    for wrong in ["soon", "", "1d", "-1", "1.5", "25h", "99999999999999999999"] {
+    for wrong in [
+        "soon",
+        " ",
+        "1d",
+        "-1",
+        "1.5",
+        "25h",
+        "99999999999999999999",
+    ] {
         let (error, _) = dead(wrong);
         assert!(error.contains("COLDFRAME_RETRY_FOR"), "{wrong}: {error}");
     }
