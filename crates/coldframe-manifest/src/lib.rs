@@ -29,7 +29,8 @@
 //! ```
 //!
 //! What it does not do: no I/O, no clock, no ids of its own making, no look into the files that it
-//! names. Spec: `specs/manifest.md`.
+//! names. [`ChildNote`] says that a child was made in another directory.
+//! Specs: `specs/manifest.md`, `specs/catalog.md`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -44,12 +45,14 @@ compile_error!("coldframe supports 64-bit targets only");
 
 extern crate alloc;
 
+mod child;
 mod decode;
 mod encode;
 mod host;
 mod layout;
 mod manifest;
 
+pub use child::{CHILD_FORMAT, CHILD_PATH_BYTES_MAX, ChildNote, PATH, PRNT};
 pub use host::HostSummary;
 pub use layout::{
     DISK, DISK_COUNT_MAX, DISK_NAME_BYTES_MAX, FILE, FILE_MEMORY, FILE_STATE, FORMAT, HOST, IDNT,

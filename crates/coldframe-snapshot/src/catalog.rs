@@ -8,10 +8,10 @@
 //! deleted and no deletion is noted, for it may be any snapshot, and built on any other.
 //!
 //! Pins and leases belong to the id, and so hold for every copy of a snapshot; a deletion is of one
-//! name. A child in another directory leaves a lease without end on its parent, which counts as
-//! long as that directory has a child of it, or cannot be read.
+//! name. A child in another directory leaves a note in its parent's, which counts as long as that
+//! directory has a child of it, or cannot be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -26,13 +26,12 @@ use coldframe_storage::{IoContext, Operation, StorageError};
 use coldframe_units::SnapshotId;
 
 use crate::files::{self, MANIFEST, MEMORY, STATE};
-use crate::{Damaged, Link, Listing, Snapshot, snapshots_in};
+use crate::{Damaged, Link, Listing, Snapshot, SnapshotError, snapshots_in};
 
 mod damaged;
 mod elsewhere;
 mod error;
 
-pub(crate) use elsewhere::note_child;
 pub use error::CatalogError;
 
 /// The journal's name in the directory.
@@ -51,6 +50,8 @@ pub struct Item {
     pub pinned: bool,
     /// Until when someone uses it, by holder, in nanoseconds since 1970 (UTC).
     pub leases: BTreeMap<String, u64>,
+    /// The other directories in which it has, or had, children.
+    pub children_in: BTreeSet<PathBuf>,
 }
 
 /// What the journal says of a snapshot.
@@ -72,7 +73,9 @@ pub struct Contents {
     pub damaged: Vec<Damaged>,
     /// What killed processes left, or living ones are making.
     pub leftovers: Vec<PathBuf>,
-    /// Why pins and leases are not known, if they are not.
+    /// The other directories with children of snapshots that are not here any more.
+    pub lost_children_in: BTreeMap<SnapshotId, BTreeSet<PathBuf>>,
+    /// Why pins, leases or children in other directories are not known, if they are not.
     pub journal: Option<CatalogError>,
 }
 
@@ -94,13 +97,17 @@ pub fn read(dir: &Path) -> Result<Contents, CatalogError> {
         Err(error) => (BTreeMap::new(), Some(error)),
     };
     let listing = list(dir, &noted)?;
-    let journal = journal.map(|error| {
-        tracing::warn!(dir = %dir.display(), %error, "pins and leases are not known");
-        error
-    });
+    let (children_in, notes) = match children_in(dir) {
+        Ok(children_in) => (children_in, None),
+        Err(error) => (BTreeMap::new(), Some(error)),
+    };
+    let journal = journal.or(notes);
+    if let Some(error) = &journal {
+        tracing::warn!(dir = %dir.display(), %error, "not all that keeps snapshots is known");
+    }
     Ok(Contents {
         journal,
-        ..contents(listing, noted)
+        ..contents(listing, noted, children_in)
     })
 }
 
@@ -199,33 +206,26 @@ impl Catalog {
         until_unix_ns: u64,
     ) -> Result<(), CatalogError> {
         self.item(id)?;
-        self.append_lease(id, holder, until_unix_ns)?;
+        self.append(&Leased {
+            snapshot: *id.as_bytes(),
+            until_unix_ns,
+            holder: holder.to_owned(),
+        })?;
         if let Some(item) = self.contents.items.get_mut(&id) {
             note_lease(&mut item.leases, holder.to_owned(), until_unix_ns);
         }
         Ok(())
     }
 
-    fn append_lease(
-        &mut self,
-        id: SnapshotId,
-        holder: &str,
-        until_unix_ns: u64,
-    ) -> Result<(), CatalogError> {
-        self.append(&Leased {
-            snapshot: *id.as_bytes(),
-            until_unix_ns,
-            holder: holder.to_owned(),
-        })
-    }
-
     /// Says that a snapshot has no children in another directory any more: for one that is gone
     /// for good, see [`CatalogError::ChildrenUnknown`].
     ///
     /// # Errors
-    /// As [`Catalog::lease`].
+    /// [`CatalogError::List`].
     pub fn forget_children_in(&mut self, id: SnapshotId, dir: &Path) -> Result<(), CatalogError> {
-        self.lease(id, &elsewhere::holder_of(dir), 0)
+        elsewhere::forget(&self.dir, id, Some(dir))
+            .map_err(|source| unreadable_notes(&self.dir, source))?;
+        self.refresh()
     }
 
     /// The snapshots that are built right on this one.
@@ -270,15 +270,34 @@ impl Catalog {
         let id = self.named(name)?;
         let held = held?;
         self.check_free(id, &path)?;
-        coldframe_storage::retract_sealed(&path, MANIFEST).map_err(CatalogError::Storage)?;
+        retract(&path)?;
         drop(held);
+        self.note_deleted(id)
+            .map_err(|error| after_deletion(&path, error))
+    }
+
+    /// Notes that a name of a snapshot is gone.
+    fn note_deleted(&mut self, id: SnapshotId) -> Result<(), CatalogError> {
         self.refresh()?;
         if self.contents.items.contains_key(&id) {
             return Ok(());
         }
+        self.forget_notes(id);
         self.append(&Deleted {
             snapshot: *id.as_bytes(),
         })
+    }
+
+    /// Whether no symbolic link leads to a place that is not there: a child may be at it.
+    fn check_links(&self, path: &Path) -> Result<(), CatalogError> {
+        match self.contents.links.iter().find(|link| link.is_dangling) {
+            Some(link) => Err(CatalogError::LinkUnknown {
+                path: path.to_path_buf(),
+                link: link.path.clone(),
+                target: link.target.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The id of the snapshot of this name.
@@ -312,21 +331,22 @@ impl Catalog {
             return Err(unreadable(entry));
         }
         let item = self.item(id)?;
-        let other_dirs = check_unused(path, item.pinned, &item.leases)?;
-        if item.has_sound_copy_beside(path) {
+        check_unused(path, item.pinned, &item.leases)?;
+        if item.has_sound_copy_beside(path, |_| false) {
             return Ok(());
         }
+        self.check_links(path)?;
         let path = path.to_path_buf();
         let linked = self.contents.links.iter();
         let linked = linked.filter_map(|link| Some((&link.path, link.snapshot.as_ref()?)));
         let linked = linked.filter(|(_, snapshot)| is_child(snapshot, id));
         let mut names: Vec<_> = self.children(id).iter().map(|c| c.name.clone()).collect();
         names.extend(linked.map(|(path, _)| path.display().to_string()));
-        for dir in other_dirs {
-            let children = elsewhere::children_in(&dir, id)?;
+        for dir in &item.children_in {
+            let children = elsewhere::children_in(dir, id)?;
             names.extend(children.ok_or(CatalogError::ChildrenUnknown {
                 path: path.clone(),
-                dir,
+                dir: dir.clone(),
             })?);
         }
         if names.is_empty() {
@@ -339,8 +359,20 @@ impl Catalog {
     /// Looks at the directory again.
     fn refresh(&mut self) -> Result<(), CatalogError> {
         let noted = noted(&self.dir.join(CATALOG))?;
-        self.contents = contents(list(&self.dir, &noted)?, noted);
+        self.look(noted)
+    }
+
+    fn look(&mut self, noted: BTreeMap<SnapshotId, Noted>) -> Result<(), CatalogError> {
+        let children_in = children_in(&self.dir)?;
+        self.contents = contents(list(&self.dir, &noted)?, noted, children_in);
         Ok(())
+    }
+
+    /// Removes the notes of a snapshot that is gone. One that stays does no harm: ids never repeat.
+    fn forget_notes(&self, id: SnapshotId) {
+        if let Err(error) = elsewhere::forget(&self.dir, id, None) {
+            tracing::warn!(dir = %self.dir.display(), %error, "notes of children not removed");
+        }
     }
 
     fn item(&self, id: SnapshotId) -> Result<&Item, CatalogError> {
@@ -357,7 +389,7 @@ impl Catalog {
             .iter()
             .map(|(id, noted)| (*id, noted.name.clone()))
             .collect();
-        self.contents = contents(list(&self.dir, &noted)?, noted);
+        self.look(noted)?;
         let found: Vec<Item> = self.contents.items.values().cloned().collect();
         for item in found {
             let snapshot = *item.snapshot.id().as_bytes();
@@ -432,7 +464,7 @@ impl Item {
 
     /// Whether children of the copy at `path` can do with another one: the same, and its files are
     /// there and are those that its manifest names. One directory by two names is one copy.
-    fn has_sound_copy_beside(&self, path: &Path) -> bool {
+    fn has_sound_copy_beside(&self, path: &Path, goes_too: impl Fn(&Path) -> bool) -> bool {
         let copies = || std::iter::once(&self.snapshot).chain(&self.copies);
         let root = copies()
             .find(|copy| copy.path() == path)
@@ -441,7 +473,8 @@ impl Item {
             return false;
         };
         copies().any(|copy| {
-            files::identity(copy.path()).is_some_and(|other| other != own)
+            !goes_too(copy.path())
+                && files::identity(copy.path()).is_some_and(|other| other != own)
                 && Some(copy.root()) == root
                 && has_own_files(copy)
                 && copy.memory_file().is_ok()
@@ -460,28 +493,56 @@ fn has_own_files(snapshot: &Snapshot) -> bool {
     })
 }
 
-/// Whether nobody uses a snapshot; the other directories in which it may have children.
+/// Takes a snapshot's name away, and then its files.
+fn retract(path: &Path) -> Result<(), CatalogError> {
+    let retracted = coldframe_storage::retract_sealed(path, MANIFEST);
+    retracted.map_err(|error| match error {
+        StorageError::SyncDirectory { .. } | StorageError::Remove { .. }
+            if fs::symlink_metadata(path).is_err() =>
+        {
+            after_deletion(path, CatalogError::Storage(error))
+        }
+        error => CatalogError::Storage(error),
+    })
+}
+
+fn after_deletion(path: &Path, source: CatalogError) -> CatalogError {
+    CatalogError::AfterDeletion {
+        path: path.to_path_buf(),
+        source: Box::new(source),
+    }
+}
+
+/// Whether nobody uses a snapshot.
 fn check_unused(
     path: &Path,
     pinned: bool,
     leases: &BTreeMap<String, u64>,
-) -> Result<Vec<PathBuf>, CatalogError> {
+) -> Result<(), CatalogError> {
     let path = path.to_path_buf();
     if pinned {
         return Err(CatalogError::Pinned { path });
     }
     let now = now_ns();
-    let mut dirs = Vec::new();
-    for (holder, _) in leases.iter().filter(|(_, until)| **until > now) {
-        match elsewhere::directory_of(holder) {
-            Some(dir) => dirs.push(dir),
-            None => {
-                let holder = holder.clone();
-                return Err(CatalogError::Leased { path, holder });
-            }
+    match leases.iter().find(|(_, until)| **until > now) {
+        Some((holder, _)) => {
+            let holder = holder.clone();
+            Err(CatalogError::Leased { path, holder })
         }
+        None => Ok(()),
     }
-    Ok(dirs)
+}
+
+/// The notes of children in other directories.
+fn children_in(dir: &Path) -> Result<elsewhere::Dirs, CatalogError> {
+    elsewhere::dirs_in(dir).map_err(|source| unreadable_notes(dir, source))
+}
+
+fn unreadable_notes(dir: &Path, source: SnapshotError) -> CatalogError {
+    CatalogError::List {
+        dir: dir.to_path_buf(),
+        source: Box::new(source),
+    }
 }
 
 /// The snapshots of a list that are built right on this one.
@@ -515,7 +576,11 @@ fn list(dir: &Path, noted: &BTreeMap<SnapshotId, Noted>) -> Result<Listing, Cata
 }
 
 /// What is in the directory, with what the journal says of it.
-fn contents(listing: Listing, mut noted: BTreeMap<SnapshotId, Noted>) -> Contents {
+fn contents(
+    listing: Listing,
+    mut noted: BTreeMap<SnapshotId, Noted>,
+    mut children_in: elsewhere::Dirs,
+) -> Contents {
     let Listing {
         snapshots,
         links,
@@ -537,6 +602,7 @@ fn contents(listing: Listing, mut noted: BTreeMap<SnapshotId, Noted>) -> Content
             copies: Vec::new(),
             pinned,
             leases,
+            children_in: children_in.remove(&id).unwrap_or_default(),
         };
         items.insert(id, item);
     }
@@ -545,6 +611,7 @@ fn contents(listing: Listing, mut noted: BTreeMap<SnapshotId, Noted>) -> Content
         links,
         damaged,
         leftovers,
+        lost_children_in: children_in,
         journal: None,
     }
 }

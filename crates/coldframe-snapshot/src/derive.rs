@@ -85,7 +85,7 @@ fn publish(
     write: impl FnOnce(&Rewrite, &FileStorage) -> Result<MemRoot, MemError>,
 ) -> Result<Snapshot, SnapshotError> {
     let manifest = like.manifest();
-    let lease = parent.map(|parent| publication::hold(parent, dest));
+    let lease = parent.map(|parent| publication::hold(parent, dest, producer));
     let lease = lease.transpose()?;
     let pending = publication::pending(dest)?;
     let memory = pending.file(MEMORY).map_err(SnapshotError::Storage)?;

@@ -182,14 +182,14 @@ pub enum SnapshotError {
         /// Its id.
         id: SnapshotId,
     },
-    /// The parent is in another directory, whose catalog could not be told of the child.
-    #[error("the catalog of {} could not be told of a child elsewhere", dir.display())]
+    /// The parent is in another directory, in which no note of the child could be left.
+    #[error("cannot note in {} that a child is made elsewhere", dir.display())]
     NoteChild {
         /// The parent's directory.
         dir: PathBuf,
         /// Why.
         #[source]
-        source: Box<crate::catalog::CatalogError>,
+        source: Box<SnapshotError>,
     },
     /// The parent of a snapshot that is to be made is being deleted.
     #[error("the parent {} is being deleted by another process", path.display())]

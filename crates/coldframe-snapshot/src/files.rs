@@ -1,6 +1,7 @@
 //! The files of a snapshot directory: their names, and how the small ones are read.
 
 use std::fs;
+#[cfg(feature = "catalog")]
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +89,7 @@ pub(crate) fn check_len(
 
 /// What tells an entry of a directory from all others, whatever name it was found by; `None` if it
 /// cannot be looked at.
+#[cfg(feature = "catalog")]
 pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
     let found = fs::symlink_metadata(path).ok()?;
     Some((found.dev(), found.ino()))

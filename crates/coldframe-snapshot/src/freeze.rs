@@ -125,8 +125,8 @@ impl Freezer {
     }
 
     /// Prepares the files. The guest runs on; nothing is paused yet. A published parent is held
-    /// from now on: it is not deleted ([`Catalog::delete`](crate::catalog::Catalog::delete)) until
-    /// the snapshot is published, or the capture dropped.
+    /// from now on: `Catalog::delete` refuses to delete it until the snapshot is published, or the
+    /// capture dropped.
     ///
     /// # Errors
     /// [`SnapshotError::Storage`], for one if `dest` is taken; [`SnapshotError::Encode`] for the
@@ -140,7 +140,9 @@ impl Freezer {
             Kind::Diff { parent } => Some(parent.link()),
         };
         let lease = match &parent {
-            Some(ParentLink::Published(parent)) => Some(publication::hold(parent, &self.dest)?),
+            Some(ParentLink::Published(parent)) => {
+                Some(publication::hold(parent, &self.dest, self.producer)?)
+            }
             _ => None,
         };
         let pending = publication::pending(&self.dest)?;
@@ -351,7 +353,7 @@ impl Frozen {
             memory,
             devices,
         } = self.capture;
-        let parent = parent.map(|parent| named(parent, lease, &freezer.dest));
+        let parent = parent.map(|parent| named(parent, lease, &freezer));
         let parent = parent.transpose()?;
         self.flight.begin_publishing()?;
         let captured = match &parent {
@@ -392,7 +394,11 @@ impl Frozen {
 }
 
 /// A parent by its roots, held.
-fn named(parent: ParentLink, lease: Option<Lease>, dest: &Path) -> Result<Named, SnapshotError> {
+fn named(
+    parent: ParentLink,
+    lease: Option<Lease>,
+    freezer: &Freezer,
+) -> Result<Named, SnapshotError> {
     match parent {
         ParentLink::Published(parent) => Ok(Named {
             parent: publication::name_of(&parent),
@@ -404,7 +410,8 @@ fn named(parent: ParentLink, lease: Option<Lease>, dest: &Path) -> Result<Named,
             if named.lease.is_none() {
                 named.lease = Some(Arc::new(Lease::of(parent.dest(), named.parent)?));
             }
-            publication::note_elsewhere(parent.dest(), parent.id(), dest)?;
+            let (dest, producer) = (&freezer.dest, freezer.producer);
+            publication::note_elsewhere(parent.dest(), parent.id(), dest, producer)?;
             Ok(named)
         }
     }

@@ -69,7 +69,7 @@ pub fn import(
     if let Some(parent) = parent {
         ParentLink::Published(Box::new(parent.clone())).check_ram(&ram)?;
     }
-    let lease = parent.map(|parent| publication::hold(parent, dest));
+    let lease = parent.map(|parent| publication::hold(parent, dest, producer));
     let lease = lease.transpose()?;
     let pending = publication::pending(dest)?;
     let memory = pending.file(MEMORY).map_err(SnapshotError::Storage)?;

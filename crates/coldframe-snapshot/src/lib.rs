@@ -52,9 +52,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Feature `store`: whole chains to and from a chunk store, in module `store`.
+//! Feature `store`: whole chains to and from a chunk store, in module `store`. Feature `catalog`: a
+//! directory of snapshots with pins, leases and deletion, in module `catalog`.
 //!
-//! [`catalog`] keeps a directory of snapshots; [`verify`] checks snapshots and goes on after a
+//! [`verify`] checks snapshots and goes on after a
 //! damage; [`mod@derive`] makes snapshots of snapshots; [`import`] and [`export`] exchange guest
 //! memory with other programs.
 //!
@@ -65,8 +66,10 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("coldframe supports 64-bit targets only");
 
+#[cfg(feature = "catalog")]
 pub mod catalog;
 mod chain;
+mod children;
 mod convert;
 pub mod derive;
 mod error;
@@ -87,6 +90,7 @@ mod tracker;
 pub mod verify;
 
 pub use chain::{CHAIN_LEN_MAX, Chain};
+pub use children::CHILD_NOT_NOTED;
 pub use coldframe_hv::{Accepted, Comparison, DeviceState, DirtySource, Machine, Thawed};
 pub use coldframe_mem::{CopyInto, FilePool, GuestRam, Map, MemoryFile, Source};
 pub use error::SnapshotError;

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use coldframe_envelope::MAGIC;
 use coldframe_storage::{IoContext, Operation};
 
-use crate::files::{MANIFEST, MEMORY, STATE, identity};
+#[cfg(feature = "catalog")]
+use crate::files::identity;
+use crate::files::{MANIFEST, MEMORY, STATE};
 use crate::{Snapshot, SnapshotError};
 
 /// What fsck(8) keeps at the root of a file system; only the superuser may look into it.
@@ -43,6 +45,9 @@ pub struct Link {
     pub target: PathBuf,
     /// The snapshot at its end; `None` if there is nothing, or nothing of ours.
     pub snapshot: Option<Snapshot>,
+    /// Whether not even the directory of its target is there, or that is empty: it may lead to a
+    /// file system that is not mounted.
+    pub is_dangling: bool,
 }
 
 /// An entry that cannot be read.
@@ -93,17 +98,26 @@ impl Listing {
 
     /// Looks for an entry by its name, if it is not among these: a file system that ignores case
     /// finds them by other names, too.
+    #[cfg(feature = "catalog")]
     pub(crate) fn look_for(&mut self, directory: &Path, name: &OsStr) {
         let path = directory.join(name);
         if self.paths().any(|known| known == path) {
             return;
         }
         let found = identity(&path);
-        if found.is_none() || !self.paths().any(|known| identity(known) == found) {
-            self.add(directory, name);
+        if found.is_some() && self.paths().any(|known| identity(known) == found) {
+            return;
+        }
+        self.add(directory, name);
+        // An empty directory may be where its file system is not mounted.
+        let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+        if is_dir && !self.paths().any(|known| known == path) {
+            let error = not_found(&path.join(MANIFEST));
+            self.damaged.push(Damaged { path, error });
         }
     }
 
+    #[cfg(feature = "catalog")]
     fn paths(&self) -> impl Iterator<Item = &Path> {
         (self.snapshots.iter().map(Snapshot::path))
             .chain(self.links.iter().map(|link| link.path.as_path()))
@@ -216,8 +230,12 @@ fn follow(path: &Path) -> Result<Entry, SnapshotError> {
         let is_absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
         is_absent.contains(&error.kind()) || error.raw_os_error() == Some(LOOP)
     };
+    let mut is_dangling = false;
     let snapshot = match fs::metadata(path) {
-        Err(error) if leads_nowhere(&error) => None,
+        Err(error) if leads_nowhere(&error) => {
+            is_dangling = is_place_gone(path, &target);
+            None
+        }
         metadata => {
             let metadata = metadata
                 .at(Operation::Open, path)
@@ -233,7 +251,18 @@ fn follow(path: &Path) -> Result<Entry, SnapshotError> {
         path,
         target,
         snapshot,
+        is_dangling,
     })))
+}
+
+/// Whether the directory of a link's target is not there, or empty as a mount point is: then the
+/// target may be on a file system that is not mounted.
+fn is_place_gone(link: &Path, target: &Path) -> bool {
+    let target = link.parent().unwrap_or(link).join(target);
+    match target.parent().map(fs::read_dir) {
+        Some(Ok(mut entries)) => entries.next().is_none(),
+        _ => true,
+    }
 }
 
 fn is_listed(directory: &Path, name: &OsStr) -> Result<bool, SnapshotError> {

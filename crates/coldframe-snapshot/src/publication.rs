@@ -14,7 +14,7 @@ use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RootHash, 
 
 use crate::files::{MANIFEST, STATE};
 use crate::lease::Lease;
-use crate::{Snapshot, SnapshotError, catalog, files};
+use crate::{Snapshot, SnapshotError, children, files};
 
 /// A state file's bytes, with the root and the host summary that go into the manifest.
 pub(crate) struct StateBytes {
@@ -58,17 +58,22 @@ pub(crate) fn name_of(snapshot: &Snapshot) -> Parent {
 
 /// Holds a parent for as long as a child at `dest` is being made. One in another directory is told
 /// of the child's there.
-pub(crate) fn hold(parent: &Snapshot, dest: &Path) -> Result<Lease, SnapshotError> {
+pub(crate) fn hold(
+    parent: &Snapshot,
+    dest: &Path,
+    producer: Producer,
+) -> Result<Lease, SnapshotError> {
     let lease = Lease::take(parent)?;
-    note_elsewhere(parent.path(), parent.id(), dest)?;
+    note_elsewhere(parent.path(), parent.id(), dest, producer)?;
     Ok(lease)
 }
 
-/// Notes a child at `dest` in the catalog of its parent's directory, if that is another.
+/// Notes a child at `dest` in its parent's directory, if that is another.
 pub(crate) fn note_elsewhere(
     parent: &Path,
     id: SnapshotId,
     dest: &Path,
+    producer: Producer,
 ) -> Result<(), SnapshotError> {
     let dest = std::path::absolute(dest).unwrap_or_else(|_| dest.to_path_buf());
     let child_dir = dest.parent().unwrap_or(&dest);
@@ -79,9 +84,11 @@ pub(crate) fn note_elsewhere(
     if parent_dir == child_dir {
         return Ok(());
     }
-    catalog::note_child(&parent_dir, id, &child_dir).map_err(|source| SnapshotError::NoteChild {
-        dir: parent_dir,
-        source: Box::new(source),
+    children::note(&parent_dir, id, &child_dir, producer).map_err(|source| {
+        SnapshotError::NoteChild {
+            dir: parent_dir,
+            source: Box::new(source),
+        }
     })
 }
 

@@ -258,6 +258,15 @@ impl StorageError {
         })
     }
 
+    /// Whether nothing may be written there: a file system or a directory that is read-only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.io().is_some_and(|error| {
+            use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+            matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+        })
+    }
+
     /// Whether what was to be published is there under its final name, in spite of the error.
     #[must_use]
     pub const fn is_published(&self) -> bool {

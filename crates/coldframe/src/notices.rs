@@ -1,9 +1,10 @@
 //! What the user is told while a verb runs: a line on standard error for what takes unexpectedly
-//! long, whatever `COLDFRAME_LOG` says.
+//! long or is left undone, whatever `COLDFRAME_LOG` says.
 
 use std::fmt::{self, Write as _};
 
 use coldframe_chunks::RETRYING;
+use coldframe_snapshot::CHILD_NOT_NOTED;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
@@ -15,7 +16,8 @@ use crate::complain;
 
 /// A layer that prints the events which are for the user.
 pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
-    let is_notice = |metadata: &Metadata<'_>| metadata.target() == RETRYING;
+    let is_notice =
+        |metadata: &Metadata<'_>| [RETRYING, CHILD_NOT_NOTED].contains(&metadata.target());
     Notices.with_filter(filter_fn(is_notice))
 }
 

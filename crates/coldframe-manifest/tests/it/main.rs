@@ -1,6 +1,7 @@
 //! Tests of the manifest against `specs/manifest.md`.
 #![allow(clippy::unwrap_used)]
 
+mod child;
 mod compat;
 mod fields;
 mod fuzz;

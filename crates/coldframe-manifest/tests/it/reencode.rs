@@ -3,7 +3,8 @@
 
 use coldframe_envelope::{Container, ContainerBuilder, Producer};
 use coldframe_manifest::{
-    Disk, FORMAT, FileRef, HostSummary, LIMITS, Manifest, SnapshotKind, Timestamp,
+    CHILD_FORMAT, ChildNote, Disk, FORMAT, FileRef, HostSummary, LIMITS, Manifest, PATH, PRNT,
+    SnapshotKind, Timestamp,
 };
 use coldframe_units::{ByteLen, PageSize, RamLayout, RootHash, SnapshotId};
 
@@ -13,6 +14,18 @@ use coldframe_units::{ByteLen, PageSize, RamLayout, RootHash, SnapshotId};
 /// If it decodes to something that does not survive.
 pub fn check(bytes: &[u8]) {
     check_file(bytes);
+    check_child(bytes);
+    let producer = Producer::new("fuzz", "1").expect("it is short");
+    for (parent, path) in [(bytes, &b"/p"[..]), (&[7; 16][..], bytes)] {
+        let mut builder = ContainerBuilder::new(CHILD_FORMAT, producer);
+        builder.must_understand(PRNT, 0, 1, parent.to_vec());
+        builder.must_understand(PATH, 0, 1, path.to_vec());
+        if let Ok((file, _)) = builder.finish()
+            && let Some(again) = check_child(&file)
+        {
+            assert_eq!(again, file, "accepted, but not written like this");
+        }
+    }
     let sound = sound();
     let container = Container::decode(&sound, FORMAT, LIMITS).expect("it is sound");
     for replaced in 0..container.table().sections().len() {
@@ -47,6 +60,15 @@ fn check_file(file: &[u8]) -> Option<Vec<u8>> {
     let (again, root) = manifest.encode().expect("what was read can be written");
     let read = Manifest::decode(&again).expect("what was written can be read");
     assert_eq!(read, (manifest, root));
+    Some(again)
+}
+
+/// The note in `file` encoded again, if there is one.
+fn check_child(file: &[u8]) -> Option<Vec<u8>> {
+    let (note, _) = ChildNote::decode(file).ok()?;
+    let (again, root) = note.encode().expect("what was read can be written");
+    let read = ChildNote::decode(&again).expect("what was written can be read");
+    assert_eq!(read, (note, root));
     Some(again)
 }
 

@@ -8,8 +8,9 @@
 //! Snapshots are deleted together: what only others of them need goes, and so two of which neither
 //! can be told from a child of the other are no dead end. All is checked before the first deletion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use coldframe_mem::FilePool;
@@ -17,8 +18,8 @@ use coldframe_storage::StorageError;
 use coldframe_units::{RootHash, SnapshotId};
 
 use super::{
-    CATALOG, Catalog, CatalogError, Item, Noted, check_unused, elsewhere, hold, is_child, noted,
-    unreadable,
+    CATALOG, Catalog, CatalogError, Item, Noted, after_deletion, check_unused, elsewhere, hold,
+    is_child, noted, retract, unreadable,
 };
 use crate::files::{self, MANIFEST, MEMORY};
 use crate::{Damaged, Snapshot, SnapshotError};
@@ -60,6 +61,7 @@ impl Catalog {
     /// that cannot be read, or not by this version, without being damaged;
     /// [`CatalogError::ChildUnknown`]. Else [`CatalogError::Storage`], [`CatalogError::Journal`].
     pub fn delete_damaged(&mut self, names: &[&OsStr]) -> Result<(), CatalogError> {
+        let names: BTreeSet<&OsStr> = names.iter().copied().collect();
         let held = names.iter().map(|name| hold(&self.dir.join(name)));
         let held: Vec<_> = held.collect();
         self.refresh()?;
@@ -75,17 +77,28 @@ impl Catalog {
         for path in &group.damaged {
             self.check_lost(path, &group, &known)?;
         }
+        let mut deleted: Option<&Path> = None;
         for path in self.in_order(&group) {
-            coldframe_storage::retract_sealed(path, MANIFEST).map_err(CatalogError::Storage)?;
+            retract(path).map_err(|error| match deleted {
+                Some(deleted) if !matches!(error, CatalogError::AfterDeletion { .. }) => {
+                    after_deletion(deleted, error)
+                }
+                _ => error,
+            })?;
+            deleted = Some(path);
         }
         drop(held);
-        self.reconcile(self.noted()?)
+        let noted = self.noted().and_then(|noted| self.reconcile(noted));
+        match deleted {
+            Some(deleted) => noted.map_err(|error| after_deletion(deleted, error)),
+            None => noted,
+        }
     }
 
     /// Says that a snapshot, or one that has lost its manifest, has no children in `dir`.
     ///
     /// # Errors
-    /// [`CatalogError::Journal`].
+    /// [`CatalogError::Journal`], [`CatalogError::List`].
     pub fn forget_lost_children_in(
         &mut self,
         name: &OsStr,
@@ -93,10 +106,9 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let path = self.dir.join(name);
         let noted = self.noted()?;
-        let holder = elsewhere::holder_of(dir);
-        let lost: Vec<SnapshotId> = self.lost(&path, &noted).map(|(id, _)| *id).collect();
-        for id in lost {
-            self.append_lease(id, &holder, 0)?;
+        let lost = self.lost_children(&path, &noted).map(|(id, _)| *id);
+        for id in lost.collect::<Vec<_>>() {
+            self.forget_children_in(id, dir)?;
         }
         Ok(())
     }
@@ -116,7 +128,7 @@ impl Catalog {
             group.sound.push((self.named(name)?, path));
             return Ok(());
         };
-        if !is_lost(&entry.error) {
+        if !is_lost(&path, &entry.error) {
             let source = Snapshot::open(&path).err().map(Box::new);
             return Err(CatalogError::Unread { path, source });
         }
@@ -127,16 +139,17 @@ impl Catalog {
     /// Whether nothing but what goes with it needs a snapshot with a sound manifest.
     fn check_alone(&self, id: SnapshotId, path: &Path, group: &Group) -> Result<(), CatalogError> {
         let item = self.item(id)?;
-        let other_dirs = check_unused(path, item.pinned, &item.leases)?;
-        if item.has_sound_copy_beside(path) && !item.paths().all(|other| group.has(other)) {
+        check_unused(path, item.pinned, &item.leases)?;
+        if item.has_sound_copy_beside(path, |other| group.has(other)) {
             return Ok(());
         }
+        self.check_links(path)?;
         let own = item.snapshot.manifest().memory.root;
         self.check_strangers(path, Some(own), group)?;
         let staying = self.staying(group);
         let children = staying.filter(|snapshot| is_child(snapshot, id));
         let names = children.map(|child| child.path().display().to_string());
-        check_none(path, names.collect(), &other_dirs, id)
+        check_none(path, names.collect(), &item.children_in, id)
     }
 
     /// The same for one that is damaged.
@@ -146,9 +159,12 @@ impl Catalog {
         group: &Group,
         noted: &BTreeMap<SnapshotId, Noted>,
     ) -> Result<(), CatalogError> {
-        for (id, noted) in self.lost(path, noted) {
-            let other_dirs = check_unused(path, noted.pinned, &noted.leases)?;
-            check_none(path, Vec::new(), &other_dirs, *id)?;
+        self.check_links(path)?;
+        for (_, noted) in self.lost(path, noted) {
+            check_unused(path, noted.pinned, &noted.leases)?;
+        }
+        for (id, dirs) in self.lost_children(path, noted) {
+            check_none(path, Vec::new(), dirs, *id)?;
         }
         let own = roots(path).map(|roots| roots.own);
         self.check_strangers(path, own, group)?;
@@ -198,6 +214,19 @@ impl Catalog {
             let named = self.dir.join(&noted.name);
             let is_others = |entry: &Damaged| entry.path == named && entry.path != path;
             !self.contents.items.contains_key(id) && !damaged.iter().any(is_others)
+        })
+    }
+
+    /// The notes of children whose parent no directory has, and that may be the damaged one at
+    /// `path`: not those of another damaged one, by its name.
+    fn lost_children<'a>(
+        &'a self,
+        path: &'a Path,
+        noted: &'a BTreeMap<SnapshotId, Noted>,
+    ) -> impl Iterator<Item = (&'a SnapshotId, &'a BTreeSet<PathBuf>)> {
+        let notes = self.contents.lost_children_in.iter();
+        notes.filter(move |(id, _)| {
+            !noted.contains_key(id) || self.lost(path, noted).any(|(lost, _)| lost == *id)
         })
     }
 
@@ -271,7 +300,7 @@ fn check_apart(
 fn check_none(
     path: &Path,
     mut names: Vec<String>,
-    other_dirs: &[PathBuf],
+    other_dirs: &BTreeSet<PathBuf>,
     id: SnapshotId,
 ) -> Result<(), CatalogError> {
     let path = path.to_path_buf();
@@ -290,12 +319,17 @@ fn check_none(
 }
 
 /// Whether the manifest is damaged for good, or gone; what could not be read may be sound.
-fn is_lost(error: &SnapshotError) -> bool {
+fn is_lost(snapshot: &Path, error: &SnapshotError) -> bool {
     match error {
         SnapshotError::Storage(StorageError::NotRegular { .. }) | SnapshotError::TooLong { .. } => {
             true
         }
-        SnapshotError::Storage(storage) => storage.is_not_found(),
+        // A link to what is not there may lead to a file system that is not mounted.
+        SnapshotError::Storage(storage) => {
+            let manifest = std::fs::symlink_metadata(snapshot.join(MANIFEST));
+            storage.is_not_found()
+                && manifest.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        }
         error => error.is_corrupt(),
     }
 }

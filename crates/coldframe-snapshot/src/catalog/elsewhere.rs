@@ -1,91 +1,103 @@
-//! Children in other directories: their parent's catalog knows where to look.
+//! Children in other directories, which the notes of [`crate::children`] name.
 //!
-//! The note is a lease without end, whose holder names the directory; bytes that are not plain in
-//! its path are written as `%` and two hexadecimal digits. It says where to look, no more: whether
-//! the child is still there is asked when it matters. A directory that is not there, or has nothing
-//! of ours, may be of a file system that is not mounted: that is no answer.
+//! A directory that is not there, or has nothing of ours, may be of a file system that is not
+//! mounted: that is no answer.
 
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
 
+use coldframe_manifest::ChildNote;
+use coldframe_storage::{IoContext, Operation};
 use coldframe_units::SnapshotId;
 
-use super::{CATALOG, Catalog, CatalogError, is_child, is_there, list, noted, unreadable};
-use crate::SnapshotError;
+use super::{CATALOG, CatalogError, is_child, is_there, list, noted, unreadable};
+use crate::children::NOTES;
+use crate::{SnapshotError, files};
 
-const HOLDER: &str = "children in ";
+/// The other directories that have, or had, children of snapshots, by the parents' ids.
+pub(super) type Dirs = BTreeMap<SnapshotId, BTreeSet<PathBuf>>;
 
-/// How long a catalog that another process is changing is waited for.
-const TRIES: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// Notes in the catalog of `parent_dir` that a child of `parent` will be in `child_dir`. Where that
-/// catalog cannot be written nothing can be deleted by it either: that is told in the log only.
+/// All notes in `dir`.
 ///
 /// # Errors
-/// [`CatalogError::Journal`] if another process keeps the catalog to itself.
-pub(crate) fn note_child(
-    parent_dir: &Path,
+/// [`SnapshotError::Storage`], [`SnapshotError::Decode`] for a note that cannot be read: it may be
+/// of any parent.
+pub(super) fn dirs_in(dir: &Path) -> Result<Dirs, SnapshotError> {
+    let mut all = Dirs::new();
+    for path in paths(dir)? {
+        let bytes = match files::read_small(&path) {
+            // Forgotten since it was listed.
+            Err(SnapshotError::Storage(error)) if error.is_not_found() && is_gone(&path) => {
+                continue;
+            }
+            bytes => bytes?,
+        };
+        let (note, _) =
+            ChildNote::decode(&bytes).map_err(|source| SnapshotError::Decode { path, source })?;
+        let child_dir = PathBuf::from(OsString::from_vec(note.dir));
+        all.entry(note.parent).or_default().insert(child_dir);
+    }
+    Ok(all)
+}
+
+/// Removes the notes of `parent`: all, or those of one directory.
+///
+/// # Errors
+/// [`SnapshotError::Storage`], [`SnapshotError::Decode`].
+pub(super) fn forget(
+    dir: &Path,
     parent: SnapshotId,
-    child_dir: &Path,
-) -> Result<(), CatalogError> {
-    let holder = holder_of(child_dir);
-    let mut tries = 0;
-    loop {
-        let noted = Catalog::open(parent_dir).and_then(|mut catalog| {
-            let item = catalog.item(parent)?;
-            if item.leases.get(&holder) == Some(&u64::MAX) {
-                return Ok(());
-            }
-            catalog.lease(parent, &holder, u64::MAX)
-        });
-        match noted {
-            Ok(()) => return Ok(()),
-            Err(CatalogError::Journal { source, .. }) if source.is_locked() && tries < TRIES => {
-                tries += 1;
-                sleep(PAUSE);
-            }
-            Err(error @ CatalogError::Journal { .. }) if is_locked(&error) => return Err(error),
-            Err(error) => {
-                tracing::warn!(dir = %parent_dir.display(), %error, "child not noted");
-                return Ok(());
-            }
-        }
-    }
-}
-
-fn is_locked(error: &CatalogError) -> bool {
-    matches!(error, CatalogError::Journal { source, .. } if source.is_locked())
-}
-
-pub(super) fn holder_of(dir: &Path) -> String {
-    let mut holder = HOLDER.to_owned();
-    for byte in dir.as_os_str().as_bytes() {
-        match byte {
-            b'%' | 0..=0x1f | 0x7f.. => holder.push_str(&format!("%{byte:02x}")),
-            plain => holder.push(char::from(*plain)),
-        }
-    }
-    holder
-}
-
-/// The directory that a holder names; `None` if it is a lease of another kind.
-pub(super) fn directory_of(holder: &str) -> Option<PathBuf> {
-    let mut bytes = Vec::new();
-    let mut text = holder.strip_prefix(HOLDER)?.bytes();
-    while let Some(byte) = text.next() {
-        if byte != b'%' {
-            bytes.push(byte);
+    child_dir: Option<&Path>,
+) -> Result<(), SnapshotError> {
+    let prefix = format!("{parent}-");
+    for path in paths(dir)? {
+        let name = path.file_name().unwrap_or_default();
+        if !name.as_bytes().starts_with(prefix.as_bytes()) {
             continue;
         }
-        let digits = [text.next()?, text.next()?];
-        let digits = std::str::from_utf8(&digits).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        if let Some(child_dir) = child_dir {
+            let bytes = files::read_small(&path)?;
+            let (note, _) = ChildNote::decode(&bytes).map_err(|source| SnapshotError::Decode {
+                path: path.clone(),
+                source,
+            })?;
+            if OsStr::from_bytes(&note.dir) != child_dir.as_os_str() {
+                continue;
+            }
+        }
+        coldframe_storage::retract(&path).map_err(SnapshotError::Storage)?;
     }
-    Some(PathBuf::from(OsString::from_vec(bytes)))
+    Ok(())
+}
+
+/// The notes in `dir`, without what is being written.
+fn paths(dir: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
+    let notes = dir.join(NOTES);
+    let list = || -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(&notes)?
+            .map(|entry| Ok(entry?.path()))
+            .collect()
+    };
+    match list() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => {
+            let paths = listed.at(Operation::Open, &notes);
+            let paths = paths.map_err(SnapshotError::Storage)?.into_iter();
+            let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+            Ok(paths
+                .filter(|path| !coldframe_storage::is_temporary(&name(path)))
+                .collect())
+        }
+    }
+}
+
+fn is_gone(path: &Path) -> bool {
+    let found = fs::symlink_metadata(path);
+    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The children of `parent` in another directory; `None` if nothing says that this is still the

@@ -134,6 +134,27 @@ pub enum CatalogError {
         /// Where they were made.
         dir: PathBuf,
     },
+    /// A snapshot cannot be deleted: a symbolic link leads to a place that is not there, where a
+    /// child may be.
+    #[error("{} may have a child at the end of the link {}: {} is not there; mount or restore it, \
+         or remove the link", path.display(), link.display(), target.display())]
+    LinkUnknown {
+        /// The snapshot.
+        path: PathBuf,
+        /// The link.
+        link: PathBuf,
+        /// What it holds.
+        target: PathBuf,
+    },
+    /// A snapshot was deleted, and then something failed: its name is gone.
+    #[error("{} is deleted, but not all that follows is done", path.display())]
+    AfterDeletion {
+        /// The snapshot.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: Box<CatalogError>,
+    },
     /// A snapshot cannot be deleted: someone said that it must stay.
     #[error("{} is pinned", path.display())]
     Pinned {

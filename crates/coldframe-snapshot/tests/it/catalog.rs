@@ -5,11 +5,11 @@ use std::path::Path;
 
 use coldframe_journal::kinds::{CoreEntries, Published};
 use coldframe_journal::{JournalError, JournalReader, describe_core};
-use coldframe_snapshot::Snapshot;
 use coldframe_snapshot::catalog::{CATALOG, Catalog, CatalogError, read};
+use coldframe_snapshot::{Kind, Snapshot, SnapshotError};
 use coldframe_units::SnapshotId;
 
-use crate::support::{Home, Vm};
+use crate::support::{Home, Vm, copy_dir};
 
 /// `base`, and `next` built on it.
 fn two(home: &Home) -> (Snapshot, Snapshot) {
@@ -220,12 +220,6 @@ fn a_copy_whose_files_are_links_is_no_other_copy() {
     catalog.delete_named("copy".as_ref()).unwrap();
 }
 
-/// What the catalog of `dir` says of a parent's leases.
-fn leases(dir: &Path, id: SnapshotId) -> Vec<(String, u64)> {
-    let contents = read(dir).unwrap();
-    contents.items[&id].leases.clone().into_iter().collect()
-}
-
 // Spec: CAT-7, CAT-9
 #[test]
 fn a_child_in_another_directory_is_noted_by_its_path_before_it_is_published() {
@@ -236,24 +230,63 @@ fn a_child_in_another_directory_is_noted_by_its_path_before_it_is_published() {
     let mut vm = Vm::new(16);
     vm.fill(1, 1);
     let base = vm.full(&parents.join("base"));
+    // What stands in the way of the note: nothing is published without it.
+    fs::write(parents.join(".children"), b"").unwrap();
     vm.fill(2, 2);
-    // Another process has the catalog: nothing is published without the note.
-    let catalog = Catalog::open(&parents).unwrap();
-    let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        vm.diff(&children.join("next"), &base)
-    }));
-    assert!(waited.is_err());
+    let kind = Kind::Diff { parent: &base };
+    let error = vm.freeze(&children.join("next"), kind).unwrap_err();
+    assert!(matches!(error, SnapshotError::NoteChild { .. }), "{error}");
     assert!(!children.join("next").exists());
-    drop(catalog);
-    let mut vm = Vm::new(16);
-    vm.fill(1, 1);
-    let base = vm.full(&parents.join("again"));
-    vm.fill(2, 2);
+    fs::remove_file(parents.join(".children")).unwrap();
+
+    // The parent's directory needs no catalog, and another process may have it.
+    let catalog = Catalog::open(&parents).unwrap();
     vm.diff(&children.join("next"), &base);
-    let dir = children.canonicalize().unwrap().display().to_string();
-    let dir = dir.replace('%', "%25").replace('\u{fc}', "%c3%bc");
-    let noted = (format!("children in {dir}"), u64::MAX);
-    assert_eq!(leases(&parents, base.id()), [noted]);
+    drop(catalog);
+    let dir = children.canonicalize().unwrap();
+    assert_eq!(
+        read(&parents).unwrap().items[&base.id()].children_in,
+        [dir].into()
+    );
+    assert_eq!(fs::read_dir(parents.join(".children")).unwrap().count(), 1);
+}
+
+// Spec: CAT-8
+#[test]
+fn a_note_that_cannot_be_read_keeps_every_snapshot() {
+    let home = Home::new();
+    let (parents, children) = (home.at("parents"), home.at("children"));
+    fs::create_dir(&parents).unwrap();
+    fs::create_dir(&children).unwrap();
+    let mut vm = Vm::new(16);
+    let base = vm.full(&parents.join("base"));
+    let other = Vm::new(16).full(&parents.join("other"));
+    vm.fill(1, 1);
+    let child = vm.diff(&children.join("child"), &base);
+    let notes = fs::read_dir(parents.join(".children")).unwrap();
+    let note = notes.map(|entry| entry.unwrap().path()).next().unwrap();
+    let sound = fs::read(&note).unwrap();
+    let mut bytes = sound.clone();
+    bytes[200] ^= 1;
+    fs::remove_file(&note).unwrap();
+    fs::write(&note, bytes).unwrap();
+    // It may be of any parent; what is there can be read all the same.
+    assert!(matches!(
+        Catalog::open(&parents),
+        Err(CatalogError::List { .. })
+    ));
+    let contents = read(&parents).unwrap();
+    assert_eq!(contents.items.len(), 2);
+    assert!(contents.journal.is_some());
+    fs::remove_file(&note).unwrap();
+    fs::write(&note, sound).unwrap();
+    let mut catalog = Catalog::open(&parents).unwrap();
+    assert!(catalog.delete(base.id()).is_err());
+    catalog.delete(other.id()).unwrap();
+    fs::remove_dir_all(child.path()).unwrap();
+    Vm::new(16).full(&children.join("stranger"));
+    catalog.delete(base.id()).unwrap();
+    assert!(!note.exists(), "the note goes with the snapshot");
 }
 
 #[test]
@@ -278,4 +311,81 @@ fn a_manifest_of_a_far_future_is_catalogued_at_the_end_of_time() {
         .unwrap();
     assert_eq!(moments.len(), 3);
     assert_eq!(moments.iter().max(), Some(&u64::MAX));
+}
+
+// Spec: CAT-5, CAT-13
+#[test]
+fn copies_that_are_deleted_together_are_no_reason_to_delete_either() {
+    let home = Home::new();
+    let (base, child) = two(&home);
+    for name in ["second", "third"] {
+        copy_dir(base.path(), &home.at(name));
+    }
+    fs::remove_file(home.at("third").join("memory")).unwrap();
+    let base_name = base.path().file_name().unwrap().to_owned();
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    let error = catalog
+        .delete_damaged(&[&base_name, "second".as_ref()])
+        .unwrap_err();
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    assert!(base.path().exists() && home.at("second").exists());
+    // Named twice is named once.
+    catalog
+        .delete_damaged(&["third".as_ref(), "third".as_ref()])
+        .unwrap();
+    catalog.delete_damaged(&["second".as_ref()]).unwrap();
+    assert!(child.path().exists() && base.path().exists());
+}
+
+// Spec: CAT-3, CAT-6
+#[test]
+fn what_leads_to_nothing_may_lead_to_a_child() {
+    let home = Home::new();
+    let (base, child) = two(&home);
+    drop(Catalog::open(home.path()).unwrap());
+    let child_name = child.path().file_name().unwrap().to_owned();
+    let base_name = base.path().file_name().unwrap().to_owned();
+    let delete = || Catalog::open(home.path()).unwrap().delete_named(&base_name);
+    // On a volume that is not mounted now: its mount point is here, and empty.
+    let (volume, hidden) = (Home::new(), Home::new());
+    let away = volume.at("volume").join("child");
+    fs::create_dir(hidden.at("volume")).unwrap();
+    fs::rename(child.path(), hidden.at("volume").join("child")).unwrap();
+    fs::create_dir(child.path()).unwrap();
+    let error = delete().unwrap_err();
+    assert!(matches!(error, CatalogError::Unreadable { .. }), "{error}");
+    // The same by a link.
+    fs::remove_dir(child.path()).unwrap();
+    std::os::unix::fs::symlink(&away, child.path()).unwrap();
+    let is_unknown = || {
+        let error = delete().unwrap_err();
+        assert!(matches!(error, CatalogError::LinkUnknown { .. }), "{error}");
+        assert!(
+            error.to_string().contains(&*child_name.to_string_lossy()),
+            "{error}"
+        );
+    };
+    is_unknown();
+    fs::create_dir(volume.at("volume")).unwrap();
+    is_unknown();
+    fs::remove_dir(volume.at("volume")).unwrap();
+    fs::rename(hidden.at("volume"), volume.at("volume")).unwrap();
+    let error = delete().unwrap_err();
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+}
+
+// Spec: CAT-10
+#[test]
+fn a_manifest_at_the_end_of_a_link_that_leads_nowhere_is_not_gone() {
+    let home = Home::new();
+    let (_, child) = two(&home);
+    let manifest = child.path().join("manifest");
+    let away = home.at("away");
+    fs::rename(&manifest, &away).unwrap();
+    std::os::unix::fs::symlink(home.at("volume"), &manifest).unwrap();
+    let name = child.path().file_name().unwrap().to_owned();
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    let error = catalog.delete_damaged(&[&name]).unwrap_err();
+    assert!(matches!(error, CatalogError::Unread { .. }), "{error}");
+    assert!(child.path().join("memory").exists());
 }

@@ -1,13 +1,16 @@
 //! Snapshots of a machine that never runs: sessions, chains, damage, and death at any moment.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "catalog")]
 mod catalog;
 mod chain;
 mod concurrent;
+#[cfg(feature = "catalog")]
 mod crash;
 mod derive;
 mod failure;
 mod freeze;
+#[cfg(feature = "catalog")]
 mod hostfault;
 mod import;
 mod kill;
@@ -19,5 +22,6 @@ mod store;
 mod support;
 mod text;
 mod thaw;
+#[cfg(feature = "catalog")]
 mod unreadable;
 mod verify;

@@ -26,7 +26,7 @@ struct Listing {
     damaged: Vec<DamagedLine>,
     /// What killed runs left, or living ones are making.
     leftovers: Vec<String>,
-    /// Why pins and leases are not known, if they are not.
+    /// Why pins, leases or children elsewhere are not known, if they are not.
     catalog: Option<String>,
 }
 
@@ -215,12 +215,19 @@ fn lines(
             own_bytes: own.own_bytes,
             shared_bytes,
             pinned: item.pinned,
-            leased_by: item.leases.keys().cloned().collect(),
+            leased_by: kept_by(item),
         });
     }
     for child in children(items, id) {
         lines(items, child.snapshot.id(), depth + 1, blocks, seen, out);
     }
+}
+
+/// Who uses it, and the other directories in which it has, or had, children.
+fn kept_by(item: &Item) -> Vec<String> {
+    let dirs = item.children_in.iter();
+    let dirs = dirs.map(|dir| format!("children in {}", dir.display()));
+    item.leases.keys().cloned().chain(dirs).collect()
 }
 
 fn print(listing: &Listing) {

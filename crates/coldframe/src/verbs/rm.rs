@@ -154,6 +154,7 @@ fn forget(catalog: &mut Catalog, path: &Path, dir: &Path) -> Result<(), CatalogE
 /// Why something stays, with what helps.
 fn refusal(cannot: &str, error: &CatalogError, damaged: bool) -> Failure {
     match error {
+        CatalogError::AfterDeletion { .. } => Failure::Environment(line("done in part", error)),
         CatalogError::ChildrenUnknown { dir, .. } => {
             let text = line("not deleted", error);
             let dir = dir.display();
@@ -176,6 +177,7 @@ fn refusal(cannot: &str, error: &CatalogError, damaged: bool) -> Failure {
         }
         CatalogError::HasChildren { .. }
         | CatalogError::ChildUnknown { .. }
+        | CatalogError::LinkUnknown { .. }
         | CatalogError::Pinned { .. }
         | CatalogError::Leased { .. }
         | CatalogError::InUse { .. }

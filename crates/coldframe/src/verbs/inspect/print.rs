@@ -43,6 +43,7 @@ fn kind(report: &FileReport) -> &'static str {
         Some("CTAG") => "tag of a chunk store",
         Some("LEDG") => "ledger of a chunk store",
         Some("STOR") => "chunk store",
+        Some("CHLD") => "note of a child in another directory",
         Some(_) => "coldframe file of an unknown format",
         None if report.is_cut => "coldframe file, cut short",
         None => "not a coldframe file",
@@ -87,6 +88,10 @@ fn file(report: &FileReport) {
         journal.print_fields();
     }
     report.print_store();
+    if let Some(child) = &report.child {
+        output::say(format_args!("  {:<12} {}", "parent", child.parent));
+        output::say(format_args!("  {:<12} {}", "children in", child.dir));
+    }
     if !report.sections.is_empty() {
         let mut rows = vec![
             ["  section", "version", "must know", "offset", "bytes"]

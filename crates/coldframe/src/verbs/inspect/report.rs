@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coldframe_envelope::{DecodeError, HEADER_LEN, Header, Limits, SectionTable};
-use coldframe_manifest::Manifest;
+use coldframe_manifest::{ChildNote, Manifest};
 use coldframe_memfile::{Content, Kind, MemFile, tail_range};
 use coldframe_storage::{ByteSource, FileStorage, PreadSource, StorageError};
 use coldframe_units::{ByteLen, FileOffset};
@@ -63,6 +63,7 @@ pub struct FileReport {
     pub index: Option<IndexReport>,
     pub tag: Option<TagReport>,
     pub ledger: Option<LedgerReport>,
+    pub child: Option<ChildReport>,
     /// The first thing that is wrong; absent if nothing is.
     pub problem: Option<String>,
     /// The file begins as a file of ours does, but is shorter than its header.
@@ -250,6 +251,7 @@ impl FileReport {
                 Some("CTAG") => self.read_tag(source),
                 Some("LEDG") => self.read_ledger(source),
                 Some("STOR") => Ok(()),
+                Some("CHLD") => self.read_child(source),
                 Some(other) => Err(format!("format {other} is unknown to this release")),
                 None => Ok(()),
             }
@@ -396,4 +398,22 @@ pub(super) fn whole(source: &PreadSource) -> Result<bytes::Bytes, String> {
         ));
     }
     range(source, 0, source.len().get())
+}
+
+/// A note of a child in another directory.
+#[derive(Serialize)]
+pub struct ChildReport {
+    pub parent: String,
+    pub dir: String,
+}
+
+impl FileReport {
+    fn read_child(&mut self, source: &PreadSource) -> Result<(), String> {
+        let (note, _) = ChildNote::decode(&whole(source)?).map_err(text)?;
+        self.child = Some(ChildReport {
+            parent: note.parent.to_string(),
+            dir: String::from_utf8_lossy(&note.dir).into_owned(),
+        });
+        Ok(())
+    }
 }
