@@ -11,10 +11,10 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use coldframe_storage::{ByteSource, MappedFile};
-use coldframe_units::{ByteLen, FileOffset};
 use coldframe_journal::kinds::{ConsoleInput, CoreEntries};
 use coldframe_journal::{Durability, JournalOptions, JournalReader, JournalWriter, Next};
+use coldframe_storage::{ByteSource, MappedFile};
+use coldframe_units::{ByteLen, FileOffset};
 
 use crate::harness::{Row, Run, race, timed};
 use crate::place::Place;

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use anyhow::Result;
-use coldframe_mem::{Layers, CopyOptions, MapOptions, Target, Verify, restore_copy, restore_map};
+use coldframe_mem::{CopyOptions, Layers, MapOptions, Target, Verify, restore_copy, restore_map};
 
 use crate::capture::hash_blocks;
 use crate::guest::{GIB, Guest, MIB, first_byte};

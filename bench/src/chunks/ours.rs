@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
-use coldframe_chunkfile::{Compression, IndexBuilder, IndexOrigin, Tag, TagKind};
+use coldframe_chunkfile::{Compression, IndexBuilder, IndexOrigin, Tag};
 use coldframe_chunks::{ChunkStore, Directory, LocalStore, Located, Options};
 use coldframe_envelope::Producer;
 use coldframe_units::ByteLen;

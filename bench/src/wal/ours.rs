@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use coldframe_ring::{Region, RingOptions, RingWal};
 use coldframe_storage::FileStorage;
 use coldframe_units::{ByteLen, FileOffset};
-use coldframe_ring::{Region, RingOptions, RingWal};
 
 use crate::wal::plain::LOG_BYTES;
 use crate::wal::{Log, Mode};
