@@ -23,10 +23,20 @@ fn living() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 pub(crate) struct Live(PathBuf);
 
 impl Live {
-    /// Enters it. Before the file is made, so that no signal comes in between.
+    /// Enters it.
     pub fn new(path: &Path) -> Self {
         living().insert(path.to_path_buf());
         Self(path.to_path_buf())
+    }
+
+    /// Enters it and makes what has the name, in one step: [`discard_living`] comes before it, and
+    /// nothing is made any more, or after it, and finds what was made.
+    pub fn making<T>(path: &Path, make: impl FnOnce() -> T) -> (Self, T) {
+        let mut living = living();
+        living.insert(path.to_path_buf());
+        let made = make();
+        drop(living);
+        (Self(path.to_path_buf()), made)
     }
 }
 

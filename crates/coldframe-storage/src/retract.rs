@@ -69,8 +69,8 @@ fn retract_by(path: &Path, seal: Option<&str>) -> Result<(), StorageError> {
         .is_dir();
     let parent = Parent::open(parent)?;
     let gone = temporary::invent(&path)?;
-    let _live = Live::new(&gone);
-    match fs::rename(&path, &gone) {
+    let (_live, renamed) = Live::making(&gone, || fs::rename(&path, &gone));
+    match renamed {
         Err(source) if is_dir && source.kind() == io::ErrorKind::CrossesDevices => {
             let Some(seal) = seal else {
                 return Err(StorageError::DirectoryMove { path, source });

@@ -112,8 +112,8 @@ pub(crate) fn create_locked<T>(
 ) -> Result<(Live, PathBuf, T), StorageError> {
     for _ in 0..TRIES_MAX {
         let path = invent(dest)?;
-        let live = Live::new(&path);
-        let made = match create(&path) {
+        let (live, made) = Live::making(&path, || create(&path));
+        let made = match made {
             Ok(made) => made,
             Err(error) if error.is_exists() => continue,
             // Made, but gone before it could be opened: swept.
