@@ -200,7 +200,8 @@ fn a_request_that_is_tried_for_long_is_told_while_it_is() {
     run(far(service.endpoint(), &["store", "init"])).done();
     let mut ls = far(service.endpoint(), &["store", "ls"]);
     ls.env("COLDFRAME_RETRY_FOR", "60s");
-    service.lacks(Lack::SlowDown(Duration::from_secs(5), None));
+    // So long that one of the tries after the first three seconds fails, wherever they fall.
+    service.lacks(Lack::SlowDown(Duration::from_secs(15), None));
     let outcome = run(ls);
     assert_eq!(outcome.code, 0, "{outcome:#?}");
     let lines: Vec<&str> = outcome.stderr.lines().collect();
