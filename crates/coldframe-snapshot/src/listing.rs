@@ -110,8 +110,8 @@ impl Listing {
         }
         self.add(directory, name);
         // An empty directory may be where its file system is not mounted.
-        let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
-        if is_dir && !self.paths().any(|known| known == path) {
+        let is_empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+        if is_empty && !self.paths().any(|known| known == path) {
             let error = not_found(&path.join(MANIFEST));
             self.damaged.push(Damaged { path, error });
         }

@@ -389,3 +389,20 @@ fn a_manifest_at_the_end_of_a_link_that_leads_nowhere_is_not_gone() {
     assert!(matches!(error, CatalogError::Unread { .. }), "{error}");
     assert!(child.path().join("memory").exists());
 }
+
+// Spec: CAT-3
+#[test]
+fn a_directory_of_another_use_under_a_known_name_is_no_snapshot() {
+    let home = Home::new();
+    let (base, child) = two(&home);
+    drop(Catalog::open(home.path()).unwrap());
+    fs::remove_dir_all(child.path()).unwrap();
+    fs::create_dir(child.path()).unwrap();
+    fs::write(child.path().join("thesis.txt"), "the only copy").unwrap();
+    let name = child.path().file_name().unwrap().to_owned();
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    let error = catalog.delete_damaged(&[&name]).unwrap_err();
+    assert!(matches!(error, CatalogError::NoSnapshot { .. }), "{error}");
+    assert!(child.path().join("thesis.txt").exists());
+    catalog.delete(base.id()).unwrap();
+}

@@ -172,6 +172,10 @@ fn refusal(cannot: &str, error: &CatalogError, damaged: bool) -> Failure {
             source: Some(source),
         } if source.is_corrupt() || is_absent(source) => {
             let text = line("not deleted", error);
+            if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) {
+                let advice = "mount what belongs there, or remove the empty directory";
+                return Failure::Wanting(format!("{text}; {advice}"));
+            }
             let path = path.display();
             Failure::Wanting(format!("{text}; or rm --damaged {path}"))
         }
