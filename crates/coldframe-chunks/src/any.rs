@@ -2,6 +2,7 @@
 //! store is.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,6 +61,10 @@ pub fn create(url: &str, options: Options) -> Result<AnyStore, StoreError> {
 impl Backend for AnyBackend {
     fn place(&self) -> String {
         self.0.place()
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        self.0.directory()
     }
 
     fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError> {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -266,6 +267,11 @@ impl<B: Backend + ?Sized> NewFile for Gathered<'_, B> {
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// The place, to put into errors.
     fn place(&self) -> String;
+
+    /// The directory of this host that it is, if it is one.
+    fn directory(&self) -> Option<&Path> {
+        None
+    }
 
     /// Keeps a new file, `parts` one behind the other; `false` if the key was there already, and
     /// then what is there stays.

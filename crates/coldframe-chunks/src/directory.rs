@@ -255,6 +255,10 @@ impl Backend for Directory {
         self.path.display().to_string()
     }
 
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
     fn create(&self, key: &Key, parts: &[&[u8]]) -> Result<bool, StorageError> {
         let written = (PendingFile::create(&self.file(key), Overwrite::Refuse)).and_then(|file| {
             write_parts(&file, parts)?;

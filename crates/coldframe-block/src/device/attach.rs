@@ -6,18 +6,18 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::mem::size_of;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use coldframe_chunkfile::LogId;
-use coldframe_chunks::{Backend, LocalStore, PackStore};
+use coldframe_chunks::{Backend, LocalStore, PackStore, StoreError};
 use coldframe_envelope::{Layout, field};
 use coldframe_ring::{NOTE_LEN_MAX, RingWal};
-use coldframe_storage::Storage;
+use coldframe_storage::{IoContext, Operation, Storage};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -75,15 +75,31 @@ fn number(metadata: &Metadata) -> (u64, u64) {
 
 impl Attachment {
     /// That of a log and a store; `None` if one of them has no place on this host.
-    fn of<B: Backend, S: Storage>(store: &PackStore<B>, log: &RingWal<S>) -> Option<Self> {
-        let file = log.storage().host_file()?;
-        let file = file.as_fd().try_clone_to_owned().map(File::from).ok()?;
-        let path = Path::new(&store.backend().place()).canonicalize().ok()?;
-        Some(Self {
-            log: number(&file.metadata().ok()?),
-            store: number(&path.metadata().ok()?),
-            path,
-        })
+    ///
+    /// # Errors
+    /// [`BlockError::LogFile`] if one of them cannot be looked at.
+    fn of<B: Backend, S: Storage>(
+        store: &PackStore<B>,
+        log: &RingWal<S>,
+    ) -> Result<Option<Self>, BlockError> {
+        let (Some(file), Some(dir)) = (log.storage().host_file(), store.backend().directory())
+        else {
+            return Ok(None);
+        };
+        let look = || {
+            let file = file.as_fd().try_clone_to_owned().map(File::from)?;
+            let path = dir.canonicalize()?;
+            Ok(Self {
+                log: number(&file.metadata()?),
+                store: number(&path.metadata()?),
+                path,
+            })
+        };
+        let looked: io::Result<Self> = look();
+        let looked = looked.at(Operation::Open, dir);
+        looked
+            .map(Some)
+            .map_err(|source| BlockError::LogFile { source })
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -109,10 +125,16 @@ impl Attachment {
         })
     }
 
-    /// Whether the store is where it was. What cannot be looked at is not gone.
-    fn is_there(&self) -> bool {
+    /// Whether it says that the log may belong to another store than `own`: this very file, and
+    /// another directory at the path. What cannot be looked at is not gone. Device numbers change
+    /// when a host starts again, so the log is told by its inode, and directories by what they are
+    /// now.
+    fn may_be_of_another(&self, own: &Self) -> bool {
+        if self.log.1 != own.log.1 || self.store == own.store {
+            return false;
+        }
         match std::fs::metadata(&self.path) {
-            Ok(metadata) => number(&metadata) == self.store,
+            Ok(metadata) => number(&metadata) != own.store,
             Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         }
     }
@@ -128,16 +150,18 @@ pub(super) fn refuse_copy<B: Backend, S: Storage>(
     id: LogId,
 ) -> Result<(), BlockError> {
     let noted = parts.log.note().as_deref().and_then(Attachment::decode);
-    let own = Attachment::of(&parts.store, &parts.log);
+    let own = Attachment::of(&parts.store, &parts.log)?;
     let (Some(noted), Some(own)) = (noted, own) else {
         return Ok(());
     };
-    if noted.log != own.log || noted.store == own.store || !noted.is_there() {
+    if !noted.may_be_of_another(&own) {
         return Ok(());
     }
     let tag = LocalStore::open(&noted.path).and_then(|store| store.tag(&parts.head));
     match tag {
         Ok(tag) if tag.is_none_or(|tag| tag.log != Some(id)) => Ok(()),
+        // The path has another use now.
+        Err(StoreError::NoStore { .. }) => Ok(()),
         _ => Err(BlockError::LogOfOtherStore {
             head: parts.head.clone(),
             store: noted.path,
@@ -147,7 +171,7 @@ pub(super) fn refuse_copy<B: Backend, S: Storage>(
 
 /// Says in the log which store it belongs to.
 pub(super) fn attach<B: Backend, S: Storage>(parts: &DeviceParts<B, S>) -> Result<(), BlockError> {
-    let own = Attachment::of(&parts.store, &parts.log).map(|own| own.encode());
+    let own = Attachment::of(&parts.store, &parts.log)?.map(|own| own.encode());
     match own.filter(|bytes| bytes.len() <= NOTE_LEN_MAX) {
         Some(bytes) => parts.log.set_note(&bytes).map_err(log),
         None => Ok(()),

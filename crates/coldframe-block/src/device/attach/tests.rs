@@ -1,5 +1,7 @@
 //! The bytes of the note, which stay as they are.
 
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 
 // Spec: BLK-37
@@ -23,4 +25,41 @@ fn the_note_has_the_bytes_that_every_release_reads() {
         assert_eq!(Attachment::decode(&other), None, "another version");
     }
     assert!((0..40).all(|len| Attachment::decode(&bytes[..len]).is_none()));
+}
+
+// Spec: BLK-37
+#[test]
+fn a_device_number_that_changed_makes_no_other_log_and_no_other_store() {
+    let dir = coldframe_testkit::scratch::on_disk();
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    let now = |path: &PathBuf| {
+        std::fs::create_dir_all(path).unwrap();
+        number(&path.metadata().unwrap())
+    };
+    let own = |path: &PathBuf| Attachment {
+        log: (7, 70),
+        store: now(path),
+        path: path.clone(),
+    };
+    // As before the host started again: other devices, the same inodes.
+    let before = |path: &PathBuf| {
+        let own = own(path);
+        Attachment {
+            log: (8, own.log.1),
+            store: (own.store.0 + 1, own.store.1),
+            ..own
+        }
+    };
+    assert!(before(&one).may_be_of_another(&own(&two)));
+    assert!(!before(&one).may_be_of_another(&own(&one)));
+    // Another file: a copy of both.
+    let copied = Attachment {
+        log: (7, 71),
+        ..own(&two)
+    };
+    assert!(!before(&one).may_be_of_another(&copied));
+    let noted = before(&one);
+    let own_two = own(&two);
+    std::fs::remove_dir(&one).unwrap();
+    assert!(!noted.may_be_of_another(&own_two), "moved");
 }
