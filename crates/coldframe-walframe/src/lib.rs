@@ -18,8 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What it does not do: I/O, locks, syncing; `coldframe-wal` does. Specs: `specs/ring-wal.md`,
-//! `specs/journal.md`.
+//! What it does not do: I/O, locks, syncing; `coldframe-ring` and `coldframe-journal` do.
+//! Specs: `specs/ring-wal.md`, `specs/journal.md`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -3,7 +3,7 @@
 //! Invariants: every header is checked before a field of it is used, every payload before it is
 //! handed out; a record is bound to its part and to its place there; all lengths are multiples of
 //! 16 bytes, so parts can be joined by `cat` and payloads stay aligned. Pure functions on slices:
-//! reading and writing is for `coldframe-wal`. Spec: `specs/journal.md`.
+//! reading and writing is for `coldframe-journal`. Spec: `specs/journal.md`.
 
 mod batch;
 mod key;
