@@ -209,7 +209,7 @@ fn levels_of_private_lines_come_back_for_each_vcpu() {
     let (thawed, _) = TestVm::new(2, Tracking::Off).unwrap();
     thawed.write(0, &vm.ram());
     let accepted = thawed.host.compare(&state).accept(&[]).unwrap();
-    let restored = thawed.machine().restore(&state, accepted);
+    let restored = thawed.machine().restore(&accepted);
     let _generation = restored.unwrap().generation();
     let again = thawed.machine().save().unwrap();
     assert_eq!(
