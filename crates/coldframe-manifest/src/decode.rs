@@ -14,9 +14,11 @@ use crate::encode::BODY_VERSION;
 use crate::host::HostSummary;
 use crate::layout::{
     DISK, DiskRow, FILE, FILE_MEMORY, FILE_STATE, FORMAT, FileBytes, HOST, HostBytes, IDNT,
-    IdentityBytes, KINDS, LABL, LIMITS, LabelHead, RAML, REGION_COUNT_MAX, RegionRow,
+    IdentityBytes, KINDS, LABL, LIMITS, LabelHead, PNAM, RAML, REGION_COUNT_MAX, RegionRow,
 };
-use crate::manifest::{Flaw, check_disks, check_identity, check_labels, check_ram};
+use crate::manifest::{
+    Flaw, check_disks, check_identity, check_labels, check_parent_name, check_ram,
+};
 use crate::{Disk, FileRef, Manifest, Parent, SnapshotKind, Timestamp};
 
 impl From<Flaw> for Kind {
@@ -55,11 +57,15 @@ impl Manifest {
         let host = optional(HOST, 0);
         let disks = optional(DISK, 0);
         let labels = optional(LABL, 0);
+        let parent_name = optional(PNAM, 0);
         let manifest = Self {
             producer: header.producer,
             arch: header.arch,
             id,
             kind,
+            parent_name: parent_name
+                .map(|body| name_of_parent(&body, kind))
+                .transpose()?,
             created,
             ram,
             page_size,
@@ -101,7 +107,7 @@ fn check_section(body: &Body<'_>) -> Result<(), DecodeError> {
     }
     let field = if version == 0 {
         "section version"
-    } else if must == [HOST, LABL].contains(&kind) {
+    } else if must == [HOST, LABL, PNAM].contains(&kind) {
         "section flags"
     } else if kind != FILE && instance != 0 {
         "section instance"
@@ -158,6 +164,12 @@ fn identity(body: &Body<'_>) -> Result<(SnapshotId, SnapshotKind, Timestamp), De
     };
     check_identity(id, kind, created).map_err(|flaw| body.error(flaw.into(), 0))?;
     Ok((id, kind, created))
+}
+
+fn name_of_parent(body: &Body<'_>, kind: SnapshotKind) -> Result<Vec<u8>, DecodeError> {
+    let name = body.body();
+    check_parent_name(kind, Some(name)).map_err(|flaw| body.error(flaw.into(), 0))?;
+    Ok(name.to_vec())
 }
 
 fn ram(body: &Body<'_>, page_size: PageSize) -> Result<RamLayout, DecodeError> {

@@ -1,17 +1,19 @@
-//! Writing a manifest. Order: `IDNT`, `RAML`, `FILE.1`, `FILE.2`, `HOST`, `DISK`, `LABL`.
+//! Writing a manifest. Order: `IDNT`, `RAML`, `FILE.1`, `FILE.2`, `HOST`, `DISK`, `LABL`, `PNAM`.
 
 use alloc::vec::Vec;
 
-use coldframe_envelope::{ContainerBuilder, EncodeError};
+use coldframe_envelope::{ContainerBuilder, EncodeError, Format};
 use coldframe_units::RootHash;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
 use crate::layout::{
     DISK, DISK_NAME_BYTES_MAX, DiskRow, FILE, FILE_MEMORY, FILE_STATE, FORMAT, FileBytes, HOST,
-    IDNT, IdentityBytes, LABL, LabelHead, RAML, RegionRow,
+    IDNT, IdentityBytes, LABL, LabelHead, PNAM, RAML, RegionRow,
 };
 use crate::{Disk, FileRef, Manifest, SnapshotKind};
+
+const FORMAT_1_0: Format = Format::new(*b"MANI", 1, 0);
 
 /// The version of every section that this release writes, and the newest that it reads.
 pub(crate) const BODY_VERSION: u16 = 1;
@@ -23,7 +25,12 @@ impl Manifest {
     /// [`EncodeError`] naming the field that breaks a rule.
     pub fn encode(&self) -> Result<(Vec<u8>, RootHash), EncodeError> {
         self.check()?;
-        let mut file = ContainerBuilder::new(FORMAT, self.producer).with_page_size(self.page_size);
+        let format = match self.parent_name {
+            // Nothing in it that was not in 1.0.
+            None => FORMAT_1_0,
+            Some(_) => FORMAT,
+        };
+        let mut file = ContainerBuilder::new(format, self.producer).with_page_size(self.page_size);
         if let Some(arch) = self.arch {
             file = file.with_arch(arch);
         }
@@ -46,6 +53,9 @@ impl Manifest {
         }
         if !self.labels.is_empty() {
             file.optional(LABL, 0, BODY_VERSION, labels(self));
+        }
+        if let Some(name) = &self.parent_name {
+            file.optional(PNAM, 0, BODY_VERSION, name.clone());
         }
         file.finish()
     }

@@ -7,7 +7,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The format and its version; bodies are plain.
-pub const FORMAT: Format = Format::new(*b"MANI", 1, 0);
+pub const FORMAT: Format = Format::new(*b"MANI", 1, 1);
 
 /// Identity and parent; instance 0.
 pub const IDNT: SectionKind = SectionKind::new(*b"IDNT");
@@ -27,7 +27,10 @@ pub const DISK: SectionKind = SectionKind::new(*b"DISK");
 /// Labels; instance 0.
 pub const LABL: SectionKind = SectionKind::new(*b"LABL");
 
-pub(crate) const KINDS: [SectionKind; 6] = [IDNT, RAML, FILE, HOST, DISK, LABL];
+/// The name of the parent's directory; instance 0.
+pub const PNAM: SectionKind = SectionKind::new(*b"PNAM");
+
+pub(crate) const KINDS: [SectionKind; 7] = [IDNT, RAML, FILE, HOST, DISK, LABL, PNAM];
 
 /// The instance of `FILE` that names the memory file.
 pub const FILE_MEMORY: u32 = 1;
@@ -43,6 +46,9 @@ pub const DISK_COUNT_MAX: u64 = 256;
 
 /// The longest name of a disk, in bytes.
 pub const DISK_NAME_BYTES_MAX: usize = 255;
+
+/// The longest name of a parent's directory, in bytes (`NAME_MAX` of limits.h).
+pub const PARENT_NAME_BYTES_MAX: usize = 255;
 
 /// The most labels.
 pub const LABEL_COUNT_MAX: u64 = 256;

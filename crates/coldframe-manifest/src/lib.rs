@@ -14,6 +14,7 @@
 //!     arch: None,
 //!     id: SnapshotId::from_bytes([7; 16]),
 //!     kind: SnapshotKind::Full,
+//!     parent_name: None,
 //!     created: Timestamp { seconds: 1_767_225_600, nanos: 0 },
 //!     ram: RamLayout::contiguous(ByteLen::new(256 << 20))?,
 //!     page_size: PageSize::SIZE_4K,
@@ -56,7 +57,7 @@ pub use child::{CHILD_FORMAT, CHILD_PATH_BYTES_MAX, ChildNote, PATH, PRNT};
 pub use host::HostSummary;
 pub use layout::{
     DISK, DISK_COUNT_MAX, DISK_NAME_BYTES_MAX, FILE, FILE_MEMORY, FILE_STATE, FORMAT, HOST, IDNT,
-    LABEL_COUNT_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABL, LAYOUTS, LIMITS, RAML,
-    REGION_COUNT_MAX,
+    LABEL_COUNT_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABL, LAYOUTS, LIMITS,
+    PARENT_NAME_BYTES_MAX, PNAM, RAML, REGION_COUNT_MAX,
 };
 pub use manifest::{Disk, FileRef, Manifest, Parent, SnapshotKind, Timestamp};

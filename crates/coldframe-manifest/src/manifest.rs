@@ -13,7 +13,7 @@ use coldframe_units::{Arch, ByteLen, PageSize, RamLayout, RootHash, SnapshotId};
 use crate::host::HostSummary;
 use crate::layout::{
     DISK_COUNT_MAX, DISK_NAME_BYTES_MAX, LABEL_COUNT_MAX, LABEL_KEY_BYTES_MAX,
-    LABEL_VALUE_BYTES_MAX, REGION_COUNT_MAX,
+    LABEL_VALUE_BYTES_MAX, PARENT_NAME_BYTES_MAX, REGION_COUNT_MAX,
 };
 
 /// One snapshot: who it is, what it stands on, and the roots of its files.
@@ -27,6 +27,9 @@ pub struct Manifest {
     pub id: SnapshotId,
     /// Whether it stands alone.
     pub kind: SnapshotKind,
+    /// The name of the parent's directory when this was made: where the parent is looked for
+    /// first. It may have another name by now. 1 to 255 bytes, of a diff only.
+    pub parent_name: Option<Vec<u8>>,
     /// When it was made.
     pub created: Timestamp,
     /// Where RAM lies in the guest.
@@ -128,6 +131,7 @@ impl Manifest {
     /// [`EncodeError`] naming the field.
     pub fn check(&self) -> Result<(), EncodeError> {
         check_identity(self.id, self.kind, self.created)?;
+        check_parent_name(self.kind, self.parent_name.as_deref())?;
         check_ram(&self.ram, self.page_size)?;
         check_disks(&self.disks)?;
         check_labels(&self.labels)?;
@@ -161,6 +165,19 @@ pub(crate) fn check_identity(
         if *parent.root.as_bytes() == [0; 32] {
             return Err(Flaw::Invalid("parent_root"));
         }
+    }
+    Ok(())
+}
+
+pub(crate) fn check_parent_name(kind: SnapshotKind, name: Option<&[u8]>) -> Result<(), Flaw> {
+    let Some(name) = name else {
+        return Ok(());
+    };
+    let len_is_right = (1..=PARENT_NAME_BYTES_MAX).contains(&name.len());
+    let is_one_name = !name.iter().any(|byte| matches!(byte, 0 | b'/'));
+    let is_special = [&b"."[..], b".."].contains(&name);
+    if kind == SnapshotKind::Full || !len_is_right || !is_one_name || is_special {
+        return Err(Flaw::Invalid("parent_name"));
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! A snapshot with all that it is built on, each parent found by id and checked by root.
 //!
-//! Parents are looked for beside the child, then in the search paths, in that order. A directory
-//! that is no sound snapshot is passed over: others may have the parent. If none has, and something
-//! could not be read, then that is the error: it may be the parent.
+//! Parents are looked for beside the child, then in the search paths, in that order: first under
+//! the name that the child knows, which costs the same however many snapshots lie there, then by
+//! listing all. A directory that is no sound snapshot is passed over: others may have the parent.
+//! If none has, and something could not be read, then that is the error: it may be the parent.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use coldframe_manifest::Parent;
@@ -46,7 +49,10 @@ impl Chain {
                     limit,
                 });
             }
-            let next = finder.find(link.path(), parent)?;
+            let next = match finder.by_name(&link, parent) {
+                Some(next) => next,
+                None => finder.find(link.path(), parent)?,
+            };
             links.push(std::mem::replace(&mut link, next));
         }
         links.push(link);
@@ -87,6 +93,17 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
+    /// The parent, if it is where it was when `child` was made, or under that name in a search
+    /// path. Whatever else is there, or cannot be read, is for [`Finder::find`].
+    fn by_name(&self, child: &Snapshot, parent: Parent) -> Option<Snapshot> {
+        let name = child.manifest().parent_name.as_deref()?;
+        let beside = files::beside(child.path());
+        std::iter::once(&beside)
+            .chain(self.search)
+            .filter_map(|directory| Snapshot::open(directory.join(OsStr::from_bytes(name))).ok())
+            .find(|found| found.id() == parent.id && found.root() == parent.root)
+    }
+
     /// The snapshot of this id and root, beside `child` or in a search path.
     fn find(&mut self, child: &Path, parent: Parent) -> Result<Snapshot, SnapshotError> {
         let mut impostor = None;

@@ -11,7 +11,7 @@ use coldframe_storage::FileStorage;
 use coldframe_units::{PageSize, SnapshotId};
 
 use crate::files::MEMORY;
-use crate::publication::{self, Description, StateBytes};
+use crate::publication::{self, Base, Description, StateBytes};
 use crate::{Chain, Snapshot, SnapshotError};
 
 /// Makes a diff snapshot whose parent is the youngest of `a` and which leads to the memory and the
@@ -106,7 +106,7 @@ fn publish(
     let description = Description {
         producer,
         arch: manifest.arch,
-        kind: publication::kind_of(parent),
+        base: parent.map(Base::of),
         ram: manifest.ram.clone(),
         page_size,
         disks: manifest.disks.clone(),

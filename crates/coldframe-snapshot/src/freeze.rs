@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use coldframe_envelope::{EncodeError, Limits, Producer, SectionFlags, SectionKind};
 use coldframe_hv::{DeviceState, DirtySource, Machine, MachineState, check_devices};
-use coldframe_manifest::{Disk, FileRef, SnapshotKind};
+use coldframe_manifest::{Disk, FileRef};
 use coldframe_mem::{CaptureSpec, CaptureStats, Captured, GuestRam, MemRoot, MergeBudget};
 use coldframe_statefile::limits::BODY_BYTES_MAX;
 use coldframe_statefile::schema::v1::MetadataV1;
@@ -23,7 +23,7 @@ use crate::files::{MEMORY, STATE};
 use crate::flight::{InFlight, Named, Taken};
 use crate::lease::Lease;
 use crate::parent::ParentLink;
-use crate::publication::{self, Description, StateBytes};
+use crate::publication::{self, Base, Description, StateBytes};
 use crate::{AsParent, DirtyTracker, Snapshot, SnapshotError, Unpublished, convert};
 
 /// What kind of snapshot to take.
@@ -353,6 +353,7 @@ impl Frozen {
             memory,
             devices,
         } = self.capture;
+        let path = parent.as_ref().map(|parent| parent.path().to_path_buf());
         let parent = parent.map(|parent| named(parent, lease, &freezer));
         let parent = parent.transpose()?;
         self.flight.begin_publishing()?;
@@ -364,14 +365,12 @@ impl Frozen {
             captured.finish(&memory).map_err(SnapshotError::Memory)?;
         drop(memory);
         let state = state_bytes(&self.state, &devices, freezer.own, freezer.producer)?;
-        let kind = match &parent {
-            Some(Named { parent, .. }) => SnapshotKind::Diff { parent: *parent },
-            None => SnapshotKind::Full,
-        };
+        let base = parent.as_ref().zip(path);
+        let base = base.map(|(named, path)| Base::at(named.parent, &path));
         let description = Description {
             producer: freezer.producer,
             arch: Some(self.state.arch),
-            kind,
+            base,
             ram: self.layout,
             page_size: freezer.page_size,
             disks: freezer.disks,

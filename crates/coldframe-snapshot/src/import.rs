@@ -11,7 +11,7 @@ use coldframe_units::{Arch, PageSize, RamLayout};
 
 use crate::files::{MEMORY, STATE};
 use crate::parent::ParentLink;
-use crate::publication::{self, Description, StateBytes};
+use crate::publication::{self, Base, Description, StateBytes};
 use crate::{Snapshot, SnapshotError};
 
 pub use coldframe_mem::{DiffHoles, Dump};
@@ -94,7 +94,7 @@ pub fn import(
     let description = Description {
         producer,
         arch: Some(arch),
-        kind: publication::kind_of(parent),
+        base: parent.map(Base::of),
         ram,
         page_size,
         disks: Vec::new(),

@@ -4,11 +4,14 @@
 //! name when all three are durable.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coldframe_envelope::Producer;
-use coldframe_manifest::{Disk, FileRef, HostSummary, Manifest, Parent, SnapshotKind, Timestamp};
+use coldframe_manifest::{
+    Disk, FileRef, HostSummary, Manifest, PARENT_NAME_BYTES_MAX, Parent, SnapshotKind, Timestamp,
+};
 use coldframe_storage::{PendingDir, Storage};
 use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RootHash, SnapshotId};
 
@@ -27,18 +30,31 @@ pub(crate) struct StateBytes {
 pub(crate) struct Description {
     pub producer: Producer,
     pub arch: Option<Arch>,
-    pub kind: SnapshotKind,
+    pub base: Option<Base>,
     pub ram: RamLayout,
     pub page_size: PageSize,
     pub disks: Vec<Disk>,
     pub labels: BTreeMap<String, String>,
 }
 
-/// Full, or a diff of `parent`.
-pub(crate) fn kind_of(parent: Option<&Snapshot>) -> SnapshotKind {
-    parent.map_or(SnapshotKind::Full, |parent| SnapshotKind::Diff {
-        parent: name_of(parent),
-    })
+/// What a diff was made against; a full snapshot has none.
+pub(crate) struct Base {
+    parent: Parent,
+    name: Option<Vec<u8>>,
+}
+
+impl Base {
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self::at(name_of(snapshot), snapshot.path())
+    }
+
+    /// The snapshot in the directory `path`, which is looked for under its name.
+    pub fn at(parent: Parent, path: &Path) -> Self {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let name = path.file_name().map(|name| name.as_bytes().to_vec());
+        let name = name.filter(|name| name.len() <= PARENT_NAME_BYTES_MAX);
+        Self { parent, name }
+    }
 }
 
 /// A snapshot id that was never used.
@@ -121,11 +137,16 @@ pub(crate) fn publish_held(
     if let Some(state) = &state {
         write(&pending, STATE, &state.bytes)?;
     }
+    let (kind, parent_name) = match description.base {
+        None => (SnapshotKind::Full, None),
+        Some(Base { parent, name }) => (SnapshotKind::Diff { parent }, name),
+    };
     let manifest = Manifest {
         producer: description.producer,
         arch: description.arch,
         id,
-        kind: description.kind,
+        kind,
+        parent_name,
         created: now(),
         ram: description.ram,
         page_size: description.page_size,

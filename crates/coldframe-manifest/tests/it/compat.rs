@@ -13,7 +13,7 @@ use crate::sample::{bytes, changed, check_refused, diff, producer};
 fn newer_major_is_refused_with_both_versions() {
     let newer = ContainerBuilder::new(Format::new(*b"MANI", 2, 0), producer());
     let version = |major, minor| Version { major, minor };
-    let (found, min, max) = (version(2, 0), version(1, 0), version(1, 0));
+    let (found, min, max) = (version(2, 0), version(1, 0), version(1, 1));
     let refused = Kind::Unsupported { found, min, max };
     check_refused(&newer.finish().unwrap().0, refused);
 }

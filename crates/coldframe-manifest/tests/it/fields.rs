@@ -4,7 +4,7 @@ use coldframe_envelope::{
     ContainerBuilder, DecodeErrorKind as Kind, EncodeError, SectionFlags, SectionKind,
 };
 use coldframe_manifest::{
-    DISK, Disk, FILE, FORMAT, HOST, HostSummary, IDNT, LABL, LAYOUTS, Manifest, Parent, RAML,
+    DISK, Disk, FILE, FORMAT, HOST, HostSummary, IDNT, LABL, LAYOUTS, Manifest, PNAM, Parent, RAML,
     SnapshotKind,
 };
 use coldframe_units::{PageSize, RamLayout, RootHash, SnapshotId};
@@ -60,7 +60,7 @@ fn needed_sections_are_named_when_missing() {
 // Spec: MANI-3
 #[test]
 fn flags_instances_and_lengths_are_held_to_the_table() {
-    for kind in [IDNT, RAML, FILE, HOST, DISK, LABL] {
+    for kind in [IDNT, RAML, FILE, HOST, DISK, LABL, PNAM] {
         let flipped = changed(|row, _| {
             if row.kind == kind {
                 row.flags = match row.flags {
@@ -78,7 +78,9 @@ fn flags_instances_and_lengths_are_held_to_the_table() {
             });
             check_invalid(&moved, "section instance");
         }
-        check_invalid(&with_body(kind, &[]), "section length");
+        if kind != PNAM {
+            check_invalid(&with_body(kind, &[]), "section length");
+        }
         let zeroth = changed(|row, _| {
             row.version -= u16::from(row.kind == kind);
             true
@@ -141,6 +143,28 @@ fn identity_is_held_to_its_rules_when_written() {
         manifest.kind = kind;
         check_unwritable(field, &manifest);
     }
+}
+
+// Spec: MANI-16
+#[test]
+fn the_parents_name_is_one_name() {
+    let long = [b'n'; 256];
+    for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0", &long] {
+        check_invalid(&with_body(PNAM, name), "parent_name");
+        let mut manifest = diff();
+        manifest.parent_name = Some(name.to_vec());
+        check_unwritable("parent_name", &manifest);
+    }
+    for name in [&b"..."[..], b" ", b"\xff\n", &long[..255]] {
+        let (read, _) = Manifest::decode(&with_body(PNAM, name)).unwrap();
+        assert_eq!(read.parent_name.as_deref(), Some(name));
+    }
+    let mut manifest = full();
+    manifest.parent_name = Some(b"a".to_vec());
+    check_unwritable("parent_name", &manifest);
+    let mut full = vec![0; 80];
+    full[..20].copy_from_slice(&[&[1; 16][..], &[1, 0, 0, 0]].concat());
+    check_invalid(&with_body(IDNT, &full), "parent_name");
 }
 
 // Spec: MANI-7

@@ -4,7 +4,7 @@
 use coldframe_envelope::{Container, ContainerBuilder, Producer};
 use coldframe_manifest::{
     CHILD_FORMAT, ChildNote, Disk, FORMAT, FileRef, HostSummary, LIMITS, Manifest, PATH, PRNT,
-    SnapshotKind, Timestamp,
+    Parent, SnapshotKind, Timestamp,
 };
 use coldframe_units::{ByteLen, PageSize, RamLayout, RootHash, SnapshotId};
 
@@ -87,7 +87,13 @@ fn sound() -> Vec<u8> {
         producer: Producer::new("fuzz", "1").expect("it is short"),
         arch: None,
         id: SnapshotId::from_bytes([1; 16]),
-        kind: SnapshotKind::Full,
+        kind: SnapshotKind::Diff {
+            parent: Parent {
+                id: SnapshotId::from_bytes([2; 16]),
+                root,
+            },
+        },
+        parent_name: Some(b"parent".to_vec()),
         created: Timestamp {
             seconds: 0,
             nanos: 0,

@@ -32,6 +32,7 @@ pub fn full() -> Manifest {
         arch: None,
         id: SnapshotId::from_bytes([0xa1; 16]),
         kind: SnapshotKind::Full,
+        parent_name: None,
         created: Timestamp {
             seconds: 0,
             nanos: 0,
@@ -80,13 +81,21 @@ pub fn diff() -> Manifest {
     }
 }
 
+/// The diff with its parent's last known name, not UTF-8 as a name may be.
+pub fn named() -> Manifest {
+    Manifest {
+        parent_name: Some(b"nightly \xff".to_vec()),
+        ..diff()
+    }
+}
+
 pub fn bytes(manifest: &Manifest) -> Vec<u8> {
     manifest.encode().unwrap().0
 }
 
-/// The file of [`diff`] with its rows and bodies as `change` leaves them, all hashes right.
+/// The file of [`named`] with its rows and bodies as `change` leaves them, all hashes right.
 pub fn changed(change: impl Fn(&mut Section, &mut Vec<u8>) -> bool) -> Vec<u8> {
-    let file = bytes(&diff());
+    let file = bytes(&named());
     let container = Container::decode(&file, FORMAT, Limits::SMALL_FILE).unwrap();
     let builder = ContainerBuilder::new(FORMAT, producer()).with_arch(Arch::X86_64);
     let mut builder = builder.with_page_size(PageSize::SIZE_4K);
@@ -99,7 +108,7 @@ pub fn changed(change: impl Fn(&mut Section, &mut Vec<u8>) -> bool) -> Vec<u8> {
     builder.finish().unwrap().0
 }
 
-/// The file of [`diff`] with these bytes at this place of one section, all hashes right.
+/// The file of [`named`] with these bytes at this place of one section, all hashes right.
 pub fn patched(kind: SectionKind, at: usize, patch: &[u8]) -> Vec<u8> {
     changed(|row, bytes| {
         if row.kind == kind {
@@ -109,7 +118,7 @@ pub fn patched(kind: SectionKind, at: usize, patch: &[u8]) -> Vec<u8> {
     })
 }
 
-/// The file of [`diff`] with another body in one section, all hashes right.
+/// The file of [`named`] with another body in one section, all hashes right.
 pub fn with_body(kind: SectionKind, body: &[u8]) -> Vec<u8> {
     changed(|row, bytes| {
         if row.kind == kind {

@@ -41,6 +41,25 @@ fn a_parent_is_found_by_id_whatever_its_name() {
     assert!(thawed_memory(diff.path()) == vm.read());
 }
 
+// Spec: MANI-16
+#[test]
+fn a_parent_is_looked_for_first_under_the_name_that_the_child_knows() {
+    let home = Home::new();
+    let (vm, full, diff) = pair(&home);
+    let name = diff.manifest().parent_name.as_deref();
+    assert_eq!(name, Some(&b"full"[..]));
+    // A listing comes upon this one first.
+    copy_dir(full.path(), &home.at("aaa"));
+    let links = |path: &Path| open_chain(path).unwrap().links()[0].path().to_path_buf();
+    assert_eq!(links(diff.path()), full.path());
+    // Another snapshot has the name by now.
+    fs::rename(full.path(), home.at("zzz")).unwrap();
+    fs::remove_dir_all(home.at("aaa")).unwrap();
+    Vm::new(64).full(&home.at("full"));
+    assert_eq!(links(diff.path()), home.at("zzz"));
+    assert!(thawed_memory(diff.path()) == vm.read());
+}
+
 #[test]
 fn a_parent_is_found_in_a_search_path() {
     let (home, elsewhere) = (Home::new(), Home::new());

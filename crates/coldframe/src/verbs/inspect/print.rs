@@ -118,6 +118,9 @@ fn print_manifest(manifest: &ManifestReport) {
     if let Some(parent) = &manifest.parent_id {
         output::say(format_args!("  {:<12} {parent}", "parent"));
     }
+    if let Some(name) = &manifest.parent_name {
+        output::say(format_args!("  {:<12} {name}", "parent name"));
+    }
     output::say(format_args!(
         "  {:<12} {}",
         "memory",

@@ -92,6 +92,7 @@ pub struct ManifestReport {
     pub kind: &'static str,
     pub parent_id: Option<String>,
     pub parent_root: Option<String>,
+    pub parent_name: Option<String>,
     pub created_unix_seconds: u64,
     pub ram_bytes: u64,
     pub regions: Vec<(u64, u64)>,
@@ -313,6 +314,8 @@ impl FileReport {
             kind: if parent.is_some() { "diff" } else { "full" },
             parent_id: parent.map(|parent| parent.id.to_string()),
             parent_root: parent.map(|parent| parent.root.to_string()),
+            parent_name: (manifest.parent_name.as_deref())
+                .map(|name| String::from_utf8_lossy(name).into_owned()),
             created_unix_seconds: manifest.created.seconds,
             ram_bytes: manifest.ram.total().get(),
             regions: (manifest.ram.regions().iter())
