@@ -46,6 +46,8 @@ enum Scope {
     Library,
     /// Not in anything under `crates/`.
     Published,
+    /// Not under `crates/` but in coldframe-storage and in what tests use.
+    Storage,
     /// Not in tests of anything under `crates/`.
     Tests,
 }
@@ -117,6 +119,21 @@ const BANS: &[Ban] = &[
         "tempdir (",
         Scope::Tests,
         "it is left when the test is killed: use `coldframe_testkit::scratch`",
+    ),
+    ban(
+        "fs : : rename",
+        Scope::Storage,
+        "it replaces, and a power cut undoes it: use `coldframe_storage`",
+    ),
+    ban(
+        "fs : : hard_link",
+        Scope::Storage,
+        "not every file system has links: use `coldframe_storage`",
+    ),
+    ban(
+        ". sync_all (",
+        Scope::Storage,
+        "an error of it is told once: use `coldframe_storage`",
     ),
     ban("from_ne_bytes", Scope::Everywhere, "use `from_le_bytes`"),
     ban("to_ne_bytes", Scope::Everywhere, "use `to_le_bytes`"),
@@ -236,6 +253,13 @@ fn applies(scope: &Scope, path: &str) -> bool {
         Scope::Production => path.contains("/src/") && !is_test_path(path),
         Scope::Library => path.contains("/src/") && !is_test_path(path) && !binary && !tool,
         Scope::Published => crate_of(path).is_some(),
+        Scope::Storage => {
+            let owner = matches!(
+                crate_of(path),
+                Some("coldframe-storage" | "coldframe-testkit")
+            );
+            path.contains("/src/") && !is_test_path(path) && crate_of(path).is_some() && !owner
+        }
         Scope::Tests => crate_of(path).is_some() && is_test_path(path),
     }
 }

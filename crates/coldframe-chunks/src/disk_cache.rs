@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use coldframe_chunkfile::{CHUNK_BYTES_MAX, Compression};
 use coldframe_storage::{
-    FileStorage, IoContext, Operation, Storage as _, StorageError, create_dir_all,
+    FileStorage, IoContext, Operation, Storage as _, StorageError, create_dir_all, replace_in_cache,
 };
 use coldframe_units::{ByteLen, ChunkId, FileOffset};
 
@@ -113,7 +113,7 @@ impl DiskCache {
         let file = FileStorage::create(&temporary)?;
         let written = file
             .write_at(FileOffset::ZERO, chunk.bytes())
-            .and_then(|()| fs::rename(&temporary, &path).at(Operation::Rename, &path));
+            .and_then(|()| replace_in_cache(&temporary, &path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }

@@ -22,7 +22,7 @@ use coldframe_journal::kinds::{CoreEntries, Deleted, Leased, Pinned, Published, 
 use coldframe_journal::{
     Entry, EntryError, EntryRef, JournalError, JournalOptions, JournalReader, JournalWriter, Next,
 };
-use coldframe_storage::{IoContext, Operation, StorageError};
+use coldframe_storage::{IoContext, Operation, StorageError, rename_new};
 use coldframe_units::SnapshotId;
 
 use crate::files::{self, MANIFEST, MEMORY, STATE};
@@ -157,12 +157,7 @@ impl Catalog {
         let path = dir.join(CATALOG);
         if is_there(&path)? {
             let aside = dir.join("catalog.damaged");
-            if is_there(&aside)? {
-                return Err(CatalogError::Storage(StorageError::Exists { path: aside }));
-            }
-            fs::rename(&path, &aside)
-                .at(Operation::Rename, &path)
-                .map_err(CatalogError::Storage)?;
+            rename_new(&path, &aside).map_err(CatalogError::Storage)?;
         }
         Self::open(dir)
     }

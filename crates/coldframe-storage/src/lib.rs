@@ -65,6 +65,7 @@ pub use memory::MemStorage;
 pub use open::{Access, open_or_create, open_regular, read_small, refuse_unmeasured};
 pub use publish::{Overwrite, PendingDir, PendingFile, PublishedFile};
 pub use raw::RawPart;
+pub use rename::{rename_new, replace_in_cache};
 pub use retract::{remove_durably, retract, retract_sealed};
 pub use source::{ByteSource, PreadSource};
 pub use storage::Storage;

@@ -22,13 +22,37 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::directory::Parent;
 use crate::living::Live;
 use crate::lock::lock;
 use crate::owner::hand_over;
 use crate::temporary;
+use crate::{IoContext, Operation, StorageError};
 
 #[cfg(test)]
 mod tests;
+
+/// Renames a file within its directory, unless `to` is taken, and makes that durable.
+///
+/// # Errors
+/// [`StorageError::BadName`]; [`StorageError::Exists`]; [`StorageError::Open`] if the directory
+/// cannot be opened, [`StorageError::Rename`]: the file has its old name;
+/// [`StorageError::NotDurable`]: it has the new one, perhaps not after a power cut.
+pub fn rename_new(from: &Path, to: &Path) -> Result<(), StorageError> {
+    let (to, parent) = temporary::split(to)?;
+    let parent = Parent::open(parent)?;
+    let (from, _) = temporary::split(from)?;
+    new_file(&from, &to).at(Operation::Rename, &to)?;
+    parent.sync_beside(&to).at(Operation::MakeDurable, &to)
+}
+
+/// Renames a file onto whatever has the name `to`; a power cut may undo that: for caches.
+///
+/// # Errors
+/// [`StorageError::Rename`].
+pub fn replace_in_cache(from: &Path, to: &Path) -> Result<(), StorageError> {
+    fs::rename(from, to).at(Operation::Rename, to)
+}
 
 /// Renames a file, unless `to` is taken.
 pub(crate) fn new_file(from: &Path, to: &Path) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use coldframe_storage::{Overwrite, PendingFile, Storage, StorageError};
+use coldframe_storage::{Overwrite, PendingFile, Storage, StorageError, rename_new};
 use coldframe_testkit::child;
 use coldframe_testkit::scratch;
 use coldframe_units::FileOffset;
@@ -219,4 +219,19 @@ fn an_error_in_publish_leaves_nothing() {
     fs::rename(&inner, dir.path().join("moved")).unwrap();
     assert!(file.publish().unwrap_err().is_not_found());
     assert!(!inner.exists());
+}
+
+#[test]
+fn a_file_gets_another_name_and_replaces_nothing() {
+    let dir = scratch::on_disk();
+    let [from, taken, to] = ["from", "taken", "to"].map(|name| dir.path().join(name));
+    fs::write(&from, b"a").unwrap();
+    fs::write(&taken, b"b").unwrap();
+    let error = rename_new(&from, &taken).unwrap_err();
+    assert!(matches!(error, StorageError::Exists { .. }), "{error}");
+    assert_eq!(fs::read(&taken).unwrap(), b"b");
+    rename_new(&from, &to).unwrap();
+    assert_eq!(names(dir.path()), ["taken", "to"]);
+    assert!(rename_new(&from, &to).unwrap_err().is_not_found());
+    assert_eq!(fs::read(&to).unwrap(), b"a");
 }

@@ -18,7 +18,7 @@ use coldframe_block::{
     check_log, open_log,
 };
 use coldframe_chunks::{AnyBackend, StoreUrl};
-use coldframe_storage::FileStorage;
+use coldframe_storage::{FileStorage, rename_new};
 use coldframe_units::ByteLen;
 
 use crate::cli::disk::{Disk, Log, ReadLog, Which};
@@ -195,17 +195,20 @@ fn open_device(
 /// Renames a log that is given up, and says so; nothing of it is deleted.
 fn set_aside(log: &Path, why: &BlockError) -> Result<(), Failure> {
     let cannot = || format!("cannot rename {}", log.display());
-    let is_free = |path: &PathBuf| path.symlink_metadata().is_err();
     let numbered = |number: u32| {
         let mut name = log.as_os_str().to_owned();
         name.push(format!(".abandoned-{number}"));
         PathBuf::from(name)
     };
-    let Some(aside) = (1..=NAMES_MAX).map(numbered).find(is_free) else {
+    let renamed = |aside: PathBuf| match rename_new(log, &aside) {
+        Err(error) if error.is_exists() => None,
+        renamed => Some(renamed.map(|()| aside)),
+    };
+    let Some(renamed) = (1..=NAMES_MAX).map(numbered).find_map(renamed) else {
         let text = "too many logs were given up there";
         return Err(Failure::Environment(format!("{}: {text}", cannot())));
     };
-    std::fs::rename(log, &aside).map_err(|error| Failure::environment(cannot(), &error))?;
+    let aside = renamed.map_err(|error| Failure::environment(cannot(), &error))?;
     let said = format!("{} is given up, and now {}", log.display(), aside.display());
     eprintln!("coldframe: {}", line(said, why));
     Ok(())
