@@ -32,6 +32,7 @@ mod damaged;
 mod elsewhere;
 mod error;
 
+use damaged::Group;
 pub use error::CatalogError;
 
 /// The journal's name in the directory.
@@ -58,6 +59,7 @@ pub struct Item {
 #[derive(Clone, Debug, Default)]
 struct Noted {
     name: String,
+    published: Option<Published>,
     pinned: bool,
     leases: BTreeMap<String, u64>,
 }
@@ -77,6 +79,8 @@ pub struct Contents {
     pub lost_children_in: BTreeMap<SnapshotId, BTreeSet<PathBuf>>,
     /// Why pins, leases or children in other directories are not known, if they are not.
     pub journal: Option<CatalogError>,
+    /// What the journal says of snapshots that are not here any more.
+    lost: BTreeMap<SnapshotId, Noted>,
 }
 
 /// A directory of snapshots, to be changed: there is one at a time.
@@ -111,6 +115,17 @@ pub fn read(dir: &Path) -> Result<Contents, CatalogError> {
     })
 }
 
+impl Contents {
+    /// Whether a path is that of a snapshot in any state, or of a link.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        let mut items = self.items.values().flat_map(Item::paths);
+        items.any(|found| found == path)
+            || self.damaged.iter().any(|entry| entry.path == path)
+            || self.links.iter().any(|link| link.path == path)
+    }
+}
+
 impl Catalog {
     /// Opens the catalog of `dir`, makes one if there is none, and brings it in line with the
     /// directories.
@@ -135,6 +150,9 @@ impl Catalog {
                 Err(source) => return Err(failed(source)),
             }
         } else {
+            // Where the directory cannot be read, none is left behind.
+            list(dir, &BTreeMap::new())?;
+            children_in(dir)?;
             JournalWriter::create(&path, options).map_err(failed)?
         };
         let noted = noted(&path)?;
@@ -174,23 +192,29 @@ impl Catalog {
         &self.contents
     }
 
-    /// Says that a snapshot must stay, or need no longer.
+    /// Says that a snapshot must stay, or need no longer: the latter also of one that the journal
+    /// has and no directory.
     ///
     /// # Errors
     /// [`CatalogError::Unknown`], [`CatalogError::Journal`].
     pub fn pin(&mut self, id: SnapshotId, pinned: bool) -> Result<(), CatalogError> {
-        self.item(id)?;
+        if pinned || !self.contents.lost.contains_key(&id) {
+            self.item(id)?;
+        }
         self.append(&Pinned {
             snapshot: *id.as_bytes(),
             pinned,
         })?;
         if let Some(item) = self.contents.items.get_mut(&id) {
             item.pinned = pinned;
+        } else if let Some(noted) = self.contents.lost.get_mut(&id) {
+            noted.pinned = pinned;
         }
         Ok(())
     }
 
-    /// Says that `holder` uses a snapshot until a moment (nanoseconds since 1970); 0 gives it back.
+    /// Says that `holder` uses a snapshot until a moment (nanoseconds since 1970); 0 gives it back,
+    /// also of one that the journal has and no directory.
     ///
     /// # Errors
     /// [`CatalogError::Unknown`], [`CatalogError::Journal`].
@@ -200,14 +224,26 @@ impl Catalog {
         holder: &str,
         until_unix_ns: u64,
     ) -> Result<(), CatalogError> {
-        self.item(id)?;
+        if until_unix_ns != 0 || !self.contents.lost.contains_key(&id) {
+            self.item(id)?;
+        }
         self.append(&Leased {
             snapshot: *id.as_bytes(),
             until_unix_ns,
             holder: holder.to_owned(),
         })?;
-        if let Some(item) = self.contents.items.get_mut(&id) {
-            note_lease(&mut item.leases, holder.to_owned(), until_unix_ns);
+        let item = self
+            .contents
+            .items
+            .get_mut(&id)
+            .map(|item| &mut item.leases);
+        let lost = self
+            .contents
+            .lost
+            .get_mut(&id)
+            .map(|noted| &mut noted.leases);
+        if let Some(leases) = item.or(lost) {
+            note_lease(leases, holder.to_owned(), until_unix_ns);
         }
         Ok(())
     }
@@ -216,8 +252,14 @@ impl Catalog {
     /// for good, see [`CatalogError::ChildrenUnknown`].
     ///
     /// # Errors
-    /// [`CatalogError::List`].
+    /// [`CatalogError::HasChildren`] if they are there; [`CatalogError::List`].
     pub fn forget_children_in(&mut self, id: SnapshotId, dir: &Path) -> Result<(), CatalogError> {
+        let children = elsewhere::children_in(dir, id).ok().flatten();
+        if let Some(children) = children.filter(|children| !children.is_empty()) {
+            let path = self.contents.items.get(&id);
+            let path = path.map_or(&*self.dir, |item| item.snapshot.path());
+            return Err(has_children(path, &children));
+        }
         elsewhere::forget(&self.dir, id, Some(dir))
             .map_err(|source| unreadable_notes(&self.dir, source))?;
         self.refresh()
@@ -264,7 +306,10 @@ impl Catalog {
         self.refresh()?;
         let id = self.named(name)?;
         let held = held?;
-        self.check_free(id, &path)?;
+        if let Some(entry) = self.contents.damaged.first() {
+            return Err(unreadable(entry));
+        }
+        self.check_free(id, &path, &Group::of_one(id, path.clone()))?;
         retract(&path)?;
         drop(held);
         self.note_deleted(id)
@@ -318,37 +363,6 @@ impl Catalog {
         found
             .map(|(id, _)| *id)
             .ok_or(CatalogError::NoSnapshot { path })
-    }
-
-    /// Whether nothing needs the copy of a snapshot at `path`.
-    fn check_free(&self, id: SnapshotId, path: &Path) -> Result<(), CatalogError> {
-        if let Some(entry) = self.contents.damaged.first() {
-            return Err(unreadable(entry));
-        }
-        let item = self.item(id)?;
-        check_unused(path, item.pinned, &item.leases)?;
-        if item.has_sound_copy_beside(path, |_| false) {
-            return Ok(());
-        }
-        self.check_links(path)?;
-        let path = path.to_path_buf();
-        let linked = self.contents.links.iter();
-        let linked = linked.filter_map(|link| Some((&link.path, link.snapshot.as_ref()?)));
-        let linked = linked.filter(|(_, snapshot)| is_child(snapshot, id));
-        let mut names: Vec<_> = self.children(id).iter().map(|c| c.name.clone()).collect();
-        names.extend(linked.map(|(path, _)| path.display().to_string()));
-        for dir in &item.children_in {
-            let children = elsewhere::children_in(dir, id)?;
-            names.extend(children.ok_or(CatalogError::ChildrenUnknown {
-                path: path.clone(),
-                dir: dir.clone(),
-            })?);
-        }
-        if names.is_empty() {
-            return Ok(());
-        }
-        let children = names.join(", ");
-        Err(CatalogError::HasChildren { path, children })
     }
 
     /// Looks at the directory again.
@@ -501,6 +515,14 @@ fn retract(path: &Path) -> Result<(), CatalogError> {
     })
 }
 
+fn has_children(path: &Path, children: &[PathBuf]) -> CatalogError {
+    let names = children.iter().map(|child| child.display().to_string());
+    CatalogError::HasChildren {
+        path: path.to_path_buf(),
+        children: names.collect::<Vec<_>>().join(", "),
+    }
+}
+
 fn after_deletion(path: &Path, source: CatalogError) -> CatalogError {
     CatalogError::AfterDeletion {
         path: path.to_path_buf(),
@@ -608,6 +630,7 @@ fn contents(
         leftovers,
         lost_children_in: children_in,
         journal: None,
+        lost: noted,
     }
 }
 
@@ -712,11 +735,12 @@ fn noted(path: &Path) -> Result<BTreeMap<SnapshotId, Noted>, CatalogError> {
 fn note(all: &mut BTreeMap<SnapshotId, Noted>, entry: &EntryRef<'_>) -> Result<(), EntryError> {
     let id = SnapshotId::from_bytes;
     if entry.is::<Published>() {
-        let Published { snapshot, name, .. } = entry.decode()?;
+        let published: Published = entry.decode()?;
         all.insert(
-            id(snapshot),
+            id(published.snapshot),
             Noted {
-                name,
+                name: published.name.clone(),
+                published: Some(published),
                 ..Noted::default()
             },
         );

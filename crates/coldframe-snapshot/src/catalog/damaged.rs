@@ -5,10 +5,13 @@
 //! the ids that it has noted and that no directory has any more. A snapshot that may be a child,
 //! and cannot be told to be none, is one.
 //!
+//! Its name says nothing: of several that are damaged, each may have been renamed to the name of
+//! another. It may have any id that is lost, unless its memory file says otherwise.
+//!
 //! Snapshots are deleted together: what only others of them need goes, and so two of which neither
 //! can be told from a child of the other are no dead end. All is checked before the first deletion.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,20 +21,27 @@ use coldframe_storage::StorageError;
 use coldframe_units::{RootHash, SnapshotId};
 
 use super::{
-    CATALOG, Catalog, CatalogError, Item, Noted, after_deletion, check_unused, elsewhere, hold,
-    is_child, noted, retract, unreadable,
+    CATALOG, Catalog, CatalogError, Contents, Item, after_deletion, check_unused, elsewhere,
+    has_children, hold, is_child, noted, retract, unreadable,
 };
 use crate::files::{self, MANIFEST, MEMORY};
-use crate::{Damaged, Snapshot, SnapshotError};
+use crate::{Snapshot, SnapshotError};
 
 /// What is to be deleted together.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     sound: Vec<(SnapshotId, PathBuf)>,
     damaged: Vec<PathBuf>,
 }
 
 impl Group {
+    pub(super) fn of_one(id: SnapshotId, path: PathBuf) -> Self {
+        Self {
+            sound: vec![(id, path)],
+            damaged: Vec::new(),
+        }
+    }
+
     fn has(&self, path: &Path) -> bool {
         let sound = self.sound.iter().map(|(_, path)| path);
         sound.chain(&self.damaged).any(|own| own == path)
@@ -70,12 +80,11 @@ impl Catalog {
             self.sort(name, &mut group)?;
         }
         let held = held.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let known = self.noted()?;
         for (id, path) in &group.sound {
-            self.check_alone(*id, path, &group)?;
+            self.check_free(*id, path, &group)?;
         }
         for path in &group.damaged {
-            self.check_lost(path, &group, &known)?;
+            self.check_lost(path, &group)?;
         }
         let mut deleted: Option<&Path> = None;
         for path in self.in_order(&group) {
@@ -88,33 +97,35 @@ impl Catalog {
             deleted = Some(path);
         }
         drop(held);
-        let noted = self.noted().and_then(|noted| self.reconcile(noted));
+        let noted = noted(&self.dir.join(CATALOG)).and_then(|noted| self.reconcile(noted));
         match deleted {
             Some(deleted) => noted.map_err(|error| after_deletion(deleted, error)),
             None => noted,
         }
     }
 
-    /// Says that a snapshot, or one that has lost its manifest, has no children in `dir`.
+    /// Says that a snapshot that has lost its manifest has no children in `dir`: that is not there,
+    /// or cannot be read.
     ///
     /// # Errors
-    /// [`CatalogError::Journal`], [`CatalogError::List`].
+    /// [`CatalogError::List`].
     pub fn forget_lost_children_in(
         &mut self,
         name: &OsStr,
         dir: &Path,
     ) -> Result<(), CatalogError> {
-        let path = self.dir.join(name);
-        let noted = self.noted()?;
-        let lost = self.lost_children(&path, &noted).map(|(id, _)| *id);
-        for id in lost.collect::<Vec<_>>() {
-            self.forget_children_in(id, dir)?;
+        let roots = roots(&self.dir.join(name));
+        let noted = self.contents.lost_children_in.keys();
+        let may_be = noted.filter(|id| !self.is_other(roots.as_ref(), **id));
+        for id in may_be.copied().collect::<Vec<_>>() {
+            match self.forget_children_in(id, dir) {
+                // It has children there of another one that is lost, or of this: told when it is
+                // deleted.
+                Err(CatalogError::HasChildren { .. }) => {}
+                forgotten => forgotten?,
+            }
         }
         Ok(())
-    }
-
-    fn noted(&self) -> Result<BTreeMap<SnapshotId, Noted>, CatalogError> {
-        noted(&self.dir.join(CATALOG))
     }
 
     /// Puts what has this name where it belongs.
@@ -136,8 +147,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether nothing but what goes with it needs a snapshot with a sound manifest.
-    fn check_alone(&self, id: SnapshotId, path: &Path, group: &Group) -> Result<(), CatalogError> {
+    /// Whether nothing but what goes with it needs the copy at `path` of a snapshot with a sound
+    /// manifest.
+    pub(super) fn check_free(
+        &self,
+        id: SnapshotId,
+        path: &Path,
+        group: &Group,
+    ) -> Result<(), CatalogError> {
         let item = self.item(id)?;
         check_unused(path, item.pinned, &item.leases)?;
         if item.has_sound_copy_beside(path, |other| group.has(other)) {
@@ -148,25 +165,32 @@ impl Catalog {
         self.check_strangers(path, Some(own), group)?;
         let staying = self.staying(group);
         let children = staying.filter(|snapshot| is_child(snapshot, id));
-        let names = children.map(|child| child.path().display().to_string());
-        check_none(path, names.collect(), &item.children_in, id)
+        let mut children: Vec<_> = children.map(|child| child.path().to_path_buf()).collect();
+        for dir in &item.children_in {
+            children.extend(children_known_in(dir, id, path)?);
+        }
+        if children.is_empty() {
+            return Ok(());
+        }
+        Err(has_children(path, &children))
     }
 
     /// The same for one that is damaged.
-    fn check_lost(
-        &self,
-        path: &Path,
-        group: &Group,
-        noted: &BTreeMap<SnapshotId, Noted>,
-    ) -> Result<(), CatalogError> {
+    fn check_lost(&self, path: &Path, group: &Group) -> Result<(), CatalogError> {
         self.check_links(path)?;
-        for (_, noted) in self.lost(path, noted) {
-            check_unused(path, noted.pinned, &noted.leases)?;
+        let roots = roots(path);
+        let Contents {
+            lost,
+            lost_children_in,
+            ..
+        } = &self.contents;
+        let ids: BTreeSet<_> = lost.keys().chain(lost_children_in.keys()).collect();
+        for id in ids {
+            if !self.is_other(roots.as_ref(), *id) {
+                self.check_as(path, roots.as_ref(), *id)?;
+            }
         }
-        for (id, dirs) in self.lost_children(path, noted) {
-            check_none(path, Vec::new(), dirs, *id)?;
-        }
-        let own = roots(path).map(|roots| roots.own);
+        let own = roots.map(|roots| roots.own);
         self.check_strangers(path, own, group)?;
         for snapshot in self.staying(group) {
             let Some(parent) = snapshot.manifest().parent() else {
@@ -177,8 +201,7 @@ impl Catalog {
             if item.is_some_and(|item| item.has_sound(parent.root, group)) {
                 continue;
             }
-            let made_against = roots(snapshot.path()).and_then(|roots| roots.parent);
-            check_apart(path, own, snapshot.path(), made_against)?;
+            check_apart(path, own, snapshot.path(), made_against(snapshot))?;
         }
         Ok(())
     }
@@ -202,48 +225,84 @@ impl Catalog {
         Ok(())
     }
 
-    /// The ids that the journal has noted, that no directory has, and that may be that of the
-    /// damaged one at `path`: not those of another damaged one, by its name.
-    fn lost<'a>(
-        &'a self,
-        path: &'a Path,
-        noted: &'a BTreeMap<SnapshotId, Noted>,
-    ) -> impl Iterator<Item = (&'a SnapshotId, &'a Noted)> {
-        let damaged = &self.contents.damaged;
-        noted.iter().filter(move |(id, noted)| {
-            let named = self.dir.join(&noted.name);
-            let is_others = |entry: &Damaged| entry.path == named && entry.path != path;
-            !self.contents.items.contains_key(id) && !damaged.iter().any(is_others)
-        })
+    /// Whether what is known of a lost id lets the damaged one at `path` go, which may have it.
+    fn check_as(
+        &self,
+        path: &Path,
+        roots: Option<&Roots>,
+        id: SnapshotId,
+    ) -> Result<(), CatalogError> {
+        if let Some(noted) = self.contents.lost.get(&id) {
+            let known_as = self.dir.join(&noted.name);
+            check_unused(&known_as, noted.pinned, &noted.leases).map_err(|source| {
+                CatalogError::MayBe {
+                    path: path.to_path_buf(),
+                    id,
+                    known_as,
+                    source: Box::new(source),
+                }
+            })?;
+        }
+        let own = roots.map(|roots| roots.own);
+        for dir in self
+            .contents
+            .lost_children_in
+            .get(&id)
+            .into_iter()
+            .flatten()
+        {
+            for child in children_known_in(dir, id, path)? {
+                let against = Snapshot::open(&child).ok();
+                let against = against.as_ref().and_then(made_against);
+                check_apart(path, own, &child, against)?;
+            }
+        }
+        Ok(())
     }
 
-    /// The notes of children whose parent no directory has, and that may be the damaged one at
-    /// `path`: not those of another damaged one, by its name.
-    fn lost_children<'a>(
-        &'a self,
-        path: &'a Path,
-        noted: &'a BTreeMap<SnapshotId, Noted>,
-    ) -> impl Iterator<Item = (&'a SnapshotId, &'a BTreeSet<PathBuf>)> {
-        let notes = self.contents.lost_children_in.iter();
-        notes.filter(move |(id, _)| {
-            !noted.contains_key(id) || self.lost(path, noted).any(|(lost, _)| lost == *id)
-        })
+    /// Whether the memory file of a damaged snapshot says that it has not this id: the children of
+    /// the id are made against another one, or it is itself made against another one than the
+    /// parent that the journal names.
+    fn is_other(&self, roots: Option<&Roots>, id: SnapshotId) -> bool {
+        let Some(roots) = roots else {
+            return false;
+        };
+        let children = self.readable().filter(|snapshot| is_child(snapshot, id));
+        let against: Vec<_> = children.filter_map(made_against).collect();
+        if !against.is_empty() && !against.contains(&roots.own) {
+            return true;
+        }
+        let noted = self.contents.lost.get(&id);
+        let Some(published) = noted.and_then(|noted| noted.published.as_ref()) else {
+            return false;
+        };
+        let parent = published.parent.map(SnapshotId::from_bytes);
+        match (parent, roots.parent) {
+            (Some(parent), Some(root)) => {
+                let parent = self.contents.items.get(&parent);
+                parent.is_some_and(|item| item.snapshot.manifest().memory.root != root)
+            }
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => true,
+        }
     }
 
-    /// The snapshots that are not deleted, those at the end of links too.
-    fn staying<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Snapshot> {
+    /// All snapshots with a sound manifest, those at the end of links too.
+    fn readable(&self) -> impl Iterator<Item = &Snapshot> {
         let items = self.contents.items.values();
         let copies = items.flat_map(|item| std::iter::once(&item.snapshot).chain(&item.copies));
         let links = self.contents.links.iter();
-        let linked = links.filter_map(|link| link.snapshot.as_ref());
+        copies.chain(links.filter_map(|link| link.snapshot.as_ref()))
+    }
+
+    /// Those that are not deleted.
+    fn staying<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Snapshot> {
         // At the end of a link, too.
         let is_own = |snapshot: &Snapshot| {
             let real = snapshot.path().canonicalize();
             group.has(snapshot.path()) || real.is_ok_and(|real| group.has_real(&real))
         };
-        copies
-            .chain(linked)
-            .filter(move |snapshot| !is_own(snapshot))
+        self.readable().filter(move |snapshot| !is_own(snapshot))
     }
 
     /// Children before their parents, what is damaged last.
@@ -296,26 +355,17 @@ fn check_apart(
     }
 }
 
-/// Whether there are no children, here and in the directories that were noted.
-fn check_none(
-    path: &Path,
-    mut names: Vec<String>,
-    other_dirs: &BTreeSet<PathBuf>,
+/// The children of `id` in a directory that was noted; `path` is what is to be deleted.
+fn children_known_in(
+    dir: &Path,
     id: SnapshotId,
-) -> Result<(), CatalogError> {
-    let path = path.to_path_buf();
-    for dir in other_dirs {
-        let children = elsewhere::children_in(dir, id)?;
-        names.extend(children.ok_or(CatalogError::ChildrenUnknown {
-            path: path.clone(),
-            dir: dir.clone(),
-        })?);
-    }
-    if names.is_empty() {
-        return Ok(());
-    }
-    let children = names.join(", ");
-    Err(CatalogError::HasChildren { path, children })
+    path: &Path,
+) -> Result<Vec<PathBuf>, CatalogError> {
+    let unknown = || CatalogError::ChildrenUnknown {
+        path: path.to_path_buf(),
+        dir: dir.to_path_buf(),
+    };
+    elsewhere::children_in(dir, id)?.ok_or_else(unknown)
 }
 
 /// Whether the manifest is damaged for good, or gone; what could not be read may be sound.
@@ -332,6 +382,13 @@ fn is_lost(snapshot: &Path, error: &SnapshotError) -> bool {
         }
         error => error.is_corrupt(),
     }
+}
+
+/// The root of the memory file on which a snapshot was made, as its own says, if that is the one that
+/// its manifest names.
+fn made_against(snapshot: &Snapshot) -> Option<RootHash> {
+    let file = snapshot.memory_source(&FilePool::default()).ok()?;
+    file.view().ok()?.parent_root()
 }
 
 /// What the memory file of a snapshot says of itself.

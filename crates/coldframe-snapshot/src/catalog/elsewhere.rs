@@ -108,7 +108,7 @@ fn is_gone(path: &Path) -> bool {
 pub(super) fn children_in(
     dir: &Path,
     parent: SnapshotId,
-) -> Result<Option<Vec<String>>, CatalogError> {
+) -> Result<Option<Vec<PathBuf>>, CatalogError> {
     let catalog = dir.join(CATALOG);
     let listing = match list(dir, &noted(&catalog)?) {
         Ok(listing) => listing,
@@ -121,9 +121,7 @@ pub(super) fn children_in(
     }
     let found = listing.snapshots.iter();
     let found = found.filter(|snapshot| is_child(snapshot, parent));
-    let found: Vec<_> = found
-        .map(|child| child.path().display().to_string())
-        .collect();
+    let found: Vec<_> = found.map(|child| child.path().to_path_buf()).collect();
     match listing.damaged.first() {
         Some(entry) if found.is_empty() => Err(unreadable(entry)),
         _ => Ok(Some(found)),

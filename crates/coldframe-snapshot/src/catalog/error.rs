@@ -80,6 +80,19 @@ pub enum CatalogError {
         /// What may be its child.
         child: PathBuf,
     },
+    /// A damaged snapshot cannot be deleted: nothing tells it from one that must stay.
+    #[error("{} may be snapshot {id}, which was {}", path.display(), known_as.display())]
+    MayBe {
+        /// The damaged snapshot.
+        path: PathBuf,
+        /// The id that the catalog has, and no directory.
+        id: SnapshotId,
+        /// What it was called.
+        known_as: PathBuf,
+        /// Why that one must stay.
+        #[source]
+        source: Box<CatalogError>,
+    },
     /// The name is a symbolic link, which is not followed to delete something.
     #[error("{} is a symbolic link to {}: name that, or remove the link by hand",
         path.display(), target.display())]
@@ -122,7 +135,7 @@ pub enum CatalogError {
     HasChildren {
         /// The snapshot.
         path: PathBuf,
-        /// Their names.
+        /// Their paths.
         children: String,
     },
     /// A snapshot cannot be deleted: children were made in a directory that cannot be found.

@@ -406,3 +406,79 @@ fn a_directory_of_another_use_under_a_known_name_is_no_snapshot() {
     assert!(child.path().join("thesis.txt").exists());
     catalog.delete(base.id()).unwrap();
 }
+
+/// Exchanges the names of two directories.
+fn exchange(home: &Home, one: &str, other: &str) {
+    fs::rename(home.at(one), home.at("aside")).unwrap();
+    fs::rename(home.at(other), home.at(one)).unwrap();
+    fs::rename(home.at("aside"), home.at(other)).unwrap();
+}
+
+// Spec: CAT-12
+#[test]
+fn a_damaged_snapshot_is_not_told_by_its_name() {
+    let home = Home::new();
+    let mut vm = Vm::new(16);
+    vm.fill(1, 1);
+    let one = vm.full(&home.at("one"));
+    vm.fill(2, 2);
+    let two = vm.full(&home.at("two"));
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    catalog.pin(one.id(), true).unwrap();
+    drop(catalog);
+    for name in ["one", "two"] {
+        fs::write(home.at(name).join("manifest"), b"rotten").unwrap();
+    }
+    exchange(&home, "one", "two");
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    for name in ["one", "two"] {
+        let error = refused(catalog.delete_damaged(&[name.as_ref()]));
+        let CatalogError::MayBe { id, source, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(*id, one.id());
+        assert!(matches!(**source, CatalogError::Pinned { .. }), "{source}");
+    }
+    // Unpinned by its id, which no directory has.
+    catalog.pin(one.id(), false).unwrap();
+    assert!(catalog.pin(two.id(), true).is_err());
+    drop(catalog);
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    catalog.delete_damaged(&["two".as_ref()]).unwrap();
+    catalog.delete_damaged(&["one".as_ref()]).unwrap();
+}
+
+// Spec: CAT-12
+#[test]
+fn the_memory_file_tells_which_damaged_snapshot_has_the_children() {
+    let (home, there) = (Home::new(), Home::new());
+    let mut vm = Vm::new(16);
+    vm.fill(1, 1);
+    let parent = vm.full(&home.at("parent"));
+    vm.fill(2, 2);
+    let child = vm.diff(&there.at("child"), &parent);
+    vm.full(&home.at("other"));
+    drop(Catalog::open(home.path()).unwrap());
+    for name in ["parent", "other"] {
+        fs::remove_file(home.at(name).join("manifest")).unwrap();
+    }
+    exchange(&home, "parent", "other");
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    let error = refused(catalog.delete_damaged(&["other".as_ref()]));
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    let dir = there.path().canonicalize().unwrap();
+    // They are seen there: nobody is told to forget them.
+    catalog
+        .forget_lost_children_in("other".as_ref(), &dir)
+        .unwrap();
+    let error = refused(catalog.forget_children_in(parent.id(), &dir));
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    let error = refused(catalog.delete_damaged(&["other".as_ref()]));
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    catalog.delete_damaged(&["parent".as_ref()]).unwrap();
+    fs::remove_dir_all(child.path()).unwrap();
+    catalog
+        .forget_lost_children_in("other".as_ref(), &dir)
+        .unwrap();
+    catalog.delete_damaged(&["other".as_ref()]).unwrap();
+}

@@ -14,6 +14,7 @@ use coldframe_units::{RootHash, SnapshotId};
 use crate::support::{Vm, assert_sound};
 
 mod overlap;
+mod renamed;
 
 const PAGES: u64 = 8;
 

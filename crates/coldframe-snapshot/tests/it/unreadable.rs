@@ -374,3 +374,21 @@ fn an_unreadable_catalog_stops_deletions_and_no_reading() {
     }
     delete(&home, "diff-2").unwrap();
 }
+
+// Spec: CAT-1
+#[test]
+fn where_a_directory_cannot_be_listed_no_catalog_is_left() {
+    let home = Home::new();
+    let dir = home.at("drop");
+    fs::create_dir(&dir).unwrap();
+    let full = Vm::new(16).full(&dir.join("full"));
+    fs::set_permissions(&dir, Permissions::from_mode(0o300)).unwrap();
+    if fs::read_dir(&dir).is_ok() {
+        return skipped("mode 300", "this user lists directories of any mode");
+    }
+    let error = Catalog::open(&dir).map(|_| ()).unwrap_err();
+    fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+    assert!(matches!(error, CatalogError::List { .. }), "{error}");
+    assert!(!dir.join(CATALOG).exists());
+    assert_sound(full.path());
+}

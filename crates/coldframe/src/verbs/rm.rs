@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use coldframe_snapshot::SnapshotError;
-use coldframe_snapshot::catalog::{Catalog, CatalogError, Item};
+use coldframe_snapshot::catalog::{self, Catalog, CatalogError, Item};
 use serde::Serialize;
 
 use crate::cli::Rm;
@@ -124,13 +124,23 @@ fn remove(paths: &[PathBuf], args: &Rm, swept: &mut usize) -> Result<(), Failure
     let (Some(dir), Some(names)) = (dir, names) else {
         return Err(Failure::Usage(format!("{cannot}: it is in no directory")));
     };
+    // Of what is none, not even a new catalog is left.
+    let contents = catalog::read(dir).map_err(|error| catalog_failure(&cannot, &error))?;
+    if let Some(path) = full.iter().find(|path| !contents.has(path)) {
+        let path = path.clone();
+        return Err(refusal(
+            &cannot,
+            &CatalogError::NoSnapshot { path },
+            args.damaged,
+        ));
+    }
     let mut catalog = Catalog::open(dir).map_err(|error| catalog_failure(&cannot, &error))?;
     *swept += sweep(dir);
     for forgotten in &args.forget_children_in {
         let forgotten = std::path::absolute(forgotten).map_err(environment)?;
         for path in &full {
             forget(&mut catalog, path, &forgotten)
-                .map_err(|error| catalog_failure(&cannot, &error))?;
+                .map_err(|error| refusal(&cannot, &error, args.damaged))?;
         }
     }
     let deleted = match &names[..] {
@@ -180,6 +190,7 @@ fn refusal(cannot: &str, error: &CatalogError, damaged: bool) -> Failure {
             Failure::Wanting(format!("{text}; or rm --damaged {path}"))
         }
         CatalogError::HasChildren { .. }
+        | CatalogError::MayBe { .. }
         | CatalogError::ChildUnknown { .. }
         | CatalogError::LinkUnknown { .. }
         | CatalogError::Pinned { .. }

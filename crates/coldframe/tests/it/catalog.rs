@@ -61,7 +61,10 @@ fn ls_shows_the_tree_with_sizes_and_writes_nothing() {
         "{text}"
     );
     assert_eq!(names(&dir), before);
-    coldframe(&[&"ls", &home.at("nowhere")]).fails(2, &["nowhere"]);
+    coldframe(&[&"ls", &home.at("nowhere")]).fails(2, &["nowhere", "No such file"]);
+    let one = dir.join("full");
+    coldframe(&[&"ls", &one]).fails(2, &["is a snapshot", "inspect"]);
+    coldframe(&[&"ls", &one.join("manifest")]).fails(2, &["is not a directory"]);
 }
 
 #[test]
@@ -362,4 +365,52 @@ fn a_pair_for_firecracker_is_no_damaged_snapshot() {
     coldframe(&[&"rm", &"--damaged", &pair]).fails(1, &["no snapshot"]);
     coldframe(&[&"rm", &dir.join("diff-2")]).done();
     assert!(pair.exists());
+}
+
+// Spec: CAT-1
+#[test]
+fn rm_of_what_is_no_snapshot_leaves_no_catalog() {
+    let home = Home::new();
+    fs::write(home.at("notes.txt"), "mine").unwrap();
+    fs::create_dir(home.at("photos")).unwrap();
+    for name in ["notes.txt", "photos"] {
+        coldframe(&[&"rm", &home.at(name)]).fails(1, &[name, "is no snapshot"]);
+        coldframe(&[&"rm", &"--damaged", &home.at(name)]).fails(1, &[name, "is no snapshot"]);
+    }
+    coldframe(&[&"rm", &home.at("nosuch")]).fails(3, &["nosuch", "No such file"]);
+    assert_eq!(names(home.path()), ["notes.txt", "photos"]);
+}
+
+// Spec: CAT-8, CAT-12
+#[test]
+fn children_that_are_seen_are_not_forgotten_and_exchanged_names_tell_nothing() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    let at = |name: &str| dir.join(name);
+    let here = home.at("here");
+    fs::create_dir(&here).unwrap();
+    coldframe(&[
+        &"diff",
+        &at("full"),
+        &at("diff-2"),
+        &"-o",
+        &here.join("child"),
+    ])
+    .done();
+    coldframe(&[&"merge", &at("diff-1"), &"-o", &at("other")]).done();
+    coldframe(&[&"rm", &at("diff-2"), &at("diff-1")]).done();
+    let forget = [&"--forget-children-in" as &dyn AsRef<OsStr>, &here];
+    let refused = coldframe(&[&"rm", &at("full"), &forget[0], &forget[1]]);
+    refused.fails(1, &["has children", "child"]);
+    for name in ["full", "other"] {
+        spoil(&at(name));
+    }
+    for (from, to) in [("full", "aside"), ("other", "full"), ("aside", "other")] {
+        fs::rename(at(from), at(to)).unwrap();
+    }
+    let refused = coldframe(&[&"rm", &"--damaged", &at("other"), &forget[0], &forget[1]]);
+    refused.fails(1, &["has children", "child"]);
+    coldframe(&[&"rm", &"--damaged", &at("full")]).done();
+    assert!(at("other").exists());
 }

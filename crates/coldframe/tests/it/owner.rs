@@ -216,6 +216,39 @@ fn a_store_that_root_has_worked_in_is_still_its_owners() {
 }
 
 #[test]
+fn a_lock_that_a_killed_command_of_roots_left_keeps_nobody_out() {
+    let Some(shared) = Shared::new() else { return };
+    let store = shared.work("store");
+    shared.user(&[&"store", &"init", &"--store", &store]);
+    let image = shared.at("image");
+    shared.user(&[
+        &"disk", &"import", &image, &"--store", &store, &"--name", &"disk",
+    ]);
+    // Others may read the directory: the lock of the socket's path is a file.
+    fs::set_permissions(shared.home.path(), Permissions::from_mode(0o755)).unwrap();
+    let left = shared.at(".disk.sock.lock");
+    fs::write(&left, b"").unwrap();
+    fs::set_permissions(&left, Permissions::from_mode(0o600)).unwrap();
+    let serve: [Arg<'_>; 5] = [&"disk", &"serve", &"disk", &"--store", &store];
+    shared.write_page(&mut shared.by_user(&serve), &[1; 4096], true);
+    assert!(!left.exists());
+}
+
+#[test]
+fn where_a_directory_cannot_be_listed_rm_leaves_no_catalog() {
+    let Some(shared) = Shared::new() else { return };
+    let s = shared.work("s");
+    shared.user(&demo(&s));
+    fs::set_permissions(&s, Permissions::from_mode(0o300)).unwrap();
+    let names = crate::support::names(&s);
+    let mut rm = shared.by_user(&[&"rm", &s.join("diff-2")]);
+    Outcome::from(rm.output().unwrap()).fails(3, &["cannot be read", "denied"]);
+    let mut damaged = shared.by_user(&[&"rm", &"--damaged", &s.join("diff-2")]);
+    Outcome::from(damaged.output().unwrap()).fails(3, &["cannot be read", "denied"]);
+    assert_eq!(crate::support::names(&s), names);
+}
+
+#[test]
 fn a_user_without_the_right_to_give_files_away_still_works() {
     let Some(shared) = Shared::new() else { return };
     // Root in name only, as in many containers.
