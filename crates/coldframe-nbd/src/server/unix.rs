@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -20,6 +20,10 @@ use crate::NbdError;
 
 /// How long to wait for another server that is starting or stopping at the same path.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long a file of root's may be in the way before it is taken for one of a killed process: it is
+/// given away right after it was made.
+const ROOT_WAIT: Duration = Duration::from_millis(500);
+const ROOT: u32 = 0;
 
 /// A socket's file, removed when dropped.
 #[derive(Debug)]
@@ -92,7 +96,8 @@ fn is_live(addr: &UnixAddr) -> io::Result<bool> {
 ///
 /// In a directory that is its owner's alone that is a lock of the directory (flock(2)). Another one
 /// anybody may lock who may read it, and so keep servers from starting: there it is a lock of a
-/// file beside the socket, which only its owner can open, and which goes with the lock.
+/// file beside the socket, which only its owner can open, and which goes with the lock. One that
+/// root makes belongs to the directory's owner, who must get past it if its maker is killed.
 enum PathLock {
     Directory { _directory: File },
     Beside { file: File, path: PathBuf },
@@ -131,18 +136,21 @@ fn lock_in(parent: &Path, beside: &Path) -> io::Result<PathLock> {
         let _directory = directory;
         return Ok(PathLock::Directory { _directory });
     }
+    let deadline_of_root = Instant::now() + ROOT_WAIT;
     loop {
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(flags.bits())
-            .open(beside)?;
+        let file = match open_lock(beside, &found) {
+            Err(error) if found.uid() == us && is_left_by_root(&error, beside) => {
+                match Instant::now() >= deadline_of_root {
+                    true => remove_if_there(beside)?,
+                    false => thread::sleep(Duration::from_millis(5)),
+                }
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
         let made = file.metadata()?;
-        if !made.is_file() || made.uid() != us {
+        if !made.is_file() || ![us, found.uid()].contains(&made.uid()) {
             let why = format!("{} is not this user's", beside.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
@@ -152,6 +160,48 @@ fn lock_in(parent: &Path, beside: &Path) -> io::Result<PathLock> {
             let path = beside.to_path_buf();
             return Ok(PathLock::Beside { file, path });
         }
+    }
+}
+
+/// Opens the file of a lock in `directory`, or makes it. Only what was made is given away: the
+/// directory's owner could have put a link to any file of root's there.
+fn open_lock(beside: &Path, directory: &fs::Metadata) -> io::Result<File> {
+    let open = |is_new| {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(is_new)
+            .mode(0o600)
+            .custom_flags(flags.bits())
+            .open(beside)
+    };
+    match open(true) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(false),
+        made => {
+            let made = made?;
+            if made.metadata()?.uid() == ROOT
+                && directory.uid() != ROOT
+                && let Err(error) = fchown(&made, Some(directory.uid()), Some(directory.gid()))
+            {
+                tracing::debug!(%error, path = %beside.display(), "a lock stays root's");
+            }
+            Ok(made)
+        }
+    }
+}
+
+/// Whether a lock cannot be opened since it is root's: of one that was killed, or that gives it
+/// away right now.
+fn is_left_by_root(error: &io::Error, beside: &Path) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+        && fs::symlink_metadata(beside).is_ok_and(|found| found.is_file() && found.uid() == ROOT)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
@@ -189,6 +239,44 @@ impl Drop for SocketFile {
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::debug!(%error, path = %self.path.display(), "cannot remove the socket");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::os::unix::fs::chown;
+
+    use coldframe_testkit::{require, scratch};
+
+    use super::*;
+
+    #[test]
+    fn a_lock_that_root_makes_belongs_to_the_owner_of_its_directory() {
+        const USER: u32 = 65534;
+        let dir = scratch::dir();
+        let beside = dir.path().join(".s.lock");
+        if nix::unistd::geteuid().as_raw() != ROOT
+            || chown(dir.path(), Some(USER), Some(USER)).is_err()
+        {
+            return require::skipped("root", "only root makes files that others cannot open");
+        }
+        let owner = || fs::metadata(&beside).unwrap().uid();
+        let lock = lock_in(dir.path(), &beside).unwrap();
+        assert_eq!(owner(), USER);
+        drop(lock);
+        assert!(!beside.exists());
+        // One that its owner left is taken, a link to a file of root's is not given away.
+        File::create(&beside).unwrap();
+        chown(&beside, Some(USER), Some(USER)).unwrap();
+        drop(lock_in(dir.path(), &beside).unwrap());
+        let secret = scratch::dir();
+        let secret = secret.path().join("secret");
+        fs::write(&secret, "root's").unwrap();
+        if fs::hard_link(&secret, &beside).is_ok() {
+            drop(lock_in(dir.path(), &beside).unwrap());
+            assert_eq!(fs::metadata(&secret).unwrap().uid(), ROOT);
         }
     }
 }
