@@ -58,13 +58,17 @@ pub enum Verb {
     /// Make a snapshot out of another program's memory dump.
     #[command(
         subcommand,
-        after_help = "Example:\n  coldframe import raw guest.mem -o snapshots/base"
+        after_help = "Example:\n  \
+        truncate -s 64M guest.mem\n  \
+        coldframe import raw guest.mem -o base"
     )]
     Import(Import),
     /// Write a snapshot's memory for another program.
     #[command(
         subcommand,
-        after_help = "Example:\n  coldframe export raw snapshots/diff-3 -o guest.mem"
+        after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe export raw snapshots/diff-3 -o guest.mem"
     )]
     Export(Export),
     Diff(Diff),
@@ -76,27 +80,37 @@ pub enum Verb {
     /// Chunk stores: make, list, count, check, collect garbage.
     #[command(
         subcommand,
-        after_help = "Example:\n  coldframe store stat --store chunks"
+        after_help = "Example:\n  \
+        coldframe store init --store chunks\n  \
+        coldframe store stat --store chunks"
     )]
     Store(store::Store),
     Replay(Replay),
     /// Look into a ring WAL: its state, its records, what is wrong with it.
-    #[command(subcommand, after_help = "Example:\n  coldframe wal check disk.wal")]
+    #[command(
+        subcommand,
+        after_help = "Example, of a disk that was served:\n  \
+        coldframe wal check chunks/wal/root.wal"
+    )]
     Wal(Wal),
     /// Look into a typed journal: its state, its entries.
     #[command(
         subcommand,
-        after_help = "Example:\n  coldframe journal dump d/journal"
+        after_help = "Example:\n  \
+        coldframe demo --workload input --record --dir d\n  \
+        coldframe journal dump d/journal"
     )]
     Journal(Journal),
     /// Keep disk images in a chunk store, and serve them over NBD.
     #[command(
         subcommand,
-        after_help = "Example:\n  coldframe disk serve root --store chunks --listen unix:root.sock"
+        after_help = "Example:\n  \
+        truncate -s 64M root.img\n  \
+        coldframe disk import root.img --store chunks --name root\n  \
+        coldframe disk serve root --store chunks --listen unix:root.sock"
     )]
     Disk(disk::Disk),
     Completions(Completions),
-    /// One fresh process of `demo`: restore, run to the end, print the digest.
     #[command(hide = true)]
     Thaw(Thaw),
 }
@@ -104,9 +118,8 @@ pub enum Verb {
 /// Boot a real guest, freeze it (one full snapshot and some diffs), thaw each snapshot in a fresh
 /// process, and prove that every one ends exactly as the guest that was never stopped.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  coldframe demo --ram 512MiB --diffs 6 --workload random --seed 99"
-)]
+#[command(after_help = "Example:\n  \
+        coldframe demo --ram 512MiB --diffs 6 --workload random --seed 99")]
 pub struct Demo {
     #[command(flatten)]
     pub guest: Guest,
@@ -196,7 +209,9 @@ pub enum EntryMode {
 
 /// Say what any coldframe file or snapshot directory is, without trusting it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe inspect snapshots/diff-1\n  \
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe inspect snapshots/diff-1\n  \
                   coldframe inspect --against-host snapshots/diff-1")]
 pub struct Inspect {
     /// A snapshot directory, or one of its files.
@@ -213,7 +228,9 @@ pub struct Inspect {
 
 /// Check snapshots and all that they are built on; one line for each damage.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe verify --deep snapshots/*/")]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe verify --deep snapshots/*/")]
 pub struct Verify {
     /// Snapshot directories, or single files.
     #[arg(required = true)]
@@ -231,9 +248,9 @@ pub struct Verify {
 
 /// Make a diff snapshot: what must change in A's memory to get B's, with B's machine state.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  coldframe diff snapshots/base snapshots/later -o snapshots/delta"
-)]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe diff snapshots/full snapshots/diff-2 -o snapshots/delta")]
 pub struct Diff {
     /// The parent-to-be.
     pub a: PathBuf,
@@ -252,7 +269,9 @@ pub struct Diff {
 
 /// Fold a chain into one snapshot: a full one, or with --down-to a diff against that ancestor.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe merge snapshots/diff-5 -o snapshots/flat")]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe merge snapshots/diff-5 -o snapshots/flat")]
 pub struct Merge {
     /// The youngest snapshot of the chain.
     pub snapshot: PathBuf,
@@ -272,7 +291,9 @@ pub struct Merge {
 
 /// List the snapshots of a directory as a tree, with their own sizes and what they share.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe ls snapshots")]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe ls snapshots")]
 pub struct Ls {
     /// The directory that holds the snapshot directories.
     pub dir: PathBuf,
@@ -283,7 +304,9 @@ pub struct Ls {
 
 /// Delete snapshots; one that others are built on, that is pinned or leased, stays.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe rm snapshots/diff-5\n  \
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe rm snapshots/diff-5\n  \
                   coldframe rm --damaged snapshots/diff-4")]
 pub struct Rm {
     /// Snapshot directories.
@@ -304,7 +327,9 @@ pub struct Rm {
 /// Thaw a snapshot of a recorded guest, and lead it to a later moment: give it the inputs of the
 /// journal at the same points of its course.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe replay d/diff-2 --journal d/journal --to 320")]
+#[command(after_help = "Example:\n  \
+        coldframe demo --workload input --record --dir d\n  \
+        coldframe replay d/diff-2 --journal d/journal --to 320")]
 pub struct Replay {
     /// The snapshot.
     pub snapshot: PathBuf,
@@ -326,14 +351,19 @@ pub struct Replay {
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe completions bash > /etc/bash_completion.d/coldframe")]
+#[command(after_help = "Example:\n  \
+        coldframe completions bash > coldframe.bash")]
 pub struct Completions {
     /// The shell.
     pub shell: clap_complete::Shell,
 }
 
-/// One fresh process of `demo`.
+/// Thaw a snapshot of `demo` on this host, run its guest to the end, and print the digest of that
+/// as JSON. `demo` starts one such process for each snapshot.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe thaw snapshots/diff-2")]
 pub struct Thaw {
     /// The snapshot.
     pub snapshot: PathBuf,

@@ -81,5 +81,11 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
+/// Parts in a row; those that are empty are left out.
+pub fn listed<const N: usize>(parts: [&str; N]) -> String {
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(", ")
+}
+
 #[cfg(test)]
 mod tests;

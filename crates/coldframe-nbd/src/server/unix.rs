@@ -20,8 +20,8 @@ use crate::NbdError;
 
 /// How long to wait for another server that is starting or stopping at the same path.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
-/// How long a file of root's may be in the way before it is taken for one of a killed process: it is
-/// given away right after it was made.
+/// How long a file of root's may be in the way before it is taken for one of a killed process: it
+/// is given away right after it was made.
 const ROOT_WAIT: Duration = Duration::from_millis(500);
 const ROOT: u32 = 0;
 

@@ -384,8 +384,8 @@ fn is_lost(snapshot: &Path, error: &SnapshotError) -> bool {
     }
 }
 
-/// The root of the memory file on which a snapshot was made, as its own says, if that is the one that
-/// its manifest names.
+/// The root of the memory file on which a snapshot was made, as its own says, if that is the one
+/// that its manifest names.
 fn made_against(snapshot: &Snapshot) -> Option<RootHash> {
     let file = snapshot.memory_source(&FilePool::default()).ok()?;
     file.view().ok()?.parent_root()

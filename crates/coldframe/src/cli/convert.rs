@@ -28,9 +28,9 @@ pub enum Import {
 /// became zero unchanged ones, and nothing in the copy tells. The output of `export raw --sparse`
 /// is a full dump: its holes are zero, and it needs no --parent.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  coldframe import raw guest.mem --page-size 4KiB -o snapshots/base"
-)]
+#[command(after_help = "Example:\n  \
+        truncate -s 64M guest.mem\n  \
+        coldframe import raw guest.mem --page-size 4KiB -o base")]
 pub struct ImportRaw {
     /// The dump; its length is the guest's memory.
     pub file: PathBuf,
@@ -51,7 +51,8 @@ pub struct ImportRaw {
 /// in the parent", under the rules of `import raw`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  coldframe import firecracker --state full.snap --mem full.mem -o base"
+    after_help = "Example, of the two files of a snapshot of Firecracker:\n  \
+        coldframe import firecracker --state full.snap --mem full.mem -o base"
 )]
 pub struct ImportFirecracker {
     /// The state file.
@@ -99,7 +100,9 @@ pub enum Export {
 
 /// The guest memory, flattened, as raw bytes.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe export raw snapshots/diff-3 -o guest.mem --sparse")]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe export raw snapshots/diff-3 -o guest.mem --sparse")]
 pub struct ExportRaw {
     /// The snapshot.
     pub snapshot: PathBuf,
@@ -119,7 +122,10 @@ pub struct ExportRaw {
 
 /// A `state` and `mem` pair that Firecracker loads; the snapshot must have come from one.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe export firecracker snapshots/diff-1 -o pair")]
+#[command(
+    after_help = "Example, of a snapshot that was imported from Firecracker:\n  \
+        coldframe export firecracker base -o pair"
+)]
 pub struct ExportFirecracker {
     /// The snapshot.
     pub snapshot: PathBuf,

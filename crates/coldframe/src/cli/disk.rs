@@ -27,7 +27,9 @@ pub enum Disk {
 /// An image of another format (qcow2, vmdk, vhd, vhdx, vdi, qed, compressed files) is refused by
 /// name; --raw takes its bytes as they are.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe disk import root.img --store chunks --name root")]
+#[command(after_help = "Example:\n  \
+        truncate -s 64M root.img\n  \
+        coldframe disk import root.img --store chunks --name root")]
 pub struct Import {
     /// The raw image.
     pub image: PathBuf,
@@ -79,7 +81,10 @@ pub struct ReadLog {
 /// Changes that are in the disk's write-ahead log only are included. If that log is in use or not
 /// found, nothing is written (exit 1).
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe disk export root --store chunks -o root.img")]
+#[command(after_help = "Example:\n  \
+        truncate -s 64M root.img\n  \
+        coldframe disk import root.img --store chunks --name root\n  \
+        coldframe disk export root --store chunks -o copy.img")]
 pub struct Export {
     #[command(flatten)]
     pub which: Which,
@@ -100,7 +105,10 @@ pub struct Export {
 
 /// List the disks of a store: sizes, what their blocks are, and logs that may have changes.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe disk ls --store chunks")]
+#[command(after_help = "Example:\n  \
+        truncate -s 64M root.img\n  \
+        coldframe disk import root.img --store chunks --name root\n  \
+        coldframe disk ls --store chunks")]
 pub struct Ls {
     /// The chunk store: a directory, file://, s3:// ...
     #[arg(long, value_name = "URL", value_parser = StoreText)]
@@ -132,7 +140,10 @@ pub struct Log {
 
 /// Make a disk longer, or with --shrink shorter; nobody may be serving it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe disk resize root --store chunks --size 20GiB")]
+#[command(after_help = "Example:\n  \
+        truncate -s 64M root.img\n  \
+        coldframe disk import root.img --store chunks --name root\n  \
+        coldframe disk resize root --store chunks --size 20GiB")]
 pub struct Resize {
     #[command(flatten)]
     pub which: Which,
@@ -154,11 +165,13 @@ pub struct Resize {
 /// Without --read-only any disk is served for writing, a checkpoint too: what clients write moves
 /// the tag that is served. Checkpoints keep what it pointed to.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  coldframe disk serve root --store chunks --listen unix:root.sock\n  \
-                  coldframe disk serve root --store chunks --listen tcp:0.0.0.0:10809 \\\n    \
-                  --tls-cert server.pem --tls-key server.key --tls-client-ca clients.pem"
-)]
+#[command(after_help = "Example:\n  \
+        truncate -s 64M root.img\n  \
+        coldframe disk import root.img --store chunks --name root\n  \
+        coldframe disk serve root --store chunks --listen unix:root.sock\n\n\
+        The same for other hosts, with certificates:\n  \
+        coldframe disk serve root --store chunks --listen tcp:0.0.0.0:10809 \\\n    \
+        --tls-cert server.pem --tls-key server.key --tls-client-ca clients.pem")]
 pub struct Serve {
     #[command(flatten)]
     pub which: Which,
@@ -220,7 +233,8 @@ pub struct Access {
 /// Keep a served disk as it is now under a name, while writing goes on.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  coldframe disk checkpoint --control unix:root.ctl --name root@monday"
+    after_help = "Example, of a disk that is served with `--control unix:root.ctl`:\n  \
+        coldframe disk checkpoint --control unix:root.ctl --name root@monday"
 )]
 pub struct Checkpoint {
     /// The --control of the server: unix:PATH.
@@ -244,9 +258,8 @@ pub struct Checkpoint {
 /// takes the sound records and names what is lost: what the lost ones changed is as it was before
 /// them (exit 1).
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  coldframe disk recover --wal old.wal --store chunks --name rescued"
-)]
+#[command(after_help = "Example, of a disk whose server was killed:\n  \
+        coldframe disk recover --wal chunks/wal/root.wal --store chunks --name rescued")]
 pub struct Recover {
     /// The log.
     #[arg(long, value_name = "FILE")]

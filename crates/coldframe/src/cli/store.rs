@@ -43,7 +43,10 @@ pub struct Cache {
 
 /// Keep a snapshot and all that it is built on in a chunk store; what is there is not sent again.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe push snapshots/diff-3 --store chunks --name nightly")]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe store init --store chunks\n  \
+        coldframe push snapshots/diff-3 --store chunks --name nightly")]
 pub struct Push {
     /// The snapshot.
     pub snapshot: PathBuf,
@@ -68,7 +71,11 @@ pub struct Push {
 /// What is there already, or in a snapshot nearby, is not fetched; interrupted, it goes on. What
 /// other runs that were killed left in the directory is removed when it is done.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe pull nightly --store chunks -o snapshots")]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe store init --store chunks\n  \
+        coldframe push snapshots/diff-3 --store chunks --name nightly\n  \
+        coldframe pull nightly --store chunks -o pulled")]
 pub struct Pull {
     /// A tag, or the id of a snapshot under any tag.
     #[arg(value_name = "TAG|ID")]
@@ -114,7 +121,9 @@ pub struct Init {
 
 /// List the tags of a store.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe store ls --store chunks")]
+#[command(after_help = "Example:\n  \
+        coldframe store init --store chunks\n  \
+        coldframe store ls --store chunks")]
 pub struct List {
     #[command(flatten)]
     pub at: At,
@@ -125,7 +134,9 @@ pub struct List {
 
 /// Say how much a store holds, for whom, and what keeping it once saves.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe store stat --store chunks")]
+#[command(after_help = "Example:\n  \
+        coldframe store init --store chunks\n  \
+        coldframe store stat --store chunks")]
 pub struct Stat {
     #[command(flatten)]
     pub at: At,
@@ -136,7 +147,9 @@ pub struct Stat {
 
 /// Check a store; one line for each damage, and for each tag that is hurt.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe store verify --deep --store chunks")]
+#[command(after_help = "Example:\n  \
+        coldframe store init --store chunks\n  \
+        coldframe store verify --deep --store chunks")]
 pub struct Verify {
     #[command(flatten)]
     pub at: At,
@@ -153,7 +166,9 @@ pub struct Verify {
 /// What becomes garbage is condemned by one run, and deleted when every push that was under way has
 /// ended: by the same run if there was none, else by a later one.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe store gc --store chunks --grace 6h --dry-run")]
+#[command(after_help = "Example:\n  \
+        coldframe store init --store chunks\n  \
+        coldframe store gc --store chunks --grace 6h --dry-run")]
 pub struct Gc {
     #[command(flatten)]
     pub at: At,
@@ -177,7 +192,11 @@ pub struct Gc {
 /// If one of them does not exist, or cannot be read, none is removed. Do not remove the tag of a
 /// disk that is being served: its server cannot move it any more.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  coldframe store untag web@2026-11-01 old --store chunks")]
+#[command(after_help = "Example:\n  \
+        coldframe demo --dir snapshots\n  \
+        coldframe store init --store chunks\n  \
+        coldframe push snapshots/diff-3 --store chunks --name nightly\n  \
+        coldframe store untag nightly --store chunks")]
 pub struct Untag {
     /// The tags.
     #[arg(required = true, value_name = "NAME")]
@@ -199,9 +218,9 @@ pub struct Untag {
 /// tag of any family cannot be read, nothing is removed. What only removed tags named is garbage,
 /// which `store gc` deletes.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  coldframe store prune --store chunks --keep-last 7 --keep-within 30d"
-)]
+#[command(after_help = "Example:\n  \
+        coldframe store init --store chunks\n  \
+        coldframe store prune --store chunks --keep-last 7 --keep-within 30d")]
 #[group(id = "rules", required = true, multiple = true, args = ["keep_last", "keep_within"])]
 pub struct Prune {
     #[command(flatten)]
@@ -228,7 +247,8 @@ pub struct Prune {
 /// Take over a disk from a shuru-store directory: every chunk is checked; lost ones are named.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  coldframe store import-shuru cas --index d.idx --store s --name d"
+    after_help = "Example, of a directory `cas` of shuru-store with an index `cas/d.idx`:\n  \
+        coldframe store import-shuru cas --index cas/d.idx --store chunks --name d"
 )]
 pub struct ImportShuru {
     /// The directory that holds `chunks`.

@@ -10,17 +10,20 @@ use crate::human::parse_size;
 #[derive(Debug, Subcommand)]
 pub enum Wal {
     /// Say what state a log is in: sequences, sizes, how it ends, what is damaged.
-    #[command(after_help = "Example:\n  coldframe wal stat disk.img --offset 1MiB --size 64MiB")]
+    #[command(after_help = "Example, of a disk that was served:\n  \
+        coldframe wal stat chunks/wal/root.wal")]
     Stat(WalFile),
     /// Print every sound record, on both sides of damage and of what the disk cannot read, and what
     /// is missing between them.
-    #[command(after_help = "Example:\n  coldframe wal dump disk.wal --json")]
+    #[command(after_help = "Example, of a disk that was served:\n  \
+        coldframe wal dump chunks/wal/root.wal --json")]
     Dump(WalFile),
     /// Look for all that is wrong with a log, and plan a repair that keeps every sound record.
     ///
     /// Bytes that the disk cannot read are named and never repaired in place: `disk recover
     /// --damaged` takes the records around them.
-    #[command(after_help = "Example:\n  coldframe wal check disk.wal --apply")]
+    #[command(after_help = "Example, of a disk that was served:\n  \
+        coldframe wal check chunks/wal/root.wal --apply")]
     Check(WalCheck),
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use coldframe_snapshot::FilePool;
 use coldframe_snapshot::catalog::{self, Item, children};
-use coldframe_snapshot::{Damaged, Link};
+use coldframe_snapshot::{Damaged, Link, MANIFEST};
 use coldframe_units::{BLOCK_BYTES, ChunkId, SnapshotId};
 use serde::Serialize;
 
@@ -73,16 +73,22 @@ pub fn run(args: &Ls) -> Result<(), Failure> {
     let cannot = format!("cannot list {}", args.dir.display());
     match std::fs::metadata(&args.dir) {
         Ok(metadata) if metadata.is_dir() => {}
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Failure::environment(&cannot, &error));
-        }
-        _ => {
+        Ok(_) => {
             let dir = args.dir.display();
             return Err(Failure::Usage(format!("{dir} is not a directory")));
         }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Failure::usage(&cannot, &error));
+        }
+        Err(error) => return Err(Failure::environment(&cannot, &error)),
     }
     let contents = catalog::read(&args.dir).map_err(|error| catalog_failure(&cannot, &error))?;
     let items = &contents.items;
+    let has_manifest = args.dir.join(MANIFEST).symlink_metadata().is_ok();
+    if items.is_empty() && contents.damaged.is_empty() && has_manifest {
+        let text = "it is a snapshot, not a directory of snapshots: inspect shows one";
+        return Err(Failure::Usage(format!("{cannot}: {text}")));
+    }
     let mut damaged: Vec<DamagedLine> = contents.damaged.iter().map(damaged_line).collect();
     let mut blocks = HashMap::new();
     let mut seen: HashMap<ChunkId, u32> = HashMap::new();

@@ -357,3 +357,17 @@ fn parents_in_another_directory_are_found_by_search() {
     let manifest = look.path("full").join("manifest");
     coldframe(&[&"inspect", &manifest, &"--search", &dir]).fails(2, &["snapshot directory"]);
 }
+
+#[test]
+fn what_a_host_does_not_say_of_itself_is_left_out() {
+    let home = Home::new();
+    let dir = home.at("kept");
+    simulated(&dir);
+    for name in ["full", "full/manifest", "full/state"] {
+        let shown = coldframe(&[&"inspect", &dir.join(name)]).done().stdout;
+        for line in shown.lines() {
+            let is_whole = !line.contains(", ,") && !line.trim_end().ends_with(',');
+            assert!(is_whole && line.trim() != "host", "{name}: {line:?}");
+        }
+    }
+}

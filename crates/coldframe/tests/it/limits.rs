@@ -2,18 +2,24 @@
 //! use, and signals that end it: an exit code and one line, and nothing half done.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use coldframe_envelope::Producer;
+use coldframe_snapshot::import::{DiffHoles, Dump, Source, import};
+use coldframe_snapshot::{Chain, Snapshot, derive};
 use coldframe_storage::is_temporary;
 use coldframe_testkit::child::{self, Running};
 use coldframe_testkit::require::skipped;
 use coldframe_testkit::rng::Rng;
+use coldframe_testkit::scratch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, Outcome, coldframe, command, names, simulated};
+use crate::support::{Home, Outcome, coldframe, command, memory_of, names, simulated};
 
 /// Verbs that make something called `x`, or print; they run where [`Scene`] is.
 const VERBS: [&str; 16] = [
@@ -309,9 +315,7 @@ fn a_signal_ends_what_a_demonstration_has_started() {
 
 /// A full snapshot of 16 pages and so many diffs of one page each, `s0` and on; its memory.
 fn long_chain(home: &Home, diffs: usize) -> Vec<u8> {
-    use coldframe_snapshot::import::{DiffHoles, Dump, Source, import};
     use coldframe_units::{Arch, PageSize, RamLayout};
-    use std::os::unix::fs::FileExt as _;
 
     let mut bytes = vec![1; 16 * 4096];
     let dump = home.at("dump");
@@ -336,7 +340,7 @@ fn long_chain(home: &Home, diffs: usize) -> Vec<u8> {
             state: None,
             dump: &dump,
         };
-        let producer = coldframe_envelope::Producer::new("tests", "1").unwrap();
+        let producer = Producer::new("tests", "1").unwrap();
         let dest = home.at(&format!("s{index}"));
         parent = Some(import(source, &dest, producer, &mut |_| {}).unwrap());
     }
@@ -363,4 +367,78 @@ fn a_chain_longer_than_the_limit_on_descriptors_is_opened_whole() {
     }
     assert!(fs::read(scene.0.at("raw")).unwrap() == bytes);
     assert!(crate::support::memory_of(&scene.0.at("flat")) == bytes);
+}
+
+/// A chain of more snapshots than a process may open files by default: a simulated guest's, with
+/// imports between its first snapshot and a diff that leads to its second one.
+fn thawable_chain(dir: &Path, links: usize) -> PathBuf {
+    let producer = Producer::new("test", "1").unwrap();
+    simulated(dir);
+    let mut last = Snapshot::open(dir.join("full")).unwrap();
+    let layout = last.manifest().ram.clone();
+    let dump = dir.join("dump");
+    for link in 0..links {
+        let file = File::create(&dump).unwrap();
+        file.set_len(layout.total().get()).unwrap();
+        file.write_all_at(&[(link % 251) as u8 + 1; 4096], link as u64 % 64 * 4096)
+            .unwrap();
+        let source = Source {
+            dump: &Dump::open(&dump).unwrap(),
+            arch: last.manifest().arch.unwrap(),
+            ram: layout.clone(),
+            page_size: last.manifest().page_size,
+            parent: Some(&last),
+            holes: DiffHoles::Assumed,
+            state: None,
+        };
+        let next = dir.join(format!("l{link}"));
+        last = import(source, &next, producer, &mut |_| ()).unwrap();
+    }
+    let chain = |snapshot| Chain::of(snapshot, &[]).unwrap();
+    let end = Snapshot::open(dir.join("diff-1")).unwrap();
+    let youngest = dir.join("youngest");
+    derive::diff(&chain(last), &chain(end), &youngest, producer).unwrap();
+    youngest
+}
+
+#[test]
+fn a_chain_of_more_snapshots_than_descriptors_is_used_as_any_other() {
+    let home = scratch::dir();
+    let dir = home.path().join("s");
+    let youngest = thawable_chain(&dir, 1100);
+    let [out, flat, store, pulled] = ["out", "flat", "store", "pulled"].map(|name| {
+        let path = home.path().join(name);
+        path.to_str().unwrap().to_owned()
+    });
+    let run = |verb: &str, path: &str, more: &str| {
+        let program = env!("CARGO_BIN_EXE_coldframe");
+        let mut shell = child::command("sh");
+        let limited = "ulimit -n 1024; exec \"$0\" \"$@\"";
+        shell.args(["-c", limited, program]).args(verb.split(' '));
+        shell.arg(path).args(more.split_whitespace());
+        shell.stdin(Stdio::null()).env("TMPDIR", home.path());
+        Outcome::from(shell.output().unwrap()).done()
+    };
+    let path = youngest.to_str().unwrap();
+    let thawed = run("thaw", path, "").json();
+    let end = dir.join("diff-1");
+    assert_eq!(
+        thawed["end"],
+        run("thaw", end.to_str().unwrap(), "").json()["end"]
+    );
+    assert_eq!(
+        thawed["end"],
+        run("thaw --mode copy", path, "").json()["end"]
+    );
+    run("verify --deep", path, "");
+    run("inspect", path, "");
+    run("ls", dir.to_str().unwrap(), "");
+    run("export raw", path, &format!("-o {out}"));
+    assert!(fs::read(&out).unwrap() == memory_of(&end));
+    run("merge", path, &format!("-o {flat}"));
+    assert!(memory_of(Path::new(&flat)) == memory_of(&end));
+    run("store init --store", &store, "");
+    run("push", path, &format!("--store {store} --name long"));
+    run("pull long", "--store", &format!("{store} -o {pulled}"));
+    run("rm", path, "");
 }

@@ -19,6 +19,7 @@ mod disk_after_kill;
 mod disk_kill;
 mod disk_log;
 mod disk_tools;
+mod examples;
 mod firecracker;
 #[cfg(target_os = "linux")]
 mod folded;

@@ -7,6 +7,7 @@ use coldframe_hv::{Comparison, HostIdentity, PortabilityReport, Verdict};
 use serde::Serialize;
 
 use crate::exit::Failure;
+use crate::human::listed;
 use crate::output;
 use crate::search::{failure, open};
 use crate::verbs::portability::{is_hopeless, this_host};
@@ -128,9 +129,7 @@ impl Report {
                 cpu,
                 kernel,
             } = host;
-            let parts = [arch, hypervisor, cpu, kernel].map(String::as_str);
-            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            parts.join(", ")
+            listed([arch, hypervisor, cpu, kernel])
         };
         output::say(format_args!("{}: against this host", self.snapshot));
         output::say(format_args!("  {:<12} {}", "saved on", host(&self.saved)));

@@ -2,7 +2,7 @@
 
 use super::machine::StateReport;
 use super::report::{FileReport, ManifestReport, MemoryReport, Report, SnapshotReport};
-use crate::human::size;
+use crate::human::{listed, size};
 use crate::output;
 
 /// Prints all of it.
@@ -142,7 +142,10 @@ fn print_manifest(manifest: &ManifestReport) {
 
 fn print_state(state: &StateReport) {
     if let (Some(cpu), Some(kernel)) = (&state.cpu, &state.kernel) {
-        output::say(format_args!("  {:<12} {cpu}, {kernel}", "host"));
+        let host = listed([cpu, kernel]);
+        if !host.is_empty() {
+            output::say(format_args!("  {:<12} {host}", "host"));
+        }
     }
     for vcpu in &state.vcpus {
         let (index, items, msrs) = (vcpu.index, vcpu.items, vcpu.msrs);

@@ -14,6 +14,7 @@ use super::logs;
 use super::machine::StateReport;
 use super::store::{IndexReport, LedgerReport, PackReport, TagReport};
 use crate::exit::{Failure, line};
+use crate::human::listed;
 use crate::search::open_chain;
 use crate::verbs::journal::JournalReport;
 use crate::verbs::wal::WalReport;
@@ -323,9 +324,9 @@ impl FileReport {
                 .collect(),
             memory_root: manifest.memory.root.to_string(),
             state_root: manifest.state.map(|state| state.root.to_string()),
-            host: manifest
-                .host
-                .map(|host| [host.hypervisor(), host.cpu(), host.kernel()].join(", ")),
+            host: (manifest.host)
+                .map(|host| listed([host.hypervisor(), host.cpu(), host.kernel()]))
+                .filter(|host| !host.is_empty()),
             disks: (manifest.disks.into_iter())
                 .map(|disk| (disk.name, disk.index.to_string()))
                 .collect(),
