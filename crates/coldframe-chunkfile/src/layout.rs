@@ -27,6 +27,7 @@ pub(crate) const COND: SectionKind = SectionKind::new(*b"COND");
 pub(crate) const DAMG: SectionKind = SectionKind::new(*b"DAMG");
 
 pub(crate) const NAME: SectionKind = SectionKind::new(*b"NAME");
+pub(crate) const FILE: SectionKind = SectionKind::new(*b"FILE");
 
 /// What an index row holds, as stored.
 pub(crate) const ROW_CHUNK: u8 = 0;
@@ -152,6 +153,13 @@ pub(crate) struct NameBytes {
     pub len: u8,
     pub reserved: [u8; 7],
     pub name: [u8; 128],
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct FileBytes {
+    pub root: [u8; 32],
+    pub file: U64,
 }
 
 /// The structures of this crate.
@@ -281,6 +289,14 @@ pub const LAYOUTS: &[Layout] = &[
             field("name", offset_of!(NameBytes, name), 128),
         ],
     },
+    Layout {
+        name: "known file",
+        size: size_of::<FileBytes>(),
+        fields: &[
+            field("root", offset_of!(FileBytes, root), 32),
+            field("file", offset_of!(FileBytes, file), 8),
+        ],
+    },
 ];
 
 const _: () = assert!(size_of::<ChunkBytes>() == 56 && size_of::<RowBytes>() == 48);
@@ -293,4 +309,4 @@ const _: () = assert!(offset_of!(RowBytes, kind) == 12 && offset_of!(RowBytes, i
 const _: () = assert!(size_of::<DiskBytes>() == 16 && size_of::<WriterBytes>() == 24);
 const _: () = assert!(size_of::<RoundBytes>() == 16 && size_of::<WaitBytes>() == 16);
 const _: () = assert!(size_of::<CondemnedBytes>() == 56 && size_of::<DamagedBytes>() == 40);
-const _: () = assert!(size_of::<NameBytes>() == 136);
+const _: () = assert!(size_of::<NameBytes>() == 136 && size_of::<FileBytes>() == 40);

@@ -1,5 +1,5 @@
 //! The ledger of a store: files that are about to be deleted, who must be gone before, chunks
-//! that are known to be damaged, and names of tags.
+//! that are known to be damaged, names of tags, and names of files that are kept by their root.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -15,16 +15,19 @@ use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::layout::{
-    COND, CondemnedBytes, DAMG, DamagedBytes, NAME, NameBytes, ROUN, RoundBytes, SECTION_VERSION,
-    WAIT, WaitBytes,
+    COND, CondemnedBytes, DAMG, DamagedBytes, FILE, FileBytes, NAME, NameBytes, ROUN, RoundBytes,
+    SECTION_VERSION, WAIT, WaitBytes,
 };
 use crate::parts::check_plain;
 
-/// The format as it is read, and as it is written without names of tags: version 1.0, plain bodies.
+/// The format as it is read, and as it is written without names: version 1.0, plain bodies.
 pub const LEDGER_FORMAT: Format = Format::new(*b"LEDG", 1, 0);
 
 /// As it is written with names of tags.
 const WITH_NAMES: Format = Format::new(*b"LEDG", 1, 1);
+
+/// As it is written with names of files.
+const WITH_FILES: Format = Format::new(*b"LEDG", 1, 2);
 
 /// A file of a store that is about to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +59,9 @@ pub struct Ledger {
     /// it was written. One that is not among them may be a tag all the same, and one that is among
     /// them may be none any more.
     pub names: BTreeSet<String>,
+    /// Files that are kept by their root: the root, and the number of the copy. One that is not
+    /// among them may exist all the same.
+    pub files: BTreeSet<(RootHash, u64)>,
 }
 
 const SCANNED: u8 = 1;
@@ -110,9 +116,10 @@ impl Ledger {
             pack: U64::new(*pack),
         });
         let damaged: Vec<DamagedBytes> = damaged.collect();
-        let format = match self.names.is_empty() {
-            true => LEDGER_FORMAT,
-            false => WITH_NAMES,
+        let format = match (self.files.is_empty(), self.names.is_empty()) {
+            (true, true) => LEDGER_FORMAT,
+            (true, false) => WITH_NAMES,
+            (false, _) => WITH_FILES,
         };
         let mut builder = ContainerBuilder::new(format, producer);
         for (kind, body) in [
@@ -124,20 +131,16 @@ impl Ledger {
             builder.must_understand(kind, 0, SECTION_VERSION, body.to_vec());
         }
         if !self.names.is_empty() {
-            let mut rows = Vec::new();
-            for text in &self.names {
-                let mut name = [0; NAME_LEN_MAX];
-                let len = text.len().min(NAME_LEN_MAX);
-                for (to, from) in name.iter_mut().zip(text.bytes()) {
-                    *to = from;
-                }
-                rows.push(NameBytes {
-                    len: u8::try_from(len).unwrap_or(u8::MAX),
-                    reserved: [0; 7],
-                    name,
-                });
-            }
+            let rows: Vec<NameBytes> = self.names.iter().map(|name| name_row(name)).collect();
             builder.optional(NAME, 0, SECTION_VERSION, rows.as_bytes().to_vec());
+        }
+        if !self.files.is_empty() {
+            let rows = self.files.iter().map(|(root, file)| FileBytes {
+                root: *root.as_bytes(),
+                file: U64::new(*file),
+            });
+            let rows: Vec<FileBytes> = rows.collect();
+            builder.optional(FILE, 0, SECTION_VERSION, rows.as_bytes().to_vec());
         }
         builder.finish().map(|(file, _)| file)
     }
@@ -194,8 +197,14 @@ impl Ledger {
             row.rises(&mut last, damaged, "chunk")?;
             ledger.damaged.insert(damaged);
         }
+        ledger.decode_known(&container)?;
+        Ok(ledger)
+    }
+
+    /// The names of tags and of files.
+    fn decode_known(&mut self, container: &Container<'_>) -> Result<(), DecodeError> {
         let mut last = None;
-        for row in optional_rows::<NameBytes>(&container, NAME)? {
+        for row in optional_rows::<NameBytes>(container, NAME)? {
             row.is_zero(&row.row.reserved)?;
             let (name, rest) = row
                 .row
@@ -207,9 +216,29 @@ impl Ledger {
             let text = text.ok_or(row.invalid("tag name"))?;
             row.is_zero(rest)?;
             row.rises(&mut last, text, "tag name")?;
-            ledger.names.insert(text.to_owned());
+            self.names.insert(text.to_owned());
         }
-        Ok(ledger)
+        let mut last = None;
+        for row in optional_rows::<FileBytes>(container, FILE)? {
+            let file = (RootHash::from_bytes(row.row.root), row.row.file.get());
+            row.rises(&mut last, file, "known file")?;
+            self.files.insert(file);
+        }
+        Ok(())
+    }
+}
+
+/// The row of a tag's name.
+fn name_row(text: &str) -> NameBytes {
+    let mut name = [0; NAME_LEN_MAX];
+    let len = text.len().min(NAME_LEN_MAX);
+    for (to, from) in name.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    NameBytes {
+        len: u8::try_from(len).unwrap_or(u8::MAX),
+        reserved: [0; 7],
+        name,
     }
 }
 

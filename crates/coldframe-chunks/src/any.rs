@@ -97,6 +97,10 @@ impl Backend for AnyBackend {
         self.0.read_range(key, offset, len)
     }
 
+    fn exists(&self, key: &Key) -> Result<bool, StorageError> {
+        self.0.exists(key)
+    }
+
     fn read_into(
         &self,
         key: &Key,

@@ -323,6 +323,18 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
         len: ByteLen,
     ) -> Result<Option<Bytes>, StorageError>;
 
+    /// Whether there is a file of this name: `false` only if the place itself says that there is
+    /// none. That a listing lacks it is no reason, nor is a refusal.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the place failed, or refuses to tell.
+    fn exists(&self, key: &Key) -> Result<bool, StorageError> {
+        match self.read_range(key, FileOffset::ZERO, ByteLen::new(1)) {
+            Err(StorageError::UnexpectedEnd { .. }) => Ok(true),
+            found => found.map(|found| found.is_some()),
+        }
+    }
+
     /// As [`Backend::read_range`], into room that the caller has; `false` if there is no such file.
     ///
     /// # Errors
@@ -392,8 +404,8 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// [`StorageError`]: the place failed.
     fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError>;
 
-    /// Whether everything that [`Backend::sweep`] looks at can be listed: asked before anything is
-    /// removed.
+    /// Whether everything that [`Backend::sweep`] and [`Backend::leases`] look at can be listed:
+    /// asked before anything is removed, and by a dry run.
     ///
     /// # Errors
     /// [`StorageError`] of what cannot be.

@@ -177,6 +177,11 @@ impl Catalog {
         self.roots.retain(|_, copies| !copies.is_empty());
     }
 
+    /// Adds a file by its root: one that was made, or that exists though it is not listed.
+    pub fn add_root(&mut self, root: RootHash, file: FileId) {
+        self.roots.entry(root).or_default().insert(file);
+    }
+
     pub fn mark_damaged(&mut self, id: ChunkId, pack: FileId) {
         let more = self
             .more

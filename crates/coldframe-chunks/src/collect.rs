@@ -20,9 +20,10 @@ use coldframe_units::{ChunkId, RootHash};
 use crate::backend::{Backend, Exclusive, Folder, Key, Seen, TagName};
 use crate::catalog::{Catalog, IdMap, IdSet};
 use crate::error::storage;
+use crate::known::RootFile;
 use crate::store::PackStore;
 use crate::trace::{Reference, Tracer, trace};
-use crate::{FileId, StoreError, compact, ledger, tags};
+use crate::{FileId, StoreError, compact, known, ledger, tags};
 
 /// How garbage is collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,10 @@ struct Live {
     tags: BTreeSet<TagName>,
     chunks: IdSet,
     roots: BTreeSet<RootHash>,
+    /// The files by their root that are listed, or were found by their names.
+    files: BTreeSet<RootFile>,
+    /// Those that the ledger names and that are gone: another copy is there, or they are given up.
+    lost: BTreeSet<RootFile>,
 }
 
 /// What went wrong without being in the way of the rest: the first of it is told at the end.
@@ -182,7 +187,7 @@ impl<B: Backend> PackStore<B> {
         done.compacted_packs = plan.sparse_packs.len() as u64;
         done.condemned_roots = plan.roots.len() as u64;
         done.unreadable_packs = self.inner().catalog().bad_packs.len() as u64;
-        // Everything is listed before anything is removed.
+        // Everything is listed before anything is removed, leases too.
         self.backend().can_sweep().map_err(storage)?;
         let Some(exclusive) = exclusive else {
             return Ok(());
@@ -192,10 +197,25 @@ impl<B: Backend> PackStore<B> {
             done.temporaries = swept;
         }
         tags::know_only(self.inner(), &live.tags)?;
+        self.know_files(&*exclusive, &live)?;
         self.condemn(plan, &live, done, &mut failed)?;
         self.delete_condemned(&*exclusive, &rules, done, &mut failed)?;
         tracing::info!(?done, "garbage collected");
         failed.first.map_or(Ok(()), Err)
+    }
+
+    /// Has the ledger name the files that are there: only while no other collector can have deleted
+    /// one of them.
+    fn know_files(&self, exclusive: &dyn Exclusive, live: &Live) -> Result<(), StoreError> {
+        if !exclusive.confirm().map_err(storage)? {
+            return Err(StoreError::ExclusiveLost);
+        }
+        known::know_listed(self.inner(), &live.files, &live.lost)?;
+        if !exclusive.confirm().map_err(storage)? {
+            known::forget_gone(self.inner(), &live.files)?;
+            return Err(StoreError::ExclusiveLost);
+        }
+        Ok(())
     }
 
     /// Everything that a tag needs, or a file that is young.
@@ -204,19 +224,21 @@ impl<B: Backend> PackStore<B> {
         self.refresh()?;
         let tagged = tags::list(self.inner())?;
         let mut queue: Vec<RootHash> = tagged.values().map(|tag| tag.root).collect();
-        for Seen { key, facts } in self.backend().scan(Folder::Roots).map_err(storage)? {
-            // One whose age is not known may be young.
-            let is_old = facts.is_ok_and(|file| file.age >= grace);
-            match key {
-                Key::Root(root, _) if !is_old => queue.push(root),
-                _ => {}
-            }
-        }
         let mut live = Live {
             tags: tagged.into_keys().collect(),
             chunks: IdSet::default(),
             roots: BTreeSet::new(),
+            files: BTreeSet::new(),
+            lost: BTreeSet::new(),
         };
+        for (file, Seen { facts, .. }) in known::listed(self.inner())? {
+            // One whose age is not known may be young.
+            if !facts.is_ok_and(|facts| facts.age >= grace) {
+                queue.push(file.0);
+            }
+            live.files.insert(file);
+        }
+        queue.extend(self.find_unlisted(rules, &mut live)?);
         while let Some(root) = queue.pop() {
             if !live.roots.insert(root) {
                 continue;
@@ -235,6 +257,33 @@ impl<B: Backend> PackStore<B> {
             }
         }
         Ok(live)
+    }
+
+    /// Looks for the files that the ledger names and no listing has: those that are there are kept,
+    /// for nobody knows their age. Returns their roots.
+    fn find_unlisted(
+        &self,
+        rules: &Rules<'_, B>,
+        live: &mut Live,
+    ) -> Result<Vec<RootHash>, StoreError> {
+        let read = ledger::read(self.backend())?;
+        let mut found = known::look(self.inner(), &read, &live.files);
+        if let Some((_, error)) = found.unread.pop_first() {
+            return Err(error);
+        }
+        live.files.extend(&found.unlisted);
+        let there: BTreeSet<RootHash> = live.files.iter().map(|(root, _)| *root).collect();
+        for (root, file) in found.lost {
+            if !there.contains(&root) {
+                let key = Key::Root(root, file);
+                if !rules.given_up.contains(&root) {
+                    return Err(StoreError::LostFile { key });
+                }
+                tracing::warn!(%key, "given up: it does not exist");
+            }
+            live.lost.insert((root, file));
+        }
+        Ok(found.unlisted.into_iter().map(|(root, _)| root).collect())
     }
 
     fn plan(&self, options: CollectOptions, live: &Live) -> Result<Plan, StoreError> {
@@ -362,8 +411,7 @@ impl<B: Backend> PackStore<B> {
             free.into_iter().partition(|file| needed.contains(file));
         done.acquitted = needed.len() as u64;
         let sizes = self.sizes()?;
-        let mut settled: BTreeSet<CondemnedFile> = needed.into_iter().collect();
-        let mut gone: BTreeSet<u64> = BTreeSet::new();
+        let mut gone: BTreeSet<CondemnedFile> = BTreeSet::new();
         for file in doomed.iter().rev() {
             let key = key_of(file);
             if !exclusive.confirm().map_err(storage)? {
@@ -375,10 +423,7 @@ impl<B: Backend> PackStore<B> {
             let Some(was_there) = failed.note(removed) else {
                 continue;
             };
-            settled.insert(*file);
-            if let CondemnedFile::Pack(pack) = file {
-                gone.insert(*pack);
-            }
+            gone.insert(*file);
             if was_there {
                 done.deleted_bytes += sizes.get(&key).copied().unwrap_or(0);
                 match key {
@@ -388,9 +433,15 @@ impl<B: Backend> PackStore<B> {
             }
         }
         ledger::update(self.backend(), producer, |ledger| {
-            ledger.condemned.retain(|file, _| !settled.contains(file));
-            // No pack ever has the name of one that is gone.
-            ledger.damaged.retain(|(_, pack)| !gone.contains(pack));
+            for file in gone.iter().chain(&needed) {
+                ledger.condemned.remove(file);
+            }
+            let is_gone = |file: CondemnedFile| gone.contains(&file);
+            // No file ever has the name of one that is gone.
+            let damaged = &mut ledger.damaged;
+            damaged.retain(|(_, pack)| !is_gone(CondemnedFile::Pack(*pack)));
+            let files = &mut ledger.files;
+            files.retain(|(root, file)| !is_gone(CondemnedFile::Root(*root, *file)));
         })?;
         self.refresh()
     }

@@ -40,6 +40,18 @@ pub(crate) fn rescue<B: Backend>(
     Ok(lost)
 }
 
+/// These packs, and all that have a chunk in common with them.
+fn sharing<B: Backend>(store: &PackStore<B>, packs: &BTreeSet<FileId>) -> BTreeSet<FileId> {
+    let catalog = store.inner().catalog();
+    let inside = catalog
+        .all()
+        .filter(|(_, place)| packs.contains(&place.pack));
+    let ids: IdSet = inside.map(|(id, _)| id).collect();
+    let sharing = catalog.all().filter(|(id, _)| ids.contains(id));
+    let sharing = sharing.map(|(_, place)| place.pack);
+    sharing.chain(packs.iter().copied()).collect()
+}
+
 /// Removes chunks, whoever needs them: packs that have any are written anew without them.
 pub(crate) fn delete<B: Backend>(store: &PackStore<B>, ids: &[ChunkId]) -> Result<u64, StoreError> {
     store.refresh()?;
@@ -53,7 +65,9 @@ pub(crate) fn delete<B: Backend>(store: &PackStore<B>, ids: &[ChunkId]) -> Resul
         }
     }
     let gone: BTreeSet<FileId> = packs.keys().copied().collect();
-    let push = store.push()?.without(&gone);
+    // That a catalog has another copy of what stays is no reason to delete this one: all of it is
+    // read and stored anew.
+    let push = store.push()?.without(&sharing(store, &gone));
     for pack in &gone {
         let lost = rescue(store, &push, *pack, &|id| !doomed.contains(&id))?;
         // What is damaged is no loss; what could not be read may be sound.

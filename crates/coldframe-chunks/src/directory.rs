@@ -446,6 +446,8 @@ impl Backend for Directory {
     }
 
     fn can_sweep(&self) -> Result<(), StorageError> {
+        // What nobody can list, a collector cannot wait for.
+        lease_ids(&self.leases_path())?;
         for path in self.swept_paths() {
             let listed = fs::read_dir(&path)
                 .and_then(|mut entries| entries.try_for_each(|entry| entry.map(drop)));

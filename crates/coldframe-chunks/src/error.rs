@@ -109,6 +109,12 @@ pub enum StoreError {
         /// The file.
         key: Key,
     },
+    /// A file that the ledger names does not exist, and nobody has deleted it by the rules.
+    #[error("{key} is recorded in the ledger, but does not exist")]
+    LostFile {
+        /// The file.
+        key: Key,
+    },
     /// No file of the store has this root.
     #[error("the file with root {root} is not in the store")]
     MissingRoot {
@@ -316,6 +322,7 @@ impl StoreError {
             self,
             Self::MissingChunk { .. }
                 | Self::LostChunk { .. }
+                | Self::LostFile { .. }
                 | Self::MissingRoot { .. }
                 | Self::MissingTag { .. }
         )

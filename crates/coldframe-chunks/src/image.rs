@@ -3,7 +3,7 @@
 //! Invariant: a block is what the nearest index says that says anything; zeros are handed out only
 //! where an index says zero. A missing ancestor is an error when the image is opened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -340,6 +340,35 @@ impl<B: Backend> Image<B> {
             known.push((wanted, PartSource::Origin { len }));
         }
         None
+    }
+
+    /// The blocks of which pages are lost for good, each with a bit for each such page: reading them
+    /// is an error until they are written. No chunk is read.
+    ///
+    /// # Errors
+    /// As [`Image::locate`].
+    pub fn lost_pages(&self) -> Result<Vec<(u64, u16)>, StoreError> {
+        let rows = self.chain.iter().flat_map(|index| index.parts());
+        let lost = rows.filter(|row| row.source == PartSource::Lost);
+        let count = self.index().block_count();
+        let blocks = lost.map(|row| row.block).filter(|block| *block < count);
+        let mut found = Vec::new();
+        for block in blocks.collect::<BTreeSet<u64>>() {
+            // What was written since is not lost.
+            if self.locate(block)? != Located::Parts {
+                continue;
+            }
+            let Parts { known, unknown } = self.parts(block);
+            if let Some((_, error)) = unknown {
+                return Err(error);
+            }
+            let lost = known.iter().filter(|part| part.1 == PartSource::Lost);
+            let pages = lost.fold(0, |all, (pages, _)| all | pages);
+            if pages != 0 {
+                found.push((block, pages));
+            }
+        }
+        Ok(found)
     }
 
     /// The bytes of a block.

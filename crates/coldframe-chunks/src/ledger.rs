@@ -36,6 +36,14 @@ impl Read {
         names.filter_map(|name| name.parse().ok()).collect()
     }
 
+    /// The files by their root that it knows.
+    pub fn files(&self) -> BTreeSet<(RootHash, FileId)> {
+        let files = self.ledger.files.iter();
+        files
+            .map(|(root, file)| (*root, FileId::new(*file)))
+            .collect()
+    }
+
     pub fn condemned(&self) -> Condemned {
         let mut condemned = Condemned::default();
         for file in self.ledger.condemned.keys() {

@@ -57,6 +57,7 @@ mod disk_cache;
 mod error;
 mod image;
 mod keep;
+mod known;
 mod layers;
 mod ledger;
 mod log_note;

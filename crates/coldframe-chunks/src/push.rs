@@ -16,6 +16,7 @@ use crate::backend::{Backend, Lease, TagName};
 use crate::catalog::IdSet;
 use crate::chunk::{Chunk, PutCount, check_len};
 use crate::error::{build, storage};
+use crate::known::RootFile;
 use crate::ledger::Condemned;
 use crate::prepare::{Batch, Input, Preparer};
 use crate::publisher::{PIECE_BYTES, Publisher};
@@ -41,6 +42,8 @@ pub struct Push<B: Backend> {
     inner: Arc<Inner<B>>,
     lease: Box<dyn Lease>,
     condemned: Condemned,
+    /// The files that the ledger had when the push began.
+    known: BTreeSet<RootFile>,
     preparer: Preparer,
     state: Mutex<State>,
 }
@@ -55,6 +58,10 @@ struct State {
     /// Chunks that this push has taken and that may not be published yet.
     taken: IdSet,
     publisher: Publisher,
+    /// Files by their root that the push has made or found, and not yet put into the ledger.
+    files: BTreeSet<RootFile>,
+    /// Those that it has put there.
+    told: BTreeSet<RootFile>,
     count: PutCount,
     failed: bool,
 }
@@ -77,6 +84,7 @@ impl<B: Backend> Push<B> {
             inner,
             lease,
             condemned,
+            known: ledger.files(),
             preparer: Preparer::new(options.compression, options.threads),
             state: Mutex::new(State {
                 piece: Vec::new(),
@@ -84,6 +92,8 @@ impl<B: Backend> Push<B> {
                 builder,
                 taken: IdSet::default(),
                 publisher,
+                files: BTreeSet::new(),
+                told: BTreeSet::new(),
                 count: PutCount::default(),
                 failed: false,
             }),
@@ -197,10 +207,15 @@ impl<B: Backend> Push<B> {
     /// back to `expected`, unless that was deleted meanwhile; then it points to `new`.
     pub fn tag(&self, name: &TagName, expected: Option<Tag>, new: Tag) -> Result<(), StoreError> {
         self.flush()?;
-        if !self.has_root(new.root) {
+        if !self.finds_root(new.root)? {
             return Err(StoreError::MissingRoot { root: new.root });
         }
         self.check_lease()?;
+        self.know_files(Some(new.root))?;
+        if let Err(lost) = self.check_lease() {
+            self.forget_gone();
+            return Err(lost);
+        }
         crate::tags::swap(&self.inner, name, expected, Some(new))?;
         // Only now it is known that no collector took the lease for void before it could see the
         // tag: nothing that it needs was deleted.
@@ -222,7 +237,7 @@ impl<B: Backend> Push<B> {
         // Under a lease of its own: what is condemned from now on waits for it, and the mark that
         // follows sees where the tag points to then.
         let push = Self::begin(Arc::clone(&self.inner))?;
-        if !push.has_root(old.root) {
+        if !push.finds_root(old.root)? {
             return Err(StoreError::MissingRoot { root: old.root });
         }
         push.check_lease()?;
@@ -242,6 +257,7 @@ impl<B: Backend> Push<B> {
     /// As [`Push::flush`].
     pub fn finish(self) -> Result<PutCount, StoreError> {
         self.flush()?;
+        self.know_files(None)?;
         self.confirm_lease()?;
         Ok(self.count())
     }
@@ -259,9 +275,18 @@ impl<B: Backend> Push<B> {
     }
 
     fn confirm_lease(&self) -> Result<(), StoreError> {
-        match self.lease.confirm().map_err(storage)? {
-            true => Ok(()),
-            false => Err(StoreError::LeaseLost),
+        if self.lease.confirm().map_err(storage)? {
+            return Ok(());
+        }
+        self.forget_gone();
+        Err(StoreError::LeaseLost)
+    }
+
+    /// The lease is lost: what the ledger was told under it may have been deleted before.
+    fn forget_gone(&self) {
+        let told = self.state().told.clone();
+        if let Err(error) = crate::known::forget_gone(&self.inner, &told) {
+            tracing::warn!(%error, "files of a lost push stay in the ledger");
         }
     }
 

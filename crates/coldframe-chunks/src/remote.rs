@@ -362,6 +362,14 @@ impl Backend for Remote {
         )
     }
 
+    fn exists(&self, key: &Key) -> Result<bool, StorageError> {
+        let name = key.to_string();
+        let operation = Operation::Read(FileOffset::ZERO, ByteLen::ZERO);
+        self.run(operation, name.clone().as_str(), |objects, _| async move {
+            objects.exists(&objects.path(&name)).await
+        })
+    }
+
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StorageError> {
         let name = folder.name();
         let found = self.run(Operation::Open, name, |objects, _| async move {
@@ -423,7 +431,7 @@ impl Backend for Remote {
     }
 
     fn can_sweep(&self) -> Result<(), StorageError> {
-        for name in [probe::PROBES, "uploads"] {
+        for name in ["leases", probe::PROBES, "uploads"] {
             self.run(Operation::Open, name, |objects, _| async move {
                 objects.list(name).await
             })?;

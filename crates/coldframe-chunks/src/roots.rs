@@ -12,7 +12,7 @@ use crate::backend::{Backend, Folder, Key};
 use crate::error::storage;
 use crate::read::{Read, cut};
 use crate::store::PackStore;
-use crate::{FileId, StoreError};
+use crate::{FileId, StoreError, known};
 
 impl<B: Backend> PackStore<B> {
     /// The roots of all files that are kept.
@@ -40,7 +40,7 @@ impl<B: Backend> PackStore<B> {
             return Ok(true);
         }
         self.refresh()?;
-        Ok(!self.copies(root).is_empty())
+        Ok(!self.copies(root).is_empty() || known::find(self.inner(), root)?)
     }
 
     /// A range of a file. The file's header is checked against the root, the range is not: it is
@@ -121,7 +121,7 @@ impl<B: Backend> PackStore<B> {
         let started = Instant::now();
         let (mut damaged, mut failed) = (None, BTreeMap::new());
         let mut not_found = None;
-        for is_last in [false, true] {
+        for look in 0..3 {
             not_found = None;
             for file in self.copies(root) {
                 if failed.contains_key(&file) {
@@ -139,10 +139,14 @@ impl<B: Backend> PackStore<B> {
                 }
             }
             let looked = Instant::now();
-            match is_last {
-                true => {}
-                false if !failed.is_empty() => self.inner().try_refresh_since(started),
-                false => self.inner().refresh_since(looked)?,
+            match look {
+                0 if !failed.is_empty() => self.inner().try_refresh_since(started),
+                0 => self.inner().refresh_since(looked)?,
+                // A listing may leave it out: then the ledger has its name.
+                1 if damaged.is_none() && failed.is_empty() && not_found.is_none() => {
+                    known::find(self.inner(), root)?;
+                }
+                _ => break,
             }
         }
         // What was listed a moment ago is not taken for absent.

@@ -24,6 +24,8 @@ pub struct TagStat {
     pub missing_chunks: u64,
     /// Files that cannot be read to their end: what they name is not counted.
     pub unread_files: u64,
+    /// Blocks with pages that are lost for good.
+    pub lost_blocks: u64,
 }
 
 /// What a store holds.
@@ -129,6 +131,7 @@ impl<B: Backend> PackStore<B> {
             if unread == 0 {
                 self.keep_what_is_read(tag, &mut lost);
             }
+            counted.lost_blocks = walker.lost_pages(tag, &mut stat.findings);
             counted.missing_chunks = lost.len() as u64;
             tags.push((name, counted));
         }

@@ -10,11 +10,12 @@ use coldframe_units::{ChunkId, RootHash};
 use crate::backend::{Backend, Key, TagName};
 use crate::error::storage;
 use crate::image::Located;
+use crate::known::RootFile;
 use crate::store::{PackStore, SMALL_FILE_MAX};
 use crate::trace::Tracer;
 use crate::visit::Wanted;
 use crate::walk::Walker;
-use crate::{FileId, StoreError, ledger, tags};
+use crate::{FileId, StoreError, known, ledger, tags};
 
 /// Something that is wrong with a store.
 #[derive(Debug)]
@@ -39,6 +40,16 @@ pub enum Finding {
         /// Which.
         root: RootHash,
         /// Why.
+        error: StoreError,
+    },
+    /// An image with pages that are lost for good: the index itself says so, and reading them is an
+    /// error until they are written.
+    Pages {
+        /// The root of its index.
+        root: RootHash,
+        /// How many pages of 4,096 bytes.
+        pages: u64,
+        /// The first block.
         error: StoreError,
     },
     /// A tag that cannot be read.
@@ -197,7 +208,8 @@ impl<B: Backend> PackStore<B> {
             if unread == 0 {
                 self.keep_what_is_read(tag, &mut lost);
             }
-            let hurt = unread + lost.len() as u64;
+            let pages = walker.lost_pages(tag, &mut verified.findings);
+            let hurt = unread + lost.len() as u64 + pages;
             if hurt > 0 {
                 verified.hurt_tags.insert(name, hurt);
             }
@@ -210,8 +222,36 @@ impl<B: Backend> PackStore<B> {
                 verified.findings.push(Finding::Chunk { id, error });
             }
         }
+        let unread: BTreeSet<RootHash> = walker.unread.keys().copied().collect();
         for (root, error) in walker.unread {
             verified.findings.push(Finding::Root { root, error });
+        }
+        self.findings_of_known(&unread, &mut verified.findings)
+    }
+
+    /// The files that the ledger names and of which no copy can be found, but for those that were
+    /// told already. A ledger that cannot be read is another finding.
+    fn findings_of_known(
+        &self,
+        told: &BTreeSet<RootHash>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), StoreError> {
+        let Ok(read) = ledger::read(self.backend()) else {
+            return Ok(());
+        };
+        let listed = known::listed(self.inner())?;
+        let mut there: BTreeSet<RootFile> = listed.into_iter().map(|(file, _)| file).collect();
+        let known = known::look(self.inner(), &read, &there);
+        there.extend(known.unlisted);
+        let there: BTreeSet<RootHash> = there.into_iter().map(|(root, _)| root).collect();
+        let lost = known.lost.into_iter().map(|(root, file)| {
+            let key = Key::Root(root, file);
+            (root, StoreError::LostFile { key })
+        });
+        let unread = known.unread.into_iter();
+        let all = lost.chain(unread.map(|((root, _), error)| (root, error)));
+        for (root, error) in all.filter(|(root, _)| !there.contains(root) && !told.contains(root)) {
+            findings.push(Finding::Root { root, error });
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use coldframe_chunkfile::{INDEX_FORMAT, Tag, TagKind};
 use coldframe_units::{ChunkId, RootHash};
 
 use crate::StoreError;
@@ -14,6 +15,7 @@ use crate::backend::Backend;
 use crate::catalog::IdMap;
 use crate::store::PackStore;
 use crate::trace::{Reference, Tracer, trace};
+use crate::verify::Finding;
 
 /// References that are kept of files that were read: 64 MiB of them.
 const KEPT_MAX: usize = 8 << 20;
@@ -34,6 +36,8 @@ pub(crate) struct Walker<'a, B: Backend> {
     ids: Vec<ChunkId>,
     kept: HashMap<RootHash, Arc<References>>,
     kept_count: usize,
+    /// Of images that were looked at: how many blocks have pages that are lost.
+    lost: BTreeMap<RootHash, u64>,
     /// Files that cannot be read to their end, and why.
     pub unread: BTreeMap<RootHash, StoreError>,
 }
@@ -47,6 +51,7 @@ impl<'a, B: Backend> Walker<'a, B> {
             ids: Vec::new(),
             kept: HashMap::new(),
             kept_count: 0,
+            lost: BTreeMap::new(),
             unread: BTreeMap::new(),
         }
     }
@@ -75,6 +80,42 @@ impl<'a, B: Backend> Walker<'a, B> {
             queue.extend(&references.roots);
         }
         unread
+    }
+
+    /// The images that a tag is: the disk, or the disks of a snapshot. One that cannot be read is
+    /// left out: it is among the unread.
+    pub fn images(&mut self, tag: Tag) -> Vec<RootHash> {
+        if tag.kind == TagKind::Index {
+            return vec![tag.root];
+        }
+        let roots = self.references(tag.root).roots.clone();
+        let format = |root: &RootHash| self.store.root_header(*root).map(|header| header.format);
+        let is_index = |root: &RootHash| format(root).is_ok_and(|it| it == INDEX_FORMAT.id());
+        roots.into_iter().filter(is_index).collect()
+    }
+
+    /// Tells of each image of a tag whose pages are lost for good, once; returns how many blocks of
+    /// the tag have such pages.
+    pub fn lost_pages(&mut self, tag: Tag, findings: &mut Vec<Finding>) -> u64 {
+        let mut count = 0;
+        for root in self.images(tag) {
+            let lost = self.lost.entry(root).or_insert_with(|| {
+                let lost = self.store.image(root).and_then(|image| image.lost_pages());
+                // Why an index cannot be read is told of its file.
+                let lost = lost.unwrap_or_default();
+                if let Some(&(block, _)) = lost.first() {
+                    let pages = lost
+                        .iter()
+                        .map(|(_, pages)| u64::from(pages.count_ones()))
+                        .sum();
+                    let error = StoreError::LostPages { block };
+                    findings.push(Finding::Pages { root, pages, error });
+                }
+                lost.len() as u64
+            });
+            count += *lost;
+        }
+        count
     }
 
     fn references(&mut self, root: RootHash) -> Arc<References> {

@@ -39,6 +39,7 @@ pub fn dump(name: &str, bytes: &[u8]) -> String {
             b"COND" => "condemned file",
             b"DAMG" => "damaged chunk",
             b"NAME" => "known tag",
+            b"FILE" => "known file",
             _ => {
                 writeln!(text, "{}", bytes[body].escape_ascii()).unwrap();
                 continue;

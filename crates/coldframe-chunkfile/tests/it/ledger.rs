@@ -7,7 +7,7 @@ use coldframe_units::{ChunkId, PageSize, RootHash};
 use proptest::prelude::*;
 
 use crate::forge::{Forge, field};
-use crate::sample::{ledger, ledger_file, ledger_names, producer};
+use crate::sample::{ledger, ledger_file, ledger_files, ledger_names, producer};
 
 // Spec: STORE-17, STORE-18
 #[test]
@@ -16,6 +16,30 @@ fn golden_ledger_has_its_known_value() {
     assert_eq!(Ledger::decode(&file).unwrap(), ledger());
     let file = golden("tests/golden/v1/ledger_names.bin");
     assert_eq!(Ledger::decode(&file).unwrap(), ledger_names());
+    let file = golden("tests/golden/v1/ledger_files.bin");
+    assert_eq!(Ledger::decode(&file).unwrap(), ledger_files());
+}
+
+// Spec: STORE-45
+#[test]
+fn names_of_files_that_break_a_rule_are_refused_and_none_need_be_there() {
+    let file = ledger_files().encode(producer()).unwrap();
+    // They rise, by root and by number.
+    let put = |at: usize, bytes: &[u8]| {
+        let forge = Forge::new(&file).put(b"FILE", at, bytes);
+        Ledger::decode(&forge.seal())
+    };
+    assert_eq!(field(put(0, &[0xff])), "known file");
+    assert_eq!(field(put(72, &[0, 0, 0, 0, 0, 2])), "known file");
+    let odd = Forge::new(&file).body(b"FILE", &[0; 39]);
+    assert_eq!(field(Ledger::decode(&odd.seal())), "section length");
+    let without = Forge::new(&file).without(b"FILE").seal();
+    assert_eq!(Ledger::decode(&without).unwrap(), ledger_names());
+    let without = Forge::new(&file).without(b"FILE").without(b"NAME").seal();
+    assert_eq!(Ledger::decode(&without).unwrap(), ledger());
+    let later = Forge::new(&file).row(b"FILE", |row| row.version = 2).seal();
+    let later = Ledger::decode(&later).unwrap_err();
+    assert!(matches!(later.kind, Error::UnsupportedSection { .. }));
 }
 
 // Spec: STORE-26
@@ -101,7 +125,9 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
     let names = prop::collection::btree_set("[a-z0-9._@+=:-]{1,128}", 0..4);
     let names = names.prop_map(|names| names.into_iter().filter(|name| !name.starts_with('.')));
     let files = prop::collection::vec(file, 0..9);
-    (rounds, files, damaged, names).prop_map(|(rounds, files, damaged, names)| {
+    let known = prop::collection::btree_set((0..4_u8, any::<u64>()), 0..5);
+    let all = (rounds, files, damaged, names, known);
+    all.prop_map(|(rounds, files, damaged, names, known)| {
         let numbers: Vec<u64> = rounds.keys().copied().collect();
         let rounds = rounds
             .into_iter()
@@ -114,6 +140,8 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
             };
             (condemned, *round.get(&numbers))
         });
+        let known = known.into_iter();
+        let known = known.map(|(root, file)| (RootHash::from_bytes([root; 32]), file));
         let damaged = damaged.into_iter();
         let damaged = damaged.map(|(id, pack)| (ChunkId::from_bytes([id; 32]), pack));
         Ledger {
@@ -121,6 +149,7 @@ fn any_ledger() -> impl Strategy<Value = Ledger> {
             condemned: condemned.collect(),
             damaged: damaged.collect(),
             names: names.collect(),
+            files: known.collect(),
         }
     })
 }

@@ -32,6 +32,8 @@ pub fn check(bytes: &[u8]) {
     check_ledger(&changed(include_bytes!("../golden/v1/ledger.bin"), bytes));
     let names = include_bytes!("../golden/v1/ledger_names.bin");
     check_ledger(&changed(names, bytes));
+    let files = include_bytes!("../golden/v1/ledger_files.bin");
+    check_ledger(&changed(files, bytes));
 }
 
 /// The same index out of its own rows: what a reader understood, written again.

@@ -174,6 +174,7 @@ pub fn ledger() -> Ledger {
         .into(),
         damaged: [(numbered(8), 3)].into(),
         names: [].into(),
+        files: [].into(),
     }
 }
 
@@ -185,12 +186,23 @@ pub fn ledger_names() -> Ledger {
     }
 }
 
+/// The same, with names of files too: one root has two copies.
+pub fn ledger_files() -> Ledger {
+    let (one, two) = ([0x11; 32], [0xc0; 32]);
+    let files = [(one, 6), (two, 5), (two, 1 << 40)];
+    let files = files.map(|(root, file)| (RootHash::from_bytes(root), file));
+    Ledger {
+        files: files.into(),
+        ..ledger_names()
+    }
+}
+
 pub fn ledger_file() -> Vec<u8> {
     ledger().encode(producer()).unwrap()
 }
 
 /// All of them, by the name of their golden.
-pub fn all() -> [(&'static str, Vec<u8>); 12] {
+pub fn all() -> [(&'static str, Vec<u8>); 13] {
     [
         ("pack", golden_pack()),
         ("pack_empty", empty_pack()),
@@ -204,5 +216,6 @@ pub fn all() -> [(&'static str, Vec<u8>); 12] {
         ("tag_log", tag_log()),
         ("ledger", ledger_file()),
         ("ledger_names", ledger_names().encode(producer()).unwrap()),
+        ("ledger_files", ledger_files().encode(producer()).unwrap()),
     ]
 }

@@ -8,7 +8,8 @@ use coldframe_units::{ByteLen, ChunkId, RootHash};
 use super::Push;
 use crate::backend::{Backend, Key};
 use crate::error::storage;
-use crate::{FileId, Reference, StoreError};
+use crate::known::RootFile;
+use crate::{FileId, Reference, StoreError, known};
 
 impl<B: Backend> Push<B> {
     /// Keeps a whole file by its root, once all chunks of the push are durable; `parts` are its
@@ -96,6 +97,7 @@ impl<B: Backend> Push<B> {
                 now == *part
             });
             if is_equal {
+                self.state().files.insert((root, file));
                 return Ok(true);
             }
             tracing::warn!(%root, %file, "damaged file");
@@ -113,8 +115,8 @@ impl<B: Backend> Push<B> {
             let file = crate::publisher::random_id(&self.inner.backend)?;
             let key = Key::Root(root, file);
             if self.inner.backend.create(&key, parts).map_err(storage)? {
-                let mut catalog = self.inner.catalog_mut();
-                catalog.roots.entry(root).or_default().insert(file);
+                self.inner.catalog_mut().add_root(root, file);
+                self.state().files.insert((root, file));
                 return Ok(root);
             }
         }
@@ -129,6 +131,31 @@ impl<B: Backend> Push<B> {
             let mut files = files.iter();
             files.any(|file| !self.condemned.roots.contains(&(root, *file)))
         })
+    }
+
+    /// As [`Push::has_root`], also for a file that a listing leaves out.
+    pub(crate) fn finds_root(&self, root: RootHash) -> Result<bool, StoreError> {
+        Ok(self.has_root(root) || known::find(&self.inner, root)? && self.has_root(root))
+    }
+
+    /// Puts the names of the files of this push, and of a root's copies, into the ledger. Done when
+    /// they are durable and before a tag needs them: one that does not exist any more, though the
+    /// ledger has it, is lost.
+    pub(crate) fn know_files(&self, root: Option<RootHash>) -> Result<(), StoreError> {
+        let mut files = self.state().files.clone();
+        if let Some(root) = root {
+            let catalog = self.inner.catalog();
+            let copies = catalog.roots.get(&root).into_iter().flatten();
+            files.extend(copies.map(|file| (root, *file)));
+        }
+        let is_new =
+            |file: &RootFile| !self.condemned.roots.contains(file) && !self.known.contains(file);
+        files.retain(is_new);
+        // Before, so that whatever comes of it can be taken back.
+        self.state().told.extend(&files);
+        known::know(&self.inner, &files)?;
+        self.state().files.clear();
+        Ok(())
     }
 
     /// An index is kept only when all that it names is there to stay; other formats are checked by
@@ -165,7 +192,9 @@ impl<B: Backend> Push<B> {
     pub(crate) fn check_need(&self, need: Reference) -> Result<(), StoreError> {
         match need {
             Reference::Chunk(id, _) if !self.is_kept(id) => Err(StoreError::MissingChunk { id }),
-            Reference::Root(root) if !self.has_root(root) => Err(StoreError::MissingRoot { root }),
+            Reference::Root(root) if !self.finds_root(root)? => {
+                Err(StoreError::MissingRoot { root })
+            }
             _ => Ok(()),
         }
     }

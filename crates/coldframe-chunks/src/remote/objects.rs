@@ -176,6 +176,12 @@ impl Objects {
         self.settled(path, found).await
     }
 
+    /// Whether there is an object, by its own answer: 403 is none.
+    pub async fn exists(&self, path: &Path) -> Result<bool, Failure> {
+        let found = self.retried(|| self.attempt(0, self.store.head(path)));
+        Ok(absent(found.await)?.is_some())
+    }
+
     /// That there is nothing is an answer. Without the permission to list, services answer 403
     /// for what does not exist: then the listing tells.
     async fn settled<T>(

@@ -29,6 +29,8 @@ pub struct Sick {
 pub struct Ailing {
     pub inner: MemBackend,
     sick: Arc<Mutex<Option<Sick>>>,
+    /// Left out of listings, whatever else ails it.
+    hidden: Arc<Mutex<Option<Key>>>,
     /// The planted bug: what cannot be read is taken for absent.
     pub forgives: bool,
 }
@@ -60,8 +62,14 @@ impl Ailing {
         });
     }
 
+    /// No listing has this file from now on.
+    pub fn hide(&self, key: &Key) {
+        *self.hidden.lock().unwrap() = Some(key.clone());
+    }
+
     pub fn heal(&self) {
         *self.sick.lock().unwrap() = None;
+        *self.hidden.lock().unwrap() = None;
     }
 
     /// What ails this file, when its bytes up to `end` are read.
@@ -138,6 +146,9 @@ impl Backend for Ailing {
         let mut seen = Vec::new();
         for listed in self.inner.list(folder)? {
             let key = listed.key.clone();
+            if self.hidden.lock().unwrap().as_ref() == Some(&key) {
+                continue;
+            }
             let facts = match self.ailment(&key, u64::MAX) {
                 Some(Ailment::LeftOut) => continue,
                 Some(_) if self.forgives => continue,

@@ -113,6 +113,12 @@ impl MemBackend {
         state.files.insert(key.clone(), Bytes::from(bytes));
     }
 
+    /// Removes a file behind everyone's back.
+    #[allow(dead_code, reason = "not for the tests of crates above this one")]
+    pub fn take(&self, key: &Key) {
+        self.state().files.remove(key);
+    }
+
     pub fn keys(&self, folder: Folder) -> Vec<Key> {
         let in_folder = |key: &Key| match key {
             Key::Pack(_) => folder == Folder::Packs,

@@ -392,7 +392,7 @@ fn an_index_whose_parent_is_lost_wedges_no_collection_for_good() {
 
     // A listing may lack the parent, so it is not taken for lost by itself.
     let error = store.collect(AT_ONCE, &[]).unwrap_err();
-    assert!(matches!(error, StoreError::MissingRoot { root } if root == parent));
+    assert!(matches!(error, StoreError::LostFile { key: Key::Root(root, _) } if root == parent));
     let verified = store.verify(&[]).unwrap();
     assert!(matches!(&verified.findings[..], [Finding::Root { root, .. }] if *root == parent));
     assert_eq!(verified.hurt_tags, [(name("disk"), 1)].into());

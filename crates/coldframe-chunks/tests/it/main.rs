@@ -13,6 +13,7 @@ mod faults;
 mod faulty;
 mod image;
 mod keep;
+mod known;
 mod layers;
 mod log_note;
 mod model;

@@ -81,8 +81,8 @@ fn a_swap_that_failed_after_its_effect_is_told_apart_by_looking() {
     let push = store.push().unwrap();
     let ids = put(&push, &[1, 2]).unwrap();
     let new = tag_of(push.put_root(&[&index_of(&ids)]).unwrap());
-    // A tag is read, then swapped.
-    backend.trouble(crate::backend::Trouble::Fail(2, true));
+    // The ledger is read and swapped; a tag is read, then swapped.
+    backend.trouble(crate::backend::Trouble::Fail(4, true));
     let error = push.tag(&name("a"), Some(tag_of(root)), new).unwrap_err();
     assert!(matches!(error, StoreError::Storage { .. }));
     // The tag says who won; to try again is refused, not done twice.

@@ -315,6 +315,10 @@ fn the_time_of_retries_is_set_by_the_environment_and_a_wrong_one_is_refused() {
         assert!(error.contains("COLDFRAME_RETRY_FOR"), "{wrong}: {error}");
     }
     assert!(dead("0").1 < 2);
+    // Empty counts as not set: the usual time.
+    let (error, took) = dead("");
+    assert!(!error.contains("COLDFRAME_RETRY_FOR"), "{error}");
+    assert!(took >= 3, "{took}");
     let (_, took) = dead("3s");
     assert!((1..10).contains(&took), "{took}");
 }

@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::time::Duration;
 
-use coldframe_chunkfile::IndexOrigin;
+use coldframe_chunkfile::{IndexOrigin, Ledger};
 use coldframe_chunks::{
-    ChunkStore, Finding, Key, Located, PackStore, StoreError, TagName, Verified,
+    ChunkStore, CollectOptions, Collected, Finding, Key, Located, PackStore, StoreError, TagName,
+    Verified,
 };
+use coldframe_envelope::Producer;
 use coldframe_testkit::rng::Rng;
 use coldframe_testkit::unreadable::{Ailment, World, explore, planted};
 use coldframe_units::RootHash;
@@ -34,15 +37,41 @@ enum Operation {
     Verify,
     Stat,
     Collect,
+    /// A collection that may give up whatever tags need.
+    GiveUp,
+    /// One that keeps what is young, twice: what the first condemned, the second deletes.
+    CollectOld,
+    /// One that writes anew each pack with any garbage.
+    Compact,
+    /// Chunks that nobody needs, from the packs that have them.
+    Delete,
     Push,
     Swap,
     Untag,
+    /// All tags of a family, then a collection.
+    Prune,
     Export,
 }
 
+impl Operation {
+    /// Those that delete.
+    const DELETING: [Self; 7] = [
+        Self::Collect,
+        Self::GiveUp,
+        Self::CollectOld,
+        Self::Compact,
+        Self::Delete,
+        Self::Untag,
+        Self::Prune,
+    ];
+}
+
+#[derive(Default)]
 struct Stores {
-    /// The planted bug: what cannot be read is taken for absent.
+    /// A planted bug: what cannot be read is taken for absent.
     forgives: bool,
+    /// A planted bug: only listings tell which files there are, for the ledger names none.
+    believes_listings: bool,
 }
 
 /// An image with a parent of which two blocks are as they were.
@@ -137,6 +166,10 @@ impl Case<'_> {
     }
 
     fn is_only_copy(&self, root: RootHash) -> bool {
+        // What a listing leaves out is found by the name that the ledger has.
+        if self.ailment == Ailment::LeftOut {
+            return false;
+        }
         let mut copies = self.filled.files.keys();
         let is_other = |key: &Key| matches!(key, Key::Root(r, _) if *r == root && key != self.key);
         matches!(self.key, Key::Root(sick, _) if *sick == root) && !copies.any(is_other)
@@ -258,12 +291,54 @@ impl Case<'_> {
                 assert!(left.is_empty(), "garbage stays: {left:?}");
             }
             (Err(error), Key::Pack(_)) => panic!("garbage stays: {}", text_of(&error)),
-            (Err(error), _) => {
-                self.allows(true, &error);
-                let gone: Vec<&Key> = before.keys().filter(|key| !is_there(key)).collect();
-                assert!(gone.is_empty(), "deleted before it stopped: {gone:?}");
-            }
+            (Err(error), _) => self.stopped(store, &error),
             (Ok(_), Key::Store) => {}
+        }
+    }
+
+    /// Nothing was deleted before the error.
+    fn stopped(&self, store: &PackStore<Ailing>, error: &StoreError) {
+        self.allows(true, error);
+        let after = store.backend().inner.files();
+        let before = self.filled.files.keys();
+        let gone: Vec<&Key> = before.filter(|key| !after.contains_key(key)).collect();
+        assert!(gone.is_empty(), "deleted before it stopped: {gone:?}");
+    }
+
+    fn collect_with(&self, store: &PackStore<Ailing>, options: CollectOptions, gives_up: bool) {
+        let roots = self.filled.model.values().map(|(root, _)| *root);
+        let given_up = if gives_up {
+            roots.collect()
+        } else {
+            BTreeSet::new()
+        };
+        let mut done = Collected::default();
+        if let Err(error) = store.collect_into(options, &[], &given_up, &mut done) {
+            self.stopped(store, &error);
+        }
+    }
+
+    fn delete(&self, store: &PackStore<Ailing>) {
+        if let Err(error) = store.delete(&[id(30), id(40)]) {
+            self.allows(true, &error);
+        }
+    }
+
+    fn prune(&self, store: &PackStore<Ailing>, model: &mut Model) {
+        for tag in ["two", "three"] {
+            let tag = name(tag);
+            let found = match store.tags() {
+                Ok(found) => found,
+                // As the verb does: with a tag that cannot be read nothing is removed.
+                Err(error) => return self.allows(true, &error),
+            };
+            match store.remove_tag(&tag, found[&tag]) {
+                Ok(()) => drop(model.remove(&tag)),
+                Err(error) => self.allows(*self.key == Key::Tag(tag.clone()), &error),
+            }
+        }
+        for _ in 0..2 {
+            let _ = store.collect(AT_ONCE, &[]);
         }
     }
 
@@ -342,25 +417,20 @@ impl World for Stores {
     }
 
     fn operations(&self) -> Vec<Operation> {
-        use Operation::{
-            Collect, Export, Get, Push, Stat, Swap, Tags, Untag, Verify, VerifyTables,
-        };
-        vec![
-            Get,
-            Tags,
-            VerifyTables,
-            Verify,
-            Stat,
-            Collect,
-            Push,
-            Swap,
-            Untag,
-            Export,
-        ]
+        use Operation::{Export, Get, Push, Stat, Swap, Tags, Verify, VerifyTables};
+        if self.believes_listings {
+            return Operation::DELETING.to_vec();
+        }
+        let mut all = vec![Get, Tags, VerifyTables, Verify, Stat, Push, Swap, Export];
+        all.extend(Operation::DELETING);
+        all
     }
 
     fn check(&self, filled: &Filled, key: &Key, ailment: Ailment, operation: Operation) {
         let backend = MemBackend::with_files(filled.files.clone());
+        if self.believes_listings {
+            forget_files(&backend);
+        }
         let mut place = Ailing::new(backend.clone());
         place.forgives = self.forgives;
         place.spoil(key, ailment);
@@ -382,6 +452,15 @@ impl World for Stores {
                 Operation::Verify => case.verified(&store.verify(&[]).unwrap()),
                 Operation::Stat => drop(store.stat_all(&[]).unwrap()),
                 Operation::Collect => case.collect(&store),
+                Operation::GiveUp => case.collect_with(&store, AT_ONCE, true),
+                Operation::CollectOld => {
+                    for _ in 0..2 {
+                        case.collect_with(&store, OLD, false);
+                    }
+                }
+                Operation::Compact => case.collect_with(&store, ANY_GARBAGE, false),
+                Operation::Delete => case.delete(&store),
+                Operation::Prune => case.prune(&store, &mut model),
                 Operation::Push => case.push(&store, "new", &mut model),
                 Operation::Swap => case.push(&store, "three", &mut model),
                 Operation::Untag => case.untag(&store, &mut model),
@@ -393,18 +472,49 @@ impl World for Stores {
     }
 }
 
-// Spec: STORE-3, STORE-10, STORE-11, CRASH-11
+/// As writers of earlier versions leave the ledger.
+fn forget_files(backend: &MemBackend) {
+    backend.rot(&Key::Ledger, |bytes| {
+        let mut ledger = Ledger::decode(bytes).unwrap();
+        ledger.files.clear();
+        *bytes = ledger.encode(Producer::new("test", "1").unwrap()).unwrap();
+    });
+}
+
+const OLD: CollectOptions = CollectOptions {
+    grace: Duration::from_nanos(1),
+    ..AT_ONCE
+};
+
+const ANY_GARBAGE: CollectOptions = CollectOptions {
+    garbage_percent: 0,
+    ..AT_ONCE
+};
+
+// Spec: STORE-3, STORE-10, STORE-11, STORE-45, CRASH-11
 #[test]
 fn whatever_cannot_be_read_nothing_needed_goes_and_the_rest_goes_on() {
-    explore("chunks: unreadable file", 1, &Stores { forgives: false });
+    explore("chunks: unreadable file", 1, &Stores::default());
 }
 
 #[test]
 fn a_place_that_takes_an_error_for_absence_is_found() {
-    let violation = planted(
-        "chunks: an error taken for absence",
-        10_000,
-        &Stores { forgives: true },
-    );
+    let bug = Stores {
+        forgives: true,
+        ..Stores::default()
+    };
+    let violation = planted("chunks: an error taken for absence", 10_000, &bug);
     println!("{}: {}", violation.case, violation.message);
+}
+
+// What a collector that goes by listings alone loses: the file that was left out is given up.
+#[test]
+fn a_collector_that_takes_what_is_not_listed_for_deleted_is_found() {
+    let bug = Stores {
+        believes_listings: true,
+        ..Stores::default()
+    };
+    let violation = planted("chunks: a listing believed", 10_000, &bug);
+    println!("{}: {}", violation.case, violation.message);
+    assert!(violation.case.contains("LeftOut"), "{}", violation.case);
 }

@@ -1,6 +1,6 @@
 //! `coldframe store gc`: deletes what no tag needs.
 
-use coldframe_chunks::{CollectOptions, Collected, StoreError};
+use coldframe_chunks::{CollectOptions, Collected, Key, StoreError};
 use coldframe_snapshot::store::SnapshotTracer;
 use serde::Serialize;
 
@@ -55,13 +55,17 @@ pub fn run(args: &Gc) -> Result<(), Failure> {
 fn stopped(url: &str, error: &StoreError) -> Failure {
     let what = format!("cannot collect garbage in {url}");
     match error {
-        StoreError::MissingRoot { root }
+        StoreError::LostFile {
+            key: Key::Root(root, _),
+        }
+        | StoreError::MissingRoot { root }
         | StoreError::DamagedRoot { root, .. }
         | StoreError::WrongRoot { root, .. } => {
             let text = line(what, error);
             Failure::Wanting(format!(
-                "{text}; 'coldframe store verify' names the tags that need it: push it again, \
-                 restore or untag them, or go on without what only it needs, by --give-up {root}"
+                "{text}; 'coldframe store verify' names the tags that need it: push them again, or \
+                 restore it; or untag them, and go on without what only it needs, by --give-up \
+                 {root}"
             ))
         }
         error => failure(what, error),
