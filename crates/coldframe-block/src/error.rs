@@ -147,13 +147,19 @@ pub enum BlockError {
         /// The name.
         head: TagName,
     },
-    /// The log belongs to another store that names it too: one is a copy of the other.
-    #[error("the log belongs to disk {head} of the store at {}, too", store.display())]
+    /// The log belongs to another store: one that names it too is a copy, or was copied; one that
+    /// is not there was moved, or is on a volume that is not mounted.
+    #[error(
+        "the log belongs to disk {head} of the store at {}, {}", store.display(),
+        if *is_there { "too" } else { "which is not there now" }
+    )]
     LogOfOtherStore {
         /// The disk.
         head: TagName,
         /// The other store.
         store: PathBuf,
+        /// Whether there is a store at that path.
+        is_there: bool,
     },
     /// A file that was named as the log of a disk is something else.
     #[error("{} is not a log of disk {head}", path.display())]

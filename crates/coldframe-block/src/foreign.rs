@@ -165,6 +165,10 @@ pub fn not_memory<E>(
     format_of(size, read)
 }
 
+const fn is_width(bits: u8) -> bool {
+    bits >= 9 && bits <= 16
+}
+
 fn format_of<E>(
     size: u64,
     mut read: impl FnMut(FileOffset, &mut [u8]) -> Result<(), E>,
@@ -173,7 +177,14 @@ fn format_of<E>(
     read(FileOffset::ZERO, &mut head)?;
     for &(at, magic, name, kind) in HEADS {
         let found = head.get(at as usize..).unwrap_or(&[]);
-        let is_known = at != 4 || head.starts_with(b"BZh");
+        let is_known = match name {
+            "bzip2" => head.starts_with(b"BZh"),
+            // Two bytes are few: the third has the width of codes, 9 to 16, and two bits of zero.
+            "compress" => head
+                .get(2)
+                .is_some_and(|it| it & 0x60 == 0 && is_width(it & 0x1f)),
+            _ => true,
+        };
         if found.starts_with(magic) && is_known {
             return Ok(Some(ImageFormat { name, kind }));
         }

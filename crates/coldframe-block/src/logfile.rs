@@ -10,7 +10,6 @@ use std::path::Path;
 use coldframe_ring::{Region, RingOptions, RingWal};
 use coldframe_storage::{
     FileStorage, IoContext, Operation, Overwrite, PendingFile, Storage, StorageError, sweep_stale,
-    sync_directory,
 };
 use coldframe_units::{ByteLen, FileOffset};
 
@@ -44,12 +43,9 @@ pub fn open_log(path: &Path, size: ByteLen) -> Result<RingWal<FileStorage>, Bloc
 /// Makes the name of a log durable that another process made: it may have ended before it could.
 fn sync_name(path: &Path) -> Result<(), StorageError> {
     let real = path.canonicalize().at(Operation::Open, path)?;
-    let Some(parent) = real.parent() else {
-        return Ok(());
-    };
-    match sync_directory(parent) {
+    match coldframe_storage::sync_name(&real) {
         // Not ours to read, so another made what is there, and answers for it.
-        Err(StorageError::SyncDirectory { source, .. })
+        Err(StorageError::SyncDirectory { source, .. } | StorageError::Open { source, .. })
             if source.kind() == ErrorKind::PermissionDenied =>
         {
             Ok(())

@@ -28,6 +28,8 @@ pub struct DiskUsage {
     pub ancestors: usize,
     /// The flat image that the disk was made of, if it may still need it.
     pub base: Option<BaseId>,
+    /// Blocks with pages that are lost for good: reading them is an error until they are written.
+    pub lost_blocks: u64,
 }
 
 fn chunk_of((_, source): (u16, PartSource)) -> Option<ChunkId> {
@@ -53,6 +55,7 @@ pub fn usage<B: Backend>(from: &PackStore<B>, root: RootHash) -> Result<DiskUsag
         base_blocks: 0,
         ancestors: image.ancestor_count(),
         base: image.base().map(|(id, _)| id),
+        lost_blocks: image.lost_pages().map_err(store)?.len() as u64,
     };
     for page in index.pages() {
         let rows = from.index_page(index, &page).map_err(store)?;

@@ -123,7 +123,7 @@ pub use check::{Finding, Plan};
 pub use cursor::{Entry, Records};
 pub use error::RingError;
 pub use log::RingWal;
-pub use note::NOTE_LEN_MAX;
+pub use note::{NOTE_LEN_MAX, peek_note};
 pub use options::{CheckpointPolicy, Durability, RingOptions};
 pub use owner::{LAYOUTS, Owner};
 pub use place::RingPlace;

@@ -103,6 +103,13 @@ impl<S: Storage> RingWal<S> {
     }
 }
 
+/// As [`RingWal::note`], of a log that may be in use: it is not locked. A note that is being
+/// written is none.
+#[must_use]
+pub fn peek_note<S: Storage>(storage: &S, region: Region) -> Option<Vec<u8>> {
+    read(storage, region)
+}
+
 impl<S: Storage> RingReader<S> {
     /// As [`RingWal::note`].
     #[must_use]

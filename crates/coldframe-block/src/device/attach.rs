@@ -2,7 +2,9 @@
 //!
 //! A copy of a store names the same logs as the store, byte for byte. What tells them apart is
 //! where they are, so the log says where the store was that opened it last, and which file the log
-//! was itself. A copy of both is a pair of its own; a store that was moved is not where it was.
+//! was itself. A copy of both is a pair of its own. A store that is not where it was may have been
+//! moved, or be on a volume that is not mounted: only a directory that is the same one is known to
+//! be the store.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -11,19 +13,20 @@ use std::mem::size_of;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coldframe_chunkfile::LogId;
-use coldframe_chunks::{Backend, LocalStore, PackStore, StoreError};
+use coldframe_chunks::{Backend, LocalStore, PackStore, StoreError, TagName};
 use coldframe_envelope::{Layout, field};
-use coldframe_ring::{NOTE_LEN_MAX, RingWal};
-use coldframe_storage::{IoContext, Operation, Storage};
+use coldframe_ring::{NOTE_LEN_MAX, RingWal, peek_note};
+use coldframe_storage::{FileStorage, IoContext, Operation, Storage};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::BlockError;
 use crate::device::DeviceParts;
 use crate::error::log;
+use crate::logfile::region_of;
 
 const VERSION: u32 = 1;
 
@@ -126,23 +129,77 @@ impl Attachment {
     }
 
     /// Whether it says that the log may belong to another store than `own`: this very file, and
-    /// another directory at the path. What cannot be looked at is not gone. Device numbers change
-    /// when a host starts again, so the log is told by its inode, and directories by what they are
-    /// now.
+    /// another directory, or none, at the path. Device numbers change when a host starts again, so
+    /// the log is told by its inode, and directories by what they are now.
     fn may_be_of_another(&self, own: &Self) -> bool {
         if self.log.1 != own.log.1 || self.store == own.store {
             return false;
         }
-        match std::fs::metadata(&self.path) {
-            Ok(metadata) => number(&metadata) != own.store,
-            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        !std::fs::metadata(&self.path).is_ok_and(|metadata| number(&metadata) == own.store)
+    }
+
+    /// The other store that the log belongs to, if `own` is not it. One that is there and does not
+    /// name the log any more has given it up.
+    fn other_store(&self, own: &Self, head: &TagName, id: LogId) -> Option<OtherStore> {
+        if !self.may_be_of_another(own) {
+            return None;
+        }
+        let tag = LocalStore::open(&self.path).and_then(|store| store.tag(head));
+        let is_there = match tag {
+            Ok(tag) if tag.is_none_or(|tag| tag.log != Some(id)) => return None,
+            // Moved, or not mounted now: a mount point is an empty directory then.
+            Err(StoreError::NoStore { .. }) => false,
+            _ => std::fs::symlink_metadata(&self.path).map_or_else(is_not_gone, |_| true),
+        };
+        let path = self.path.clone();
+        Some(OtherStore { path, is_there })
+    }
+}
+
+fn is_not_gone(error: io::Error) -> bool {
+    !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// A store that a log belongs to, and not the one that it was looked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct OtherStore {
+    path: PathBuf,
+    is_there: bool,
+}
+
+impl OtherStore {
+    pub fn refuse(self, head: &TagName) -> BlockError {
+        BlockError::LogOfOtherStore {
+            head: head.clone(),
+            store: self.path,
+            is_there: self.is_there,
         }
     }
 }
 
-/// Refuses a log that the tag names if it belongs to another store that is still there and whose
-/// tag names it too: of the two one is a copy of the other, and what one takes out of the log is
-/// lost to the other.
+/// The other store that the log in a file belongs to, which may be in use; `None` if it says
+/// nothing of the kind.
+pub(super) fn other_store_of<B: Backend>(
+    store: &PackStore<B>,
+    head: &TagName,
+    path: &Path,
+    id: LogId,
+) -> Option<OtherStore> {
+    let storage = FileStorage::open_read_only(path).ok()?;
+    let note = peek_note(&storage, region_of(&storage).ok()?)?;
+    let noted = Attachment::decode(&note)?;
+    let dir = store.backend().directory()?.canonicalize().ok()?;
+    let own = Attachment {
+        log: number(&std::fs::metadata(path).ok()?),
+        store: number(&dir.metadata().ok()?),
+        path: dir,
+    };
+    noted.other_store(&own, head, id)
+}
+
+/// Refuses a log that the tag names if it belongs to another store whose tag names it too, or that
+/// is not there now: of the two one may be a copy of the other, and what one takes out of the log
+/// is lost to the other.
 ///
 /// Spec: BLK-37
 pub(super) fn refuse_copy<B: Backend, S: Storage>(
@@ -154,18 +211,9 @@ pub(super) fn refuse_copy<B: Backend, S: Storage>(
     let (Some(noted), Some(own)) = (noted, own) else {
         return Ok(());
     };
-    if !noted.may_be_of_another(&own) {
-        return Ok(());
-    }
-    let tag = LocalStore::open(&noted.path).and_then(|store| store.tag(&parts.head));
-    match tag {
-        Ok(tag) if tag.is_none_or(|tag| tag.log != Some(id)) => Ok(()),
-        // The path has another use now.
-        Err(StoreError::NoStore { .. }) => Ok(()),
-        _ => Err(BlockError::LogOfOtherStore {
-            head: parts.head.clone(),
-            store: noted.path,
-        }),
+    match noted.other_store(&own, &parts.head, id) {
+        Some(other) => Err(other.refuse(&parts.head)),
+        None => Ok(()),
     }
 }
 

@@ -1,10 +1,9 @@
 //! A log as a read-only disk needs it: what opening it writes stays in memory.
 //!
 //! Invariant: not one byte of what is below changes; bytes that are written equal to what is below
-//! take no memory. What cannot be read below is an error, until it is written or kept here.
+//! take no memory. What cannot be read below is an error, until it is written here or read around.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
@@ -20,6 +19,9 @@ const CELL: u64 = 4096;
 pub(crate) struct CowStorage<S> {
     below: S,
     cells: RwLock<BTreeMap<u64, Box<[u8]>>>,
+    /// Cells that are read around what cannot be read of them: the first of each stretch, and the
+    /// first behind it.
+    around: RwLock<BTreeMap<u64, u64>>,
 }
 
 impl<S: Storage> CowStorage<S> {
@@ -27,19 +29,32 @@ impl<S: Storage> CowStorage<S> {
         Self {
             below,
             cells: RwLock::new(BTreeMap::new()),
+            around: RwLock::new(BTreeMap::new()),
         }
     }
 
-    /// Keeps what can be read of a range in memory, with other bytes where nothing can.
-    pub fn keep(&self, offset: FileOffset, len: u64) -> Result<(), StorageError> {
-        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+    /// From now on what cannot be read of a range is no error: other bytes stand for it. However
+    /// long the range is, it takes no memory.
+    pub fn read_around(&self, offset: FileOffset, len: u64) {
         let end = offset.get().saturating_add(len).div_ceil(CELL);
-        for cell in offset.get() / CELL..end {
-            if let Entry::Vacant(vacant) = cells.entry(cell) {
-                vacant.insert(self.cell_below(cell)?.0);
-            }
+        let first = offset.get() / CELL;
+        let mut around = self.around.write().unwrap_or_else(PoisonError::into_inner);
+        let known = around.entry(first).or_default();
+        *known = end.max(*known);
+    }
+
+    fn is_read_around(&self, cell: u64) -> bool {
+        let around = self.around.read().unwrap_or_else(PoisonError::into_inner);
+        around.range(..=cell).any(|(_, end)| cell < *end)
+    }
+
+    /// Bytes of one cell below.
+    fn part_below(&self, cell: u64, offset: u64, part: &mut [u8]) -> Result<(), StorageError> {
+        let offset = FileOffset::new(offset);
+        match self.is_read_around(cell) {
+            true => read_around(&self.below, offset, part).map(drop),
+            false => self.below.read_at(offset, part),
         }
-        Ok(())
     }
 
     /// The bytes of a cell below, as far as there are any; zeros behind the end. Also whether all
@@ -72,16 +87,20 @@ impl<S: Storage> Storage for CowStorage<S> {
         let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
         let end = offset.get().saturating_add(buf.len() as u64);
         let touched = offset.get() / CELL..end.div_ceil(CELL);
-        if cells.range(touched).next().is_none() {
+        let is_around = {
+            let around = self.around.read().unwrap_or_else(PoisonError::into_inner);
+            let mut before = around.range(..touched.end);
+            before.any(|(_, end)| touched.start < *end)
+        };
+        if !is_around && cells.range(touched).next().is_none() {
             return self.below.read_at(offset, buf);
         }
         let mut rest = buf;
         for (cell, from, count) in parts(offset.get(), rest.len()) {
             let (part, behind) = rest.split_at_mut(count);
-            let at = FileOffset::new(cell * CELL + from as u64);
             match cells.get(&cell) {
                 Some(bytes) => part.copy_from_slice(&bytes[from..from + count]),
-                None => self.below.read_at(at, part)?,
+                None => self.part_below(cell, cell * CELL + from as u64, part)?,
             }
             rest = behind;
         }
@@ -124,3 +143,6 @@ impl<S: Storage> Storage for CowStorage<S> {
         self.below.path()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use coldframe_ring::{RingPlace, RingReader, Sequence};
 use coldframe_storage::{FileStorage, Storage};
 use coldframe_units::{BLOCK_BYTES, RootHash};
 
-use crate::device::attach::{attach, refuse_copy};
+use crate::device::attach::{attach, other_store_of, refuse_copy};
 use crate::device::inner::{FoldState, Inner, Shard};
 use crate::device::lower::Lower;
 use crate::device::{DeviceOptions, DeviceParts, OtherLog};
@@ -128,6 +128,9 @@ fn displace<B: Backend, S: Storage>(
             true => (LogFound::GivenUp, None),
             false => (LogFound::Other, None),
         }
+    } else if is_it && other_store_of(&parts.store, head, &path, note.id).is_some() {
+        // A copy of a store with its log: what the other one has is of no concern.
+        return Ok(None);
     } else {
         let looked = look(&path, Some(note.id), head, tag);
         match (looked.found, looked.guard) {

@@ -14,6 +14,7 @@ use coldframe_ring::{Finding, RingOptions, RingReader, RingWal, Sequence};
 use coldframe_storage::{FileStorage, StorageError, Unreadable};
 use coldframe_units::{ByteLen, RootHash};
 
+use crate::device::attach::other_store_of;
 use crate::device::cow::CowStorage;
 use crate::device::inner::Inner;
 use crate::device::open::prepare;
@@ -77,8 +78,8 @@ impl<B: Backend> DiskView<B> {
             let (tag, note) = noted_tag(from, name)?;
             let looked = match with {
                 ViewLog::Ignore => Ok(None),
-                ViewLog::File(path) => named(path, name, &tag, note.as_ref()).map(Some),
-                ViewLog::Find(paths) => find(name, &tag, note.clone(), paths),
+                ViewLog::File(path) => named(from, path, name, &tag, note.as_ref()).map(Some),
+                ViewLog::Find(paths) => find(from, name, &tag, note.clone(), paths),
             };
             // Whoever had the log may have moved the tag before it was held: what was found, or
             // was not, says nothing of the tag of before.
@@ -244,8 +245,7 @@ fn open_repaired(path: &Path, guard: &RingReader<FileStorage>) -> Result<RingWal
     }
     for finding in &plan.findings {
         if let Finding::Unreadable(stretch) = finding {
-            let kept = storage.keep(stretch.offset, stretch.len.get());
-            kept.map_err(|source| BlockError::LogFile { source })?;
+            storage.read_around(stretch.offset, stretch.len.get());
         }
     }
     RingWal::open(storage, region, RingOptions::ON_DEMAND).map_err(log)
@@ -253,7 +253,8 @@ fn open_repaired(path: &Path, guard: &RingReader<FileStorage>) -> Result<RingWal
 
 /// The log that the caller names: it must be of the disk, and have all that the one has that the
 /// tag names, if that is another file and can be read.
-fn named(
+fn named<B: Backend>(
+    from: &PackStore<B>,
     path: &Path,
     head: &TagName,
     tag: &Tag,
@@ -265,7 +266,8 @@ fn named(
         found => return Err(refuse(head, tag, path, found)),
     }
     let Some(note) = note else { return Ok(looked) };
-    if is_same_path(path, note.path()) {
+    if is_same_path(path, note.path()) || other_store_of(from, head, note.path(), note.id).is_some()
+    {
         return Ok(looked);
     }
     let noted = look(note.path(), Some(note.id), head, tag);
@@ -311,7 +313,8 @@ fn missing_log(path: &Path) -> BlockError {
 }
 
 /// The log that has changes of the disk; `None` if there is none.
-fn find(
+fn find<B: Backend>(
+    from: &PackStore<B>,
     head: &TagName,
     tag: &Tag,
     note: Option<LogNote>,
@@ -330,11 +333,17 @@ fn find(
         }
         return Ok(None);
     };
-    // First where the tag says: what is elsewhere may be a copy of before.
+    // First where the tag says: what is elsewhere may be a copy of before. But the tag of a copied
+    // store says where the log of the store is that it was copied from.
     let noted = note.path().to_path_buf();
     let mut worst = LogFound::Missing;
     let mut at = noted.clone();
+    let mut of_other = None;
     for path in [&noted].into_iter().chain(paths) {
+        if let Some(other) = other_store_of(from, head, path, note.id) {
+            of_other.get_or_insert(other);
+            continue;
+        }
         let looked = look(path, Some(note.id), head, tag);
         match looked.found {
             LogFound::Changes(_) | LogFound::Clean => return Ok(Some(looked)),
@@ -347,8 +356,15 @@ fn find(
             }
         }
     }
-    let (path, found) = (at, worst);
-    Err(NotedLog { note, path, found }.refuse(head))
+    match (of_other, worst) {
+        (Some(other), LogFound::Missing | LogFound::Other) => Err(other.refuse(head)),
+        (_, found) => Err(NotedLog {
+            note,
+            path: at,
+            found,
+        }
+        .refuse(head)),
+    }
 }
 
 /// What became of a log that was rescued.

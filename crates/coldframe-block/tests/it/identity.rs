@@ -453,15 +453,82 @@ fn a_store_that_was_moved_or_restored_goes_on_with_its_log() {
     // Copied to another disk, and the old one deleted.
     copy_dir(&place.at("store"), &moved.at("store"));
     std::fs::remove_dir_all(place.at("store")).unwrap();
-    drop(moved.open_at(&log, STRICT).unwrap());
+    // It may be on a volume that is not mounted now.
+    let is_away = |error: &BlockError| matches!(error, BlockError::LogOfOtherStore { is_there, .. } if !is_there);
+    let take = DeviceOptions {
+        take_log: true,
+        ..STRICT
+    };
+    let refused = moved.open_at(&log, STRICT).err().unwrap();
+    assert!(is_away(&refused), "{refused}");
+    // Its mount point is an empty directory then.
+    std::fs::create_dir(place.at("store")).unwrap();
+    let refused = moved.open_at(&log, STRICT).err().unwrap();
+    assert!(refused.is_log_trouble(), "{refused}");
+    std::fs::remove_dir(place.at("store")).unwrap();
+    drop(moved.open_at(&log, take).unwrap());
     assert_same(&read(&moved), &bytes, "moved");
     // Restored from there to where it was: another directory, and that is the one now.
     copy_dir(&moved.at("store"), &place.at("store"));
     let refused = place.open("a.wal", STRICT).err().unwrap();
     assert!(matches!(refused, BlockError::LogOfOtherStore { .. }));
     std::fs::remove_dir_all(moved.at("store")).unwrap();
+    assert!(is_away(&place.open("a.wal", STRICT).err().unwrap()));
+    drop(place.open("a.wal", take).unwrap());
     drop(place.open("a.wal", STRICT).unwrap());
     assert_same(&read(&place), &bytes, "restored");
+}
+
+// Spec: BLK-37
+#[test]
+fn a_copy_of_a_store_shows_what_was_copied_and_not_what_the_store_writes_later() {
+    let place = Place::new();
+    let bytes = place.leave_disk("a.wal");
+    let other = Place {
+        dir: coldframe_testkit::scratch::on_disk(),
+    };
+    copy_dir(&place.at("store"), &other.at("store"));
+    let copied = other.at("a.wal");
+    std::fs::copy(place.at("a.wal"), &copied).unwrap();
+    let paths = [copied.clone()];
+    let shown = |what: &str| {
+        let read = other.view(ViewLog::Find(&paths)).unwrap();
+        assert_same(&read, &bytes, what);
+    };
+    let device = place.open("a.wal", STRICT).unwrap();
+    device.write_at(PAGE, &noise(8, PAGE)).unwrap();
+    device.flush().unwrap();
+    shown("while the store uses its log");
+    drop(device);
+    shown("after");
+    // By name too: the log of the store is not taken for a newer state of the copy.
+    let read = other.view(ViewLog::File(&copied)).unwrap();
+    assert_same(&read, &bytes, "by name");
+    // Without its own log nothing is known of the copy.
+    let store = place.at("store").canonicalize().unwrap();
+    for is_there in [true, false] {
+        match other.view(ViewLog::Find(&[])) {
+            Err(BlockError::LogOfOtherStore {
+                store: of,
+                is_there: there,
+                ..
+            }) => assert_eq!((of, there), (store.clone(), is_there)),
+            found => panic!("{:?}", found.map(|bytes| bytes.len())),
+        }
+        if is_there {
+            std::fs::rename(&store, place.at("away")).unwrap();
+        }
+    }
+    std::fs::rename(place.at("away"), &store).unwrap();
+    let disk = other.open("a.wal", STRICT).unwrap();
+    disk.write_at(PAGE, &noise(9, PAGE)).unwrap();
+    disk.close().unwrap();
+    let both = [noise(7, PAGE), noise(8, PAGE)].concat();
+    let read = place.view(ViewLog::Find(&[])).unwrap();
+    assert_same(&read[..2 * PAGE as usize], &both, "of the store");
+    let both = [noise(7, PAGE), noise(9, PAGE)].concat();
+    let read = other.view(ViewLog::Find(&[])).unwrap();
+    assert_same(&read[..2 * PAGE as usize], &both, "of the copy");
 }
 
 // Spec: BLK-37

@@ -202,3 +202,17 @@ fn what_holds_a_disk_is_not_taken_for_the_disk() {
         assert_same(&out.to_vec(), &bytes, kind);
     }
 }
+
+// Spec: BLK-34
+#[test]
+fn a_disk_that_only_begins_like_a_compressed_file_is_a_disk() {
+    let ((store, _), dir) = (new_store(), coldframe_testkit::scratch::on_disk());
+    for (number, third) in [0, 8, 0x11, 0xf0, 0xff].into_iter().enumerate() {
+        let mut bytes = noise(number as u64, BLOCK);
+        bytes[..3].copy_from_slice(&[0x1f, 0x9d, third]);
+        let path = dir.path().join(format!("image{number}"));
+        fs::write(&path, &bytes).unwrap();
+        let disk = name(&format!("disk{number}"));
+        import(&store, &path, &disk, ImportMode::Now, &mut |_| {}).unwrap();
+    }
+}

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use coldframe_block::{BaseFile, BlockDevice, BlockError, ImportMode, Record, Shrink, import};
-use coldframe_chunks::{Chunk, ChunkStore, CollectOptions, Folder, PackStore, StoreError};
+use coldframe_block::{
+    BaseFile, BlockDevice, BlockError, ImportMode, Record, Shrink, import, usage,
+};
+use coldframe_chunks::{Chunk, ChunkStore, CollectOptions, Finding, Folder, PackStore, StoreError};
 use coldframe_ring::{RingOptions, RingWal};
 use coldframe_storage::{MemStorage, Storage};
 use coldframe_units::{ByteLen, FileOffset};
@@ -446,6 +448,25 @@ fn a_page_damaged_in_the_log_is_lost_in_the_index_and_nothing_else_is() {
     };
     check(&device);
     drop(device);
+    let lost = |count: u64| {
+        for verified in [rig.store.verify_tables(&[]), rig.store.verify(&[])] {
+            let verified = verified.unwrap();
+            assert_eq!(verified.is_sound(), count == 0, "{verified:?}");
+            assert_eq!(verified.hurt_tags.values().sum::<u64>(), count);
+            let told = verified.findings.iter();
+            let told = told.filter(|finding| matches!(finding, Finding::Pages { pages: 1, .. }));
+            assert_eq!(told.count() as u64, count);
+        }
+        let stat = rig.store.stat_all(&[]).unwrap();
+        assert_eq!(stat.findings.len() as u64, count);
+        assert_eq!(
+            stat.tags.values().map(|tag| tag.lost_blocks).sum::<u64>(),
+            count
+        );
+        let root = rig.store.tags().unwrap().values().next().unwrap().root;
+        assert_eq!(usage(&rig.store, root).unwrap().lost_blocks, count);
+    };
+    lost(1);
     let device = rig.open();
     check(&device);
     for seed in 0..8 {
@@ -456,6 +477,7 @@ fn a_page_damaged_in_the_log_is_lost_in_the_index_and_nothing_else_is() {
     device.write_at(5 * PAGE, &page).unwrap();
     device.fold().unwrap();
     assert_eq!(read(&device, 0, 2 * BLOCK), noise(1, 2 * BLOCK));
+    lost(0);
 }
 
 /// A lazily imported disk, and a device over it.

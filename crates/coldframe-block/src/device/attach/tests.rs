@@ -61,5 +61,10 @@ fn a_device_number_that_changed_makes_no_other_log_and_no_other_store() {
     let noted = before(&one);
     let own_two = own(&two);
     std::fs::remove_dir(&one).unwrap();
-    assert!(!noted.may_be_of_another(&own_two), "moved");
+    assert!(noted.may_be_of_another(&own_two), "moved, or not mounted");
+    // The same directory at another path.
+    let here = own(&two);
+    let moved = dir.path().join("moved");
+    std::fs::rename(&two, &moved).unwrap();
+    assert!(!here.may_be_of_another(&own(&moved)));
 }

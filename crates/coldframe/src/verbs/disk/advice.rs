@@ -38,11 +38,8 @@ impl Advice<'_> {
             BlockError::Diverged { .. }
             | BlockError::LogOfAnother { .. }
             | BlockError::LogOfAnotherLife { .. } => return self.wal.map(|wal| self.recover(wal)),
-            BlockError::LogOfOtherStore { .. } => {
-                return Some(format!(
-                    "--take-log takes its changes from that store; '{}' goes on without them",
-                    self.abandon()
-                ));
+            BlockError::LogOfOtherStore { is_there, .. } => {
+                return Some(self.of_other_store(*is_there));
             }
             BlockError::NotItsLog { .. } => {
                 return Some("'coldframe disk ls' names the logs of disks".to_owned());
@@ -75,6 +72,24 @@ impl Advice<'_> {
                  on without its changes"
             ),
         })
+    }
+
+    fn of_other_store(&self, is_there: bool) -> String {
+        if self.takes == Takes::ReadLog {
+            return "name the log that was copied with this store by --wal; to read what the store \
+                    has, --without-log"
+                .to_owned();
+        }
+        let abandon = self.abandon();
+        match is_there {
+            true => format!(
+                "--take-log takes its changes from that store; '{abandon}' goes on without them"
+            ),
+            false => format!(
+                "mount it if it is on another volume; if it was moved here, or is gone for good, \
+                 --take-log takes its changes; '{abandon}' goes on without them"
+            ),
+        }
     }
 
     fn in_use(&self) -> String {
