@@ -350,7 +350,9 @@ impl<B: Backend> PackStore<B> {
         let files: Vec<CondemnedFile> = packs.chain(roots).collect();
         ledger::update(self.backend(), self.inner().producer, |ledger| {
             let next = ledger.rounds.keys().next_back().map_or(0, |last| last + 1);
-            ledger.rounds.insert(next, Round::default());
+            if !files.is_empty() {
+                ledger.rounds.insert(next, Round::default());
+            }
             for file in &files {
                 ledger.condemned.entry(*file).or_insert(next);
             }

@@ -12,6 +12,10 @@ use crate::error::{encode, storage};
 use crate::store::SMALL_FILE_MAX;
 use crate::{FileId, StoreError};
 
+/// So many of the newest rounds are kept when all their files are settled: they say which leases a
+/// collector has seen, to pushes that began before.
+const SETTLED_ROUNDS: usize = 64;
+
 /// Refusals of a compare-and-swap in a row, the content being the same.
 const REFUSALS_MAX: u32 = 16;
 
@@ -42,6 +46,22 @@ impl Read {
         files
             .map(|(root, file)| (*root, FileId::new(*file)))
             .collect()
+    }
+
+    /// The newest round.
+    pub fn round(&self) -> Option<u64> {
+        self.ledger.rounds.keys().next_back().copied()
+    }
+
+    /// Whether a collector has condemned files after the round `since`, and has not seen this lease,
+    /// or not any more, when it looked for those that are held.
+    pub fn has_overlooked(&self, lease: u64, since: Option<u64>) -> bool {
+        let rounds = self.ledger.rounds.iter();
+        let mut later = rounds.filter(|(round, _)| since.is_none_or(|since| **round > since));
+        later.any(|(_, round)| {
+            let waits_for = round.waits_for.as_ref();
+            waits_for.is_some_and(|waits_for| !waits_for.contains(&lease))
+        })
     }
 
     pub fn condemned(&self) -> Condemned {
@@ -103,7 +123,10 @@ pub(crate) fn update<B: Backend>(
         change(&mut ledger);
         // A round without files has nothing to wait for.
         let used: BTreeSet<u64> = ledger.condemned.values().copied().collect();
-        ledger.rounds.retain(|round, _| used.contains(round));
+        let newest = ledger.rounds.keys().rev().nth(SETTLED_ROUNDS - 1).copied();
+        ledger
+            .rounds
+            .retain(|round, _| used.contains(round) || newest.is_none_or(|last| *round >= last));
         if ledger == read.ledger {
             return Ok(ledger);
         }

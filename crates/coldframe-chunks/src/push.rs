@@ -44,6 +44,8 @@ pub struct Push<B: Backend> {
     condemned: Condemned,
     /// The files that the ledger had when the push began.
     known: BTreeSet<RootFile>,
+    /// The newest round of the collector then.
+    round: Option<u64>,
     preparer: Preparer,
     state: Mutex<State>,
 }
@@ -85,6 +87,7 @@ impl<B: Backend> Push<B> {
             lease,
             condemned,
             known: ledger.files(),
+            round: ledger.round(),
             preparer: Preparer::new(options.compression, options.threads),
             state: Mutex::new(State {
                 piece: Vec::new(),
@@ -275,7 +278,11 @@ impl<B: Backend> Push<B> {
     }
 
     fn confirm_lease(&self) -> Result<(), StoreError> {
-        if self.lease.confirm().map_err(storage)? {
+        // A listing may have left the lease out: the collector says which ones it has seen.
+        let is_held = self.lease.confirm().map_err(storage)?;
+        let overlooked =
+            |ledger: crate::ledger::Read| ledger.has_overlooked(self.lease.id().get(), self.round);
+        if is_held && !overlooked(crate::ledger::read(&self.inner.backend)?) {
             return Ok(());
         }
         self.forget_gone();

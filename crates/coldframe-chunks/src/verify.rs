@@ -103,9 +103,15 @@ impl<B: Backend> PackStore<B> {
         self.findings_of_packs(&mut verified.findings);
         self.verify_chunks(&mut verified)?;
         if self.verify_ledger(&mut verified) {
-            let damaged = self.inner().catalog().damaged();
+            let (damaged, seen) = {
+                let catalog = self.inner().catalog();
+                let seen: BTreeSet<u64> = catalog.packs.iter().map(|pack| pack.get()).collect();
+                (catalog.damaged(), seen)
+            };
+            // Of a pack that is not listed, or cannot be read, nothing is known but what was.
             let recorded = ledger::update(self.backend(), self.inner().producer, |ledger| {
-                ledger.damaged = damaged.clone();
+                ledger.damaged.retain(|(_, pack)| !seen.contains(pack));
+                ledger.damaged.extend(&damaged);
             });
             verified.not_recorded = recorded.err();
         }

@@ -2,6 +2,7 @@
 //! on.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub struct Ailing {
     sick: Arc<Mutex<Option<Sick>>>,
     /// Left out of listings, whatever else ails it.
     hidden: Arc<Mutex<Option<Key>>>,
+    /// No lease is listed.
+    hides_leases: Arc<AtomicBool>,
     /// The planted bug: what cannot be read is taken for absent.
     pub forgives: bool,
 }
@@ -65,6 +68,11 @@ impl Ailing {
     /// No listing has this file from now on.
     pub fn hide(&self, key: &Key) {
         *self.hidden.lock().unwrap() = Some(key.clone());
+    }
+
+    /// Whether a listing has the leases that are held.
+    pub fn hide_leases(&self, is_hidden: bool) {
+        self.hides_leases.store(is_hidden, Ordering::Relaxed);
     }
 
     pub fn heal(&self) {
@@ -169,7 +177,10 @@ impl Backend for Ailing {
     }
 
     fn leases(&self) -> Result<BTreeSet<LeaseId>, StorageError> {
-        self.inner.leases()
+        match self.hides_leases.load(Ordering::Relaxed) {
+            true => Ok(BTreeSet::new()),
+            false => self.inner.leases(),
+        }
     }
 
     fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>, StorageError> {

@@ -247,3 +247,82 @@ fn the_neighbours_of_a_chunk_that_is_deleted_are_read_and_not_believed_to_be_els
     store.delete(&[id(1)]).unwrap();
     assert_eq!(place.store().unwrap().get(id(2)).unwrap(), bytes(2));
 }
+
+// What a push has found is deleted when no listing has its lease: it must not be tagged.
+// Spec: STORE-46
+#[test]
+fn a_push_whose_lease_a_listing_left_out_is_told_and_tags_nothing() {
+    // When the leases are listed, of three collections.
+    for listed in [[false; 3], [false, true, true], [true, false, true]] {
+        let place = Ailing::default();
+        let store = PackStore::create_at(place.clone(), OPTIONS).unwrap();
+        store.put_many(&[chunk(1), chunk(2)]).unwrap();
+        let push = store.push().unwrap();
+        let ids = put(&push, &[1]).unwrap();
+        assert_eq!(push.count().deduplicated, 1);
+        for is_listed in listed {
+            place.hide_leases(!is_listed);
+            place.store().unwrap().collect(AT_ONCE, &[]).unwrap();
+            // There is something to condemn each time.
+            place.store().unwrap().put(&chunk(9)).unwrap();
+        }
+        assert!(place.store().unwrap().get(id(1)).is_err(), "{listed:?}");
+        let root = push.put_root(&[&index_of(&ids)]).unwrap();
+        let error = push.tag(&name("a"), None, tag_of(root)).unwrap_err();
+        assert!(
+            matches!(error, StoreError::LeaseLost),
+            "{listed:?}: {error}"
+        );
+        assert!(matches!(push.finish(), Err(StoreError::LeaseLost)));
+        place.hide_leases(false);
+        assert!(place.store().unwrap().tags().unwrap().is_empty());
+        // Done again it holds.
+        push_image(&store, "a", &[1]).unwrap();
+        place.store().unwrap().collect(AT_ONCE, &[]).unwrap();
+        assert!(place.store().unwrap().verify(&[]).unwrap().is_sound());
+    }
+}
+
+// Spec: STORE-46
+#[test]
+fn a_push_whose_lease_was_seen_each_time_goes_on() {
+    let place = Ailing::default();
+    let store = PackStore::create_at(place.clone(), OPTIONS).unwrap();
+    store.put_many(&[chunk(1), chunk(2)]).unwrap();
+    let push = store.push().unwrap();
+    let ids = put(&push, &[1]).unwrap();
+    for number in 10..80 {
+        place.store().unwrap().collect(AT_ONCE, &[]).unwrap();
+        place.store().unwrap().put(&chunk(number)).unwrap();
+    }
+    assert!(ledger(&place).rounds.len() <= 80);
+    let root = push.put_root(&[&index_of(&ids)]).unwrap();
+    push.tag(&name("a"), None, tag_of(root)).unwrap();
+    push.finish().unwrap();
+    for _ in 0..3 {
+        place.store().unwrap().collect(AT_ONCE, &[]).unwrap();
+    }
+    assert!(ledger(&place).rounds.len() <= 64);
+    let done = place.store().unwrap().collect(AT_ONCE, &[]).unwrap();
+    assert_eq!((done.waiting, done.live_chunks), (0, 1));
+    assert!(place.store().unwrap().verify(&[]).unwrap().is_sound());
+}
+
+// What the ledger says of the chunks of a pack is not forgotten because no listing has the pack.
+#[test]
+fn damage_of_a_pack_that_is_not_listed_stays_in_the_ledger() {
+    let place = Ailing::default();
+    let store = PackStore::create_at(place.clone(), OPTIONS).unwrap();
+    push_image(&store, "a", &[1]).unwrap();
+    let pack = place.inner.keys(Folder::Packs)[0].clone();
+    place.inner.rot(&pack, |bytes| bytes[170] ^= 1);
+    place.store().unwrap().verify(&[]).unwrap();
+    let damaged = ledger(&place).damaged;
+    assert_eq!(damaged.len(), 1);
+    place.hide(&pack);
+    place.store().unwrap().verify(&[]).unwrap();
+    assert_eq!(ledger(&place).damaged, damaged);
+    place.heal();
+    // So the next push heals it.
+    assert_eq!(place.store().unwrap().put(&chunk(1)).unwrap().written, 1);
+}
