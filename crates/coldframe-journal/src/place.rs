@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use coldframe_storage::{IoContext, Operation, StorageError, sync_directory, try_lock};
+use coldframe_storage::{IoContext, Operation, StorageError, try_lock};
 
 use super::JournalError;
 
@@ -56,13 +56,4 @@ pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool, StorageError> {
     let ours = file.metadata().at(Operation::Open, path)?;
     let there = std::fs::metadata(path).at(Operation::Open, path)?;
     Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
-}
-
-/// Makes the name of a new file durable.
-pub(crate) fn sync_directory_of(path: &Path) -> Result<(), StorageError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    sync_directory(directory)
 }

@@ -132,7 +132,7 @@ impl fmt::Display for Finding {
                 SlotState::Damaged(error) => {
                     write!(
                         f,
-                        "control block {slot} does not hold, the other does: {error}"
+                        "control block {slot} is damaged, the other one is sound: {error}"
                     )
                 }
                 SlotState::Older | SlotState::Current => {
@@ -146,12 +146,22 @@ impl fmt::Display for Finding {
                 write!(f, "{bytes} bytes of a record that is not whole")?;
                 match dropped {
                     0 => Ok(()),
+                    1 => f.write_str(", and a record behind it that was not durable"),
                     dropped => write!(f, ", and {dropped} records behind it that were not durable"),
                 }
             }
-            Self::Damage { first, count, .. } => {
+            Self::Damage {
+                first,
+                count,
+                readable,
+                ..
+            } => {
                 Lost(*first, *count).fmt(f)?;
-                f.write_str(" cannot be read")
+                f.write_str(match (readable, count) {
+                    (false, _) => " cannot be read",
+                    (true, Some(0 | 1)) => " is damaged",
+                    (true, _) => " are damaged",
+                })
             }
             Self::Unreadable(stretch) => stretch.fmt(f),
             Self::GivenUp { first, count, .. } => {

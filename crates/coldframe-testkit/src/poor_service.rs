@@ -126,6 +126,8 @@ struct Upload {
 
 struct State {
     lack: Lack,
+    /// A key that no listing has.
+    hidden: Option<String>,
     since: Instant,
     objects: BTreeMap<String, Object>,
     uploads: BTreeMap<String, Upload>,
@@ -158,6 +160,7 @@ impl PoorService {
         let endpoint = format!("http://{}", listener.local_addr()?);
         let state = Arc::new(Mutex::new(State {
             lack: Lack::Nothing,
+            hidden: None,
             since: Instant::now(),
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
@@ -194,6 +197,24 @@ impl PoorService {
     pub fn lacks(&self, lack: Lack) {
         let mut state = lock(&self.state);
         (state.lack, state.since, state.spoilable) = (lack, Instant::now(), 0);
+        state.hidden = None;
+    }
+
+    /// From now on no listing has the object of this key, which is there all the same; nothing else
+    /// is wrong.
+    pub fn leaves_out(&self, key: &str) {
+        self.heal();
+        lock(&self.state).hidden = Some(key.to_owned());
+    }
+
+    /// Changes the bytes of an object behind everyone's back.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn edit(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = lock(&self.state);
+        let object = state.objects.get_mut(key).expect("an object of the key");
+        change(&mut object.bytes);
     }
 
     /// From now on it lacks nothing.

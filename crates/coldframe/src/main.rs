@@ -1,7 +1,8 @@
 //! The `coldframe` command: freeze, thaw, inspect, verify and convert microVM snapshots.
 //!
 //! Each verb is a module of [`verbs`]; this file only parses, dispatches and turns the outcome
-//! into an exit code: 0 done or sound, 1 found wanting, 2 wrong usage, 3 I/O or environment.
+//! into an exit code: 0 done or sound, 1 found wanting, 2 wrong usage, 3 I/O or environment, 141 if
+//! the reader of standard output has gone away.
 
 mod cli;
 mod exit;
@@ -79,8 +80,7 @@ fn refused(error: &clap::Error) -> ExitCode {
         let words: Vec<&str> = said.split_whitespace().skip(1).collect();
         complain(&format!("{}; see --help", words.join(" ")));
     } else if let Err(unprinted) = error.print().and_then(|()| std::io::stdout().flush()) {
-        output::unprinted(&unprinted);
-        return ExitCode::from(3);
+        return ExitCode::from(output::unprinted(&unprinted));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -14,7 +14,7 @@ use crate::exit::Failure;
 /// Prints one line, whatever the names in it: control characters are escaped.
 ///
 /// Nobody may be reading any more, or the disk behind standard output be full: then the process
-/// ends with exit code 3, for there is nothing more to say.
+/// ends, for there is nothing more to say.
 pub fn say(line: fmt::Arguments<'_>) {
     text(format_args!("{}\n", printable(&line.to_string())));
 }
@@ -23,25 +23,32 @@ pub fn say(line: fmt::Arguments<'_>) {
 pub fn text(text: fmt::Arguments<'_>) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_fmt(text).and_then(|()| stdout.flush()) {
-        unprinted(&error);
+        let code = unprinted(&error);
         // Nothing is dropped by this way to end.
         discard_living();
-        std::process::exit(EXIT_UNPRINTED);
+        std::process::exit(code.into());
     }
 }
 
 /// The exit code if standard output takes nothing more.
-pub const EXIT_UNPRINTED: i32 = 3;
+const EXIT_UNPRINTED: u8 = 3;
 
-/// Says that standard output takes nothing more, unless its reader has gone away on purpose.
-pub fn unprinted(error: &io::Error) {
-    if error.kind() != io::ErrorKind::BrokenPipe {
-        // Standard error may be closed or full just as well.
-        let _ = writeln!(
-            io::stderr(),
-            "coldframe: cannot write to standard output: {error}"
-        );
+/// The exit code if the reader of standard output has gone away: what a shell tells of a process
+/// that SIGPIPE ended, as it ends other commands (signal(7), 128 and the signal's number).
+const EXIT_NO_READER: u8 = 128 + 13;
+
+/// Says that standard output takes nothing more, unless its reader has gone away on purpose;
+/// returns the exit code.
+pub fn unprinted(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return EXIT_NO_READER;
     }
+    // Standard error may be closed or full just as well.
+    let _ = writeln!(
+        io::stderr(),
+        "coldframe: cannot write to standard output: {error}"
+    );
+    EXIT_UNPRINTED
 }
 
 /// Text that stays on its line and does nothing to a terminal: names of files and tags may have

@@ -4,14 +4,14 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
-use coldframe_storage::{Access, FileStorage, Storage, open_regular};
+use coldframe_storage::{Access, FileStorage, Storage, open_regular, sync_name};
 use coldframe_units::{ByteLen, FileOffset};
 use coldframe_walframe::journal::{PART_HEADER_LEN, PART_VERSION, PartHeader, PartId, PartKey};
 
 use super::rewrite::rewrite;
 use super::{JournalWriter, Recovered};
 use crate::entry::{Buffer, SetOf};
-use crate::place::{FileLock, is_at, refuse_special, sync_directory_of};
+use crate::place::{FileLock, is_at, refuse_special};
 use crate::{AnyEntries, End, EntrySet, JournalError, JournalOptions, JournalReader, Unsupported};
 
 impl<E: EntrySet> JournalWriter<E> {
@@ -25,7 +25,7 @@ impl<E: EntrySet> JournalWriter<E> {
         let storage = Arc::new(FileStorage::from_file(file, path));
         let mut writer = Self::create_in(storage, options)?;
         writer.lock = Some(lock);
-        sync_directory_of(path)?;
+        sync_name(path)?;
         Ok(writer)
     }
 
@@ -45,7 +45,7 @@ impl<E: EntrySet> JournalWriter<E> {
             // A compaction may have put another file there before the lock was ours.
             if is_at(&file, path)? {
                 // Who put it there may have ended, or failed, before its name was durable.
-                sync_directory_of(path)?;
+                sync_name(path)?;
                 let storage = Arc::new(FileStorage::from_file(file, path));
                 let (mut writer, recovered) = Self::open_in(storage, options)?;
                 writer.lock = Some(lock);

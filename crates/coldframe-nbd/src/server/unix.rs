@@ -130,8 +130,11 @@ fn lock_in(parent: &Path, beside: &Path) -> io::Result<PathLock> {
     let deadline = Instant::now() + LOCK_WAIT;
     let found = fs::metadata(parent)?;
     let us = nix::unistd::geteuid().as_raw();
-    if found.uid() == us && found.mode() & 0o077 == 0 {
-        let directory = File::open(parent)?;
+    // One that may be entered and written to, and not read, cannot be locked.
+    if found.uid() == us
+        && found.mode() & 0o077 == 0
+        && let Ok(directory) = File::open(parent)
+    {
         wait_for(&directory, deadline)?;
         let _directory = directory;
         return Ok(PathLock::Directory { _directory });

@@ -155,7 +155,10 @@ impl<B: Backend> Puller<'_, B> {
         let filled = self.fill(link, &view, &memory, &pending, is_resumed);
         let filled = filled.and_then(|()| write_small(&pending, link, state.as_deref()));
         if let Err(error) = filled {
-            pending.leave();
+            // A later pull goes on with what was fetched; not where the store lacks what it needs.
+            if !error.is_wanting() {
+                pending.leave();
+            }
             return Err(error);
         }
         match pending.publish() {

@@ -244,6 +244,7 @@ fn listed(state: &State, request: &Request) -> Answer {
     );
     let after = token.map_or(after, |token| token.strip_prefix(['>', '=']));
     let mut keys: Vec<String> = state.objects.keys().cloned().collect();
+    keys.retain(|key| state.hidden.as_ref() != Some(key));
     match state.lack {
         Lack::ForeignKeys => keys.extend(foreign(prefix)),
         Lack::Hides(within) => keys.retain(|key| !key.contains(within)),

@@ -44,6 +44,7 @@ fn an_image_comes_out_as_it_went_in_and_is_kept_once() {
         "base_blocks",
         "data_blocks",
         "log",
+        "lost_blocks",
         "name",
         "own_blocks",
         "root",

@@ -228,6 +228,44 @@ fn a_copy_of_a_store_does_not_take_the_log_of_the_store_unless_told_to() {
 }
 
 #[test]
+fn a_copy_of_a_whole_store_is_exported_as_it_was_copied() {
+    let (place, bytes) = killed(&[]);
+    let copy = place.at("copy");
+    copy_tree(&place.store(), &copy);
+    // The store goes on.
+    let server = place.serve("a", &[]);
+    let mut client = Client::simple(&server.socket, "a");
+    assert_eq!(client.write(0, 8192, &[0x77; 4096]), 0);
+    assert_eq!(client.error_of(0, FLUSH, 0, 0), 0);
+    let out = place.at("out");
+    let export = |more: &[&str]| -> Outcome {
+        let _ = fs::remove_file(&out);
+        let mut run = command(&[&"disk", &"export", &"a", &"-o", &out, &"--store", &copy]);
+        run.args(more).output().unwrap().into()
+    };
+    export(&[]).done();
+    assert!(
+        fs::read(&out).unwrap() == bytes,
+        "while the store is served"
+    );
+    server.kill();
+    export(&[]).done();
+    assert!(fs::read(&out).unwrap() == bytes, "after");
+    // Without its own log: the store's is not taken for it, wherever the store is now.
+    fs::remove_dir_all(copy.join("wal")).unwrap();
+    let store = text(&place.store().canonicalize().unwrap());
+    export(&[]).fails(1, &["belongs to", &store, "too", "--without-log"]);
+    export(&["--without-log"]).done();
+    let away = place.at("away");
+    let wal = text(&away.join("wal/a.wal"));
+    fs::rename(place.store(), &away).unwrap();
+    let resize = coldframe(&[
+        &"disk", &"resize", &"a", &"--size", &"0", &"--wal", &wal, &"--store", &copy,
+    ]);
+    resize.fails(1, &["which is not there now", "mount it", "--take-log"]);
+}
+
+#[test]
 fn advice_is_a_command_with_the_names_that_it_is_about() {
     let (place, _) = killed(&[]);
     let (store, wal) = (text(&place.store()), text(&place.store().join("wal/a.wal")));

@@ -24,6 +24,8 @@ struct Line {
     base_blocks: u64,
     ancestors: usize,
     base: Option<String>,
+    /// Blocks with pages that are lost for good, until they are written.
+    lost_blocks: u64,
     /// A log that may have changes which are not counted here.
     log: Option<LogLine>,
     /// Why nothing is known of it.
@@ -59,7 +61,8 @@ pub fn run(args: &Ls) -> Result<(), Failure> {
     } else {
         print(&lines);
     }
-    if lines.iter().all(|line| line.error.is_none()) {
+    let is_sound = |line: &Line| line.error.is_none() && line.lost_blocks == 0;
+    if lines.iter().all(is_sound) {
         Ok(())
     } else {
         Err(Failure::Reported)
@@ -80,6 +83,7 @@ fn describe(store: &store::Store, name: &TagName, tag: Tag) -> Result<Line, Stri
         base_blocks: used.base_blocks,
         ancestors: used.ancestors,
         base: used.base.map(|id| id.to_string()),
+        lost_blocks: used.lost_blocks,
         log: note.map(|note| LogLine {
             path: note.path().display().to_string(),
             host: note.host(),
@@ -132,4 +136,10 @@ fn print(lines: &[Line]) {
         ]);
     }
     output::table(&rows);
+    for line in lines.iter().filter(|line| line.lost_blocks > 0) {
+        let (name, lost) = (&line.name, line.lost_blocks);
+        output::say(format_args!(
+            "disk {name}: {lost} blocks have pages that are lost until they are written again"
+        ));
+    }
 }

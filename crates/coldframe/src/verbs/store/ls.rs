@@ -31,8 +31,8 @@ struct Line {
     error: Option<String>,
 }
 
-/// Prints the tags; one whose file is lost is listed all the same, and so is one that cannot be
-/// read, but then the exit code is 1.
+/// Prints the tags; one that cannot be read, or whose file is lost, damaged or cannot be read, is
+/// listed all the same, but then the exit code is 1.
 pub fn run(args: &List) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
@@ -43,9 +43,7 @@ pub fn run(args: &List) -> Result<(), Failure> {
     for (name, tag) in chunks.read_tags().map_err(failed)? {
         let described = tag.map(|tag| {
             let found = tagged(&chunks, tag);
-            // A file that is lost is a matter of `store verify`; one that cannot be read is not
-            // known to be lost.
-            is_whole &= !found.as_ref().is_err_and(|error| !error.is_wanting());
+            is_whole &= found.is_ok();
             match found {
                 Ok(found) => describe(&name, tag.root.to_string(), &found),
                 Err(error) => unknown(&name, Some(tag), &error),

@@ -47,6 +47,8 @@ struct Line {
     missing_chunks: u64,
     /// Files that cannot be read: what they need is not counted.
     unread_files: u64,
+    /// Blocks with pages that are lost for good.
+    lost_blocks: u64,
 }
 
 /// Counts; exit 1 if something could not be read, and the rest is counted, or is known to be
@@ -81,6 +83,7 @@ fn report<'a>(store: &'a str, stat: &StoreStat) -> Report<'a> {
         shared_bytes: tag.unique_bytes - tag.exclusive_bytes,
         missing_chunks: tag.missing_chunks,
         unread_files: tag.unread_files,
+        lost_blocks: tag.lost_blocks,
     };
     Report {
         store,
@@ -130,7 +133,7 @@ fn print(report: &Report<'_>) {
     ));
     for damage in &report.damages {
         match damage.kind {
-            "chunk" => output::say(format_args!("{}", damage.detail)),
+            "chunk" | "pages" => output::say(format_args!("{}", damage.detail)),
             _ => output::say(format_args!("not counted: {}", damage.detail)),
         }
     }

@@ -85,6 +85,14 @@ pub fn damage(finding: &Finding) -> Damage {
         Finding::Chunk { id, error } => ("chunk", id.to_string(), error),
         Finding::Root { root, error } => ("file", root.to_string(), error),
         Finding::Tag { name, error } => ("tag", name.to_string(), error),
+        Finding::Pages { root, pages, error } => {
+            let (kind, name) = ("pages", root.to_string());
+            let detail = line(
+                format_args!("{pages} pages of the disk with index {name}"),
+                error,
+            );
+            return Damage { kind, name, detail };
+        }
         Finding::Ledger { error } => {
             let (kind, name) = ("ledger", String::new());
             let detail = line("ledger", error);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use coldframe_chunkfile::Ledger;
+use coldframe_envelope::Producer;
 use coldframe_testkit::cases::{explore, planted};
 use coldframe_testkit::child::Running;
 use coldframe_testkit::poor_service::{BUCKET, Lack, PoorService, Saved};
@@ -39,6 +41,20 @@ const VERBS: [&str; 14] = [
     "disk export disk -o {NEW}",
     "disk ls",
     "disk serve disk",
+];
+
+/// Verbs that delete. `{ROOT}` is the root of a snapshot that is needed, `{OLD}` that of one that is
+/// not.
+const DELETING: [&str; 9] = [
+    "store gc --grace 0",
+    "store gc --grace 0 --dry-run",
+    "store gc --grace 0 --give-up {ROOT}",
+    "store gc --grace 0 --give-up {ROOT} --give-up {OLD}",
+    "store gc --grace 1h",
+    "store untag spare@0",
+    "store prune --keep-last 1",
+    "disk import {T}/image --name disk --replace",
+    "push {T}/kept --name kept",
 ];
 
 type Case = (Lack, &'static str);
@@ -75,6 +91,9 @@ struct Scene {
     saved: Saved,
     memory: Vec<u8>,
     image: Vec<u8>,
+    /// The roots of a snapshot that is needed, and of one that is garbage.
+    root: String,
+    old: String,
 }
 
 impl Scene {
@@ -89,6 +108,8 @@ impl Scene {
             saved,
             memory,
             image,
+            root: String::new(),
+            old: String::new(),
         };
         let freeze = |name: &str, memory: &[u8]| {
             let raw = scene.at("raw");
@@ -103,11 +124,20 @@ impl Scene {
             "store init",
             "push {T}/kept --name kept",
             "push {T}/gone --name gone",
+            "push {T}/more --name spare@0",
+            "push {T}/more --name spare@1",
             "disk import {T}/image --name disk",
-            "store untag gone",
         ] {
             scene.well(words);
         }
+        let listed = scene.well("store ls --json").json();
+        let root = |name: &str| {
+            let mut tags = listed["tags"].as_array().unwrap().iter();
+            let tag = tags.find(|tag| tag["name"] == name).unwrap();
+            tag["root"].as_str().unwrap().to_owned()
+        };
+        (scene.root, scene.old) = (root("kept"), root("gone"));
+        scene.well("store untag gone");
         scene.saved = scene.service.save();
         scene
     }
@@ -124,6 +154,9 @@ impl Scene {
         let mut command = command(&[]);
         for word in words.split(' ') {
             let word = word.replace("{NEW}", self.new_name().to_str().unwrap());
+            let word = word
+                .replace("{ROOT}", &self.root)
+                .replace("{OLD}", &self.old);
             command.arg(word.replace("{T}", self.home.path().to_str().unwrap()));
         }
         command.args(["--store", &format!("s3://{BUCKET}/stores/1")]);
@@ -276,4 +309,93 @@ fn the_loss_of_what_is_needed_is_found() {
         scene.check(*case);
     });
     assert!(said.contains("kept") || said.contains("damaged"), "{said}");
+}
+
+/// A verb that deletes while no listing has one object: whatever it says, nothing needed goes.
+#[track_caller]
+fn check_left_out(scene: &Scene, key: &str, words: &str) {
+    scene.clear();
+    scene.service.leaves_out(key);
+    let outcome = scene.run(words);
+    assert!([0, 1, 3].contains(&outcome.code), "{outcome:#?}");
+    assert!(outcome.stderr.lines().count() <= 1, "{outcome:#?}");
+    scene.is_sound();
+}
+
+#[test]
+fn verbs_that_delete_while_a_listing_leaves_out_any_one_object() {
+    let scene = Scene::new();
+    let keys = scene.service.keys();
+    let with = |key: &String| DELETING.map(|words| (key.clone(), words));
+    let cases: Vec<(String, &str)> = keys.iter().flat_map(with).collect();
+    explore("verbs and a listing that lacks one", 16, &cases, &|case| {
+        scene.service.restore(&scene.saved);
+        check_left_out(&scene, &case.0, case.1);
+    });
+}
+
+// As if the ledger had no names of files: then a listing is all that tells of them.
+#[test]
+fn a_root_that_is_given_up_on_the_word_of_a_listing_is_found() {
+    let scene = Scene::new();
+    let keys = scene.service.keys();
+    let ledger = keys.iter().find(|key| key.ends_with("/ledger")).unwrap();
+    let is_kept = |key: &&String| key.contains(&format!("roots/{}", scene.root));
+    let kept = keys.iter().find(is_kept).unwrap();
+    let cases = [(kept.clone(), DELETING[2])];
+    let said = planted("a listing believed by a verb", &cases, &|case| {
+        scene.service.restore(&scene.saved);
+        scene.service.edit(ledger, |bytes| {
+            let mut ledger = Ledger::decode(bytes).unwrap();
+            ledger.files.clear();
+            *bytes = ledger.encode(Producer::new("test", "1").unwrap()).unwrap();
+        });
+        check_left_out(&scene, &case.0, case.1);
+    });
+    assert!(
+        said.contains("damaged") || said.contains("not in"),
+        "{said}"
+    );
+}
+
+// 403 is told at once, by its name, and is not asked again; nothing is deleted.
+#[test]
+fn what_is_forbidden_is_told_at_once_and_deletes_nothing() {
+    let scene = Scene::new();
+    let objects = |scene: &Scene| -> Vec<String> {
+        let is_ours = |key: &String| {
+            ["packs/", "roots/", "tags/"]
+                .iter()
+                .any(|of| key.contains(of))
+        };
+        scene.service.keys().into_iter().filter(is_ours).collect()
+    };
+    for within in [
+        "packs/",
+        "roots/",
+        "tags/",
+        "ledger",
+        "leases",
+        "collector",
+        "stores/1/store",
+    ] {
+        for words in [DELETING[0], DELETING[1], DELETING[3], "pull kept -o {NEW}"] {
+            scene.service.restore(&scene.saved);
+            scene.clear();
+            let before = objects(&scene);
+            scene.service.lacks(Lack::Forbids(within));
+            let began = Instant::now();
+            let outcome = scene.run(words);
+            let text = format!("{within}: {words}: {outcome:#?}");
+            assert!(!outcome.stderr.contains("are tried for"), "{text}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{text}");
+            assert!(!outcome.stderr.contains("<Code>"), "{text}");
+            if outcome.code != 0 {
+                assert!([1, 3].contains(&outcome.code), "{text}");
+                assert!(outcome.stderr.contains("AccessDenied"), "{text}");
+                assert_eq!(objects(&scene), before, "{text}");
+            }
+            scene.is_sound();
+        }
+    }
 }

@@ -182,7 +182,9 @@ fn a_tag_whose_file_is_lost_is_listed_all_the_same() {
     for root in files(&store, "roots") {
         fs::remove_file(root).unwrap();
     }
-    let listed = store_verb("ls", &store, &[]).done().json();
+    let listed = store_verb("ls", &store, &[]);
+    assert_eq!((listed.code, &listed.stderr[..]), (1, ""), "{listed:#?}");
+    let listed = listed.json();
     assert_eq!(listed["tags"][0]["name"], "one");
     assert_eq!(listed["tags"][0]["id"], Value::Null);
     let error = listed["tags"][0]["error"].as_str().unwrap();

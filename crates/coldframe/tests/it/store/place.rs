@@ -9,7 +9,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use coldframe_testkit::fault::EIO;
+use coldframe_testkit::poor_host::{self, PoorHost, Trouble};
 use coldframe_testkit::poor_service::{BUCKET, Lack, PoorService};
+use coldframe_testkit::unreadable::{Ailment, EACCES};
 
 use super::{files, frozen, new_store, noise, pull, push, store_verb};
 use crate::support::{Home, Outcome, coldframe, command, names};
@@ -100,6 +103,78 @@ fn what_killed_pulls_left_is_removed_by_the_next() {
     let report = pull("one", &store, &out, &[]).done().json();
     assert_eq!(report["leftovers_removed"], 2);
     assert_eq!(names(&out).len(), 1);
+}
+
+#[test]
+fn a_pull_that_fails_for_what_the_store_lacks_leaves_nothing() {
+    let home = Home::new();
+    let store = new_store(&home);
+    let snapshot = frozen(&home, "one", &noise(5, 4));
+    push(&snapshot, &store, &["--name", "one"]).done();
+    for pack in files(&store, "packs") {
+        fs::remove_file(pack).unwrap();
+    }
+    let out = home.at("out");
+    pull("one", &store, &out, &[]).fails(1, &["cannot pull one"]);
+    assert!(!out.exists() || names(&out).is_empty(), "{:?}", names(&out));
+    // The list says it of a file that a tag names, too.
+    store_verb("ls", &store, &[]).done();
+    for file in files(&store, "roots") {
+        fs::remove_file(file).unwrap();
+    }
+    let listed = store_verb("ls", &store, &[]);
+    assert_eq!((listed.code, &listed.stderr[..]), (1, ""), "{listed:#?}");
+    assert!(listed.stdout.contains("one"), "{listed:#?}");
+}
+
+#[test]
+fn untag_says_what_is_removed_when_the_disk_fails() {
+    let Some(host) = PoorHost::get() else { return };
+    let home = Home::new();
+    let store = new_store(&home);
+    let snapshot = frozen(&home, "one", &noise(5, 1));
+    for name in ["a", "b", "c"] {
+        push(&snapshot, &store, &["--name", name]).done();
+    }
+    let untag = |set: &dyn Fn(&mut Command)| -> Outcome {
+        let mut untag = command(&[&"store", &"untag", &"a", &"b", &"--store", &store]);
+        set(&mut untag);
+        untag.output().unwrap().into()
+    };
+    // One that cannot be read: none is removed.
+    for ailment in [Ailment::Errno(EIO), Ailment::Errno(EACCES)] {
+        let outcome = untag(&|run| host.troubled(Trouble::Ails(ailment), "/tags/b", run));
+        outcome.fails(3, &["cannot untag b", "no tag is removed", "tags/b"]);
+        assert_eq!(files(&store, "tags").len(), 3);
+    }
+    // Removed, and perhaps back after a power cut.
+    let outcome = untag(&|run| host.without(poor_host::Lack::SoundDirectorySync, run));
+    assert_eq!(outcome.stdout, "a removed\nb removed\n");
+    assert_eq!(
+        (outcome.code, outcome.stderr.lines().count()),
+        (3, 1),
+        "{outcome:#?}"
+    );
+    assert!(
+        outcome.stderr.contains("removed, but not durably"),
+        "{outcome:#?}"
+    );
+    assert_eq!(files(&store, "tags").len(), 1);
+    pull("c", &store, &home.at("out"), &[]).done();
+}
+
+// Leases that cannot be listed are no reason to say that all is well.
+#[test]
+fn a_dry_run_tells_of_leases_that_cannot_be_listed() {
+    let home = Home::new();
+    let store = new_store(&home);
+    let leases = store.join("leases");
+    fs::remove_dir(&leases).unwrap();
+    fs::write(&leases, "no directory").unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        let gc = store_verb("gc", &store, more);
+        gc.fails(3, &["cannot collect garbage", leases.to_str().unwrap()]);
+    }
 }
 
 // A directory of mode 0300 may be entered and written to, and not listed.

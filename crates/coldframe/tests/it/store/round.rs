@@ -204,6 +204,7 @@ fn statistics_and_verdicts_have_the_keys_that_programs_read() {
     let all = [
         "exclusive_bytes",
         "logical_bytes",
+        "lost_blocks",
         "missing_chunks",
         "name",
         "shared_bytes",

@@ -22,7 +22,7 @@ fn every_flipped_byte_of_a_record_is_damage_at_the_offset_of_that_record() {
         assert_eq!(findings.len(), 1, "byte {at:#x}: {check:#}");
         assert_eq!(findings[0]["kind"], "damage");
         assert_eq!(findings[0]["offset"], start(3));
-        assert_eq!(findings[0]["detail"], "record 3 cannot be read");
+        assert_eq!(findings[0]["detail"], "record 3 is damaged");
     }
     let damaged = home.at("changed");
     let verified = coldframe(&[&"verify", &path, &damaged]);
