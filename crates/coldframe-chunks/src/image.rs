@@ -342,8 +342,8 @@ impl<B: Backend> Image<B> {
         None
     }
 
-    /// The blocks of which pages are lost for good, each with a bit for each such page: reading them
-    /// is an error until they are written. No chunk is read.
+    /// The blocks of which pages are lost for good, each with a bit for each such page: reading
+    /// them is an error until they are written. No chunk is read.
     ///
     /// # Errors
     /// As [`Image::locate`].

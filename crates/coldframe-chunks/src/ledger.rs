@@ -53,8 +53,8 @@ impl Read {
         self.ledger.rounds.keys().next_back().copied()
     }
 
-    /// Whether a collector has condemned files after the round `since`, and has not seen this lease,
-    /// or not any more, when it looked for those that are held.
+    /// Whether a collector has condemned files after the round `since`, and has not seen this
+    /// lease, or not any more, when it looked for those that are held.
     pub fn has_overlooked(&self, lease: u64, since: Option<u64>) -> bool {
         let rounds = self.ledger.rounds.iter();
         let mut later = rounds.filter(|(round, _)| since.is_none_or(|since| **round > since));

@@ -360,3 +360,26 @@ fn d66_damaged_tail_is_dropped_as_a_short_one_is() {
     assert!(reader.advance().unwrap().is_none());
     assert!(reader.current().unwrap().payload().is_empty());
 }
+
+// A directory of mode 0300 may be entered and written to, and not listed.
+#[test]
+fn a_journal_is_made_and_opened_in_a_directory_that_cannot_be_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = coldframe_testkit::scratch::on_disk();
+    let drop_box = dir.path().join("box");
+    std::fs::create_dir(&drop_box).unwrap();
+    let set = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&drop_box, mode).unwrap();
+    };
+    set(0o300);
+    let path = drop_box.join("journal");
+    let made = JournalWriter::<CoreEntries>::create(&path, options());
+    let made = made.and_then(JournalWriter::close);
+    let opened = JournalWriter::<CoreEntries>::open(&path, options()).map(drop);
+    set(0o700);
+    if cfg!(target_os = "linux") {
+        made.unwrap();
+        opened.unwrap();
+    }
+}

@@ -198,8 +198,8 @@ fn a_full_or_closed_standard_error_changes_no_exit_code() {
     }
 }
 
-/// `coldframe ls | head -1`: no error, no panic, and nothing left of what was being made. It ends as
-/// commands do that SIGPIPE ends.
+/// `coldframe ls | head -1`: no error, no panic, and nothing left of what was being made. It ends
+/// as commands do that SIGPIPE ends.
 #[test]
 fn a_reader_that_goes_away_is_no_error_to_speak_of() {
     let scene = Scene::new();

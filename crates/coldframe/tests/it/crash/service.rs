@@ -43,8 +43,8 @@ const VERBS: [&str; 14] = [
     "disk serve disk",
 ];
 
-/// Verbs that delete. `{ROOT}` is the root of a snapshot that is needed, `{OLD}` that of one that is
-/// not.
+/// Verbs that delete. `{ROOT}` is the root of a snapshot that is needed, `{OLD}` that of one that
+/// is not.
 const DELETING: [&str; 9] = [
     "store gc --grace 0",
     "store gc --grace 0 --dry-run",
