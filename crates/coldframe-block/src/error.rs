@@ -150,12 +150,14 @@ pub enum BlockError {
     /// The log belongs to another store: one that names it too is a copy, or was copied; one that
     /// is not there was moved, or is on a volume that is not mounted.
     #[error(
-        "the log belongs to disk {head} of the store at {}, {}", store.display(),
+        "the log {} belongs to disk {head} of the store at {}, {}", log.display(), store.display(),
         if *is_there { "too" } else { "which is not there now" }
     )]
     LogOfOtherStore {
         /// The disk.
         head: TagName,
+        /// The log.
+        log: PathBuf,
         /// The other store.
         store: PathBuf,
         /// Whether there is a store at that path.

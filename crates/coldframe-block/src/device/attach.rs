@@ -140,7 +140,12 @@ impl Attachment {
 
     /// The other store that the log belongs to, if `own` is not it. One that is there and does not
     /// name the log any more has given it up.
-    fn other_store(&self, own: &Self, head: &TagName, id: LogId) -> Option<OtherStore> {
+    fn other_store(
+        &self,
+        own: &Self,
+        head: &TagName,
+        (log, id): (&Path, LogId),
+    ) -> Option<OtherStore> {
         if !self.may_be_of_another(own) {
             return None;
         }
@@ -151,8 +156,12 @@ impl Attachment {
             Err(StoreError::NoStore { .. }) => false,
             _ => std::fs::symlink_metadata(&self.path).map_or_else(is_not_gone, |_| true),
         };
-        let path = self.path.clone();
-        Some(OtherStore { path, is_there })
+        let (log, path) = (log.to_path_buf(), self.path.clone());
+        Some(OtherStore {
+            log,
+            path,
+            is_there,
+        })
     }
 }
 
@@ -163,6 +172,7 @@ fn is_not_gone(error: io::Error) -> bool {
 /// A store that a log belongs to, and not the one that it was looked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct OtherStore {
+    log: PathBuf,
     path: PathBuf,
     is_there: bool,
 }
@@ -171,6 +181,7 @@ impl OtherStore {
     pub fn refuse(self, head: &TagName) -> BlockError {
         BlockError::LogOfOtherStore {
             head: head.clone(),
+            log: self.log,
             store: self.path,
             is_there: self.is_there,
         }
@@ -194,7 +205,7 @@ pub(super) fn other_store_of<B: Backend>(
         store: number(&dir.metadata().ok()?),
         path: dir,
     };
-    noted.other_store(&own, head, id)
+    noted.other_store(&own, head, (path, id))
 }
 
 /// Refuses a log that the tag names if it belongs to another store whose tag names it too, or that
@@ -211,7 +222,8 @@ pub(super) fn refuse_copy<B: Backend, S: Storage>(
     let (Some(noted), Some(own)) = (noted, own) else {
         return Ok(());
     };
-    match noted.other_store(&own, &parts.head, id) {
+    let path = parts.log.storage().path();
+    match noted.other_store(&own, &parts.head, (path, id)) {
         Some(other) => Err(other.refuse(&parts.head)),
         None => Ok(()),
     }

@@ -128,9 +128,13 @@ fn displace<B: Backend, S: Storage>(
             true => (LogFound::GivenUp, None),
             false => (LogFound::Other, None),
         }
-    } else if is_it && other_store_of(&parts.store, head, &path, note.id).is_some() {
-        // A copy of a store with its log: what the other one has is of no concern.
-        return Ok(None);
+    } else if let Some(of_other) = other_store_of(&parts.store, head, &path, note.id) {
+        // This is a copy of that store: a log that was copied with it has all that it knows of, and
+        // what it goes on without is not lost.
+        return match (is_it, other) {
+            (true, _) | (_, OtherLog::Abandon) => Ok(None),
+            _ => Err(of_other.refuse(head)),
+        };
     } else {
         let looked = look(&path, Some(note.id), head, tag);
         match (looked.found, looked.guard) {
@@ -182,6 +186,12 @@ pub fn check_log<B: Backend>(
             return Ok(());
         }
         let path = note.path().to_path_buf();
+        if let Some(of_other) = other_store_of(from, head, &path, note.id) {
+            return match other {
+                OtherLog::Abandon => Ok(()),
+                OtherLog::Refuse => Err(of_other.refuse(head)),
+            };
+        }
         return match look(&path, Some(note.id), head, &tag).found {
             LogFound::Clean => Ok(()),
             found if is_given_up(&found) => Ok(()),

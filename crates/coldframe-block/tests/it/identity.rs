@@ -454,7 +454,10 @@ fn a_store_that_was_moved_or_restored_goes_on_with_its_log() {
     copy_dir(&place.at("store"), &moved.at("store"));
     std::fs::remove_dir_all(place.at("store")).unwrap();
     // It may be on a volume that is not mounted now.
-    let is_away = |error: &BlockError| matches!(error, BlockError::LogOfOtherStore { is_there, .. } if !is_there);
+    let is_away = |error: &BlockError| match error {
+        BlockError::LogOfOtherStore { is_there, .. } => !is_there,
+        _ => false,
+    };
     let take = DeviceOptions {
         take_log: true,
         ..STRICT
@@ -520,6 +523,21 @@ fn a_copy_of_a_store_shows_what_was_copied_and_not_what_the_store_writes_later()
         }
     }
     std::fs::rename(place.at("away"), &store).unwrap();
+    // Nor does the copy need to wait until nobody uses the store, to go on without those changes.
+    let used = place.open("a.wal", STRICT).unwrap();
+    let refused = other.open("new.wal", STRICT).err().unwrap();
+    assert!(
+        matches!(refused, BlockError::LogOfOtherStore { .. }),
+        "{refused}"
+    );
+    let check = |how| check_log(&other.store(), &name("disk"), None, None, how);
+    let refused = check(OtherLog::Refuse).unwrap_err();
+    assert!(
+        matches!(refused, BlockError::LogOfOtherStore { .. }),
+        "{refused}"
+    );
+    check(OtherLog::Abandon).unwrap();
+    drop(used);
     let disk = other.open("a.wal", STRICT).unwrap();
     disk.write_at(PAGE, &noise(9, PAGE)).unwrap();
     disk.close().unwrap();

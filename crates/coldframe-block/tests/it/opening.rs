@@ -147,3 +147,22 @@ fn records_that_make_no_sense_are_refused_by_sequence() {
         "changes on top of nothing: {error:?}"
     );
 }
+
+// A directory of mode 0300 may be entered and written to, and not listed.
+#[test]
+fn a_log_is_made_and_opened_in_a_directory_that_cannot_be_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = coldframe_testkit::scratch::on_disk();
+    let drop_box = dir.path().join("box");
+    std::fs::create_dir(&drop_box).unwrap();
+    let set = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&drop_box, mode).unwrap();
+    };
+    set(0o300);
+    let opened = [0, 1].map(|_| open_log(&drop_box.join("a.wal"), ByteLen::new(MIB)).map(drop));
+    set(0o700);
+    if cfg!(target_os = "linux") {
+        assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    }
+}

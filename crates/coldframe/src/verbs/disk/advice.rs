@@ -38,8 +38,8 @@ impl Advice<'_> {
             BlockError::Diverged { .. }
             | BlockError::LogOfAnother { .. }
             | BlockError::LogOfAnotherLife { .. } => return self.wal.map(|wal| self.recover(wal)),
-            BlockError::LogOfOtherStore { is_there, .. } => {
-                return Some(self.of_other_store(*is_there));
+            BlockError::LogOfOtherStore { is_there, log, .. } => {
+                return Some(self.of_other_store(log, *is_there));
             }
             BlockError::NotItsLog { .. } => {
                 return Some("'coldframe disk ls' names the logs of disks".to_owned());
@@ -74,20 +74,21 @@ impl Advice<'_> {
         })
     }
 
-    fn of_other_store(&self, is_there: bool) -> String {
+    fn of_other_store(&self, log: &Path, is_there: bool) -> String {
         if self.takes == Takes::ReadLog {
             return "name the log that was copied with this store by --wal; to read what the store \
                     has, --without-log"
                 .to_owned();
         }
-        let abandon = self.abandon();
+        let (abandon, log) = (self.abandon(), path(log));
         match is_there {
             true => format!(
-                "--take-log takes its changes from that store; '{abandon}' goes on without them"
+                "--wal {log} --take-log takes its changes from that store; '{abandon}' goes on \
+                 without them"
             ),
             false => format!(
                 "mount it if it is on another volume; if it was moved here, or is gone for good, \
-                 --take-log takes its changes; '{abandon}' goes on without them"
+                 --wal {log} --take-log takes its changes; '{abandon}' goes on without them"
             ),
         }
     }
