@@ -1,5 +1,6 @@
 //! Old files stay readable. The compat tests of the format crates decode every golden of every
-//! version; against a release, its own command reads our goldens and ours reads its.
+//! version, and so do the readers under `specs/readers/`; against a release, its own command reads
+//! our goldens and ours reads its.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::exec;
 use crate::goldens;
+use crate::readers;
 use crate::tree::Tree;
 
 #[cfg(test)]
@@ -22,7 +24,7 @@ pub fn run(tree: &Tree, against: Option<&str>, bless: bool) -> Result<bool> {
     if bless {
         tests.env("COLDFRAME_BLESS", "1");
     }
-    let ok = exec::shown(&mut tests)?;
+    let ok = exec::shown(&mut tests)? & readers::run(tree)?;
     match against {
         Some(tag) => Ok(across(tree, tag)? && ok),
         None => Ok(ok),

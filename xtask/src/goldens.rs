@@ -1,9 +1,11 @@
 //! Golden files are append-only: what a commit once added stays as it was, byte for byte, because
 //! somebody may hold a snapshot like it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use coldframe_envelope::{Header, SectionKind};
+use coldframe_walframe::journal::{PART_CODEC, PartHeader};
 
 use crate::findings::Findings;
 use crate::tree::Tree;
@@ -83,4 +85,35 @@ fn first_blobs(tree: &Tree) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(blobs)
+}
+
+/// The codecs and releases that wrote goldens: of envelopes, and of journals.
+pub fn codecs(tree: &Tree) -> Result<BTreeSet<(String, String)>> {
+    let mut found = BTreeSet::new();
+    for path in tree.files().filter(|path| is_golden(path)) {
+        if !path.ends_with(".bin") {
+            continue;
+        }
+        let bytes = std::fs::read(tree.path(path))?;
+        let codec = match Header::peek(&bytes) {
+            Ok(header) => Some(header.codec),
+            Err(_) => PartHeader::decode(&bytes).ok().map(|_| PART_CODEC),
+        };
+        if let Some(codec) = codec.filter(|codec| !codec.name().is_empty()) {
+            found.insert((codec.name().to_owned(), codec.release().to_string()));
+        }
+    }
+    Ok(found)
+}
+
+/// The formats of goldens that are envelopes.
+pub fn formats(tree: &Tree) -> Result<BTreeSet<SectionKind>> {
+    let mut found = BTreeSet::new();
+    for path in tree.files().filter(|path| is_golden(path)) {
+        if path.ends_with(".bin") {
+            let bytes = std::fs::read(tree.path(path))?;
+            found.extend(Header::peek(&bytes).map(|header| header.format));
+        }
+    }
+    Ok(found)
 }

@@ -22,6 +22,7 @@ const FORMATS: &[(&str, &[Layout])] = &[
         "coldframe-walframe",
         coldframe_walframe::journal::JOURNAL_LAYOUTS,
     ),
+    ("coldframe-journal", coldframe_journal::kinds::LAYOUTS),
     ("coldframe-ring", coldframe_ring::LAYOUTS),
     ("coldframe-chunkfile", coldframe_chunkfile::LAYOUTS),
     ("coldframe-block", coldframe_block::LAYOUTS),
@@ -33,7 +34,7 @@ pub fn formats() -> impl Iterator<Item = &'static str> {
 }
 
 /// The limits of each kind of file, as its reader is given them.
-const FILE_LIMITS: &[(&str, Limits)] = &[
+pub const FILE_LIMITS: &[(&str, Limits)] = &[
     ("small file", Limits::SMALL_FILE),
     ("memory file", Limits::MEMORY_FILE),
     ("manifest", coldframe_manifest::LIMITS),

@@ -27,6 +27,7 @@ mod minimal;
 mod miri;
 mod parity;
 mod picture;
+mod readers;
 mod release;
 mod source;
 mod spec;

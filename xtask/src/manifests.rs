@@ -152,6 +152,30 @@ fn read(tree: &Tree, package: &Package) -> Result<Crate> {
     })
 }
 
+/// Whether `` `NAME` =VERSION `` is the one version of that package in the lock file, and the
+/// workspace asks for exactly it.
+pub fn is_locked(tree: &Tree, package: &str) -> Result<bool> {
+    let Some((name, version)) = package.split_once(' ') else {
+        return Ok(false);
+    };
+    let (name, version) = (name.trim_matches('`'), version.trim());
+    let workspace: toml::Table = tree.read("Cargo.toml")?.parse()?;
+    let asked = &workspace["workspace"]["dependencies"][name];
+    let asked = asked.as_str().or_else(|| asked.get("version")?.as_str());
+    let lock: toml::Table = tree.read("Cargo.lock")?.parse()?;
+    let packages = lock["package"]
+        .as_array()
+        .context("Cargo.lock has no packages")?;
+    let mut locked = packages
+        .iter()
+        .filter(|it| it["name"].as_str() == Some(name))
+        .filter_map(|it| it["version"].as_str());
+    let only = (locked.next(), locked.next());
+    let exact = version.trim_start_matches('=');
+    let is_written = only == (Some(exact), None);
+    Ok(is_written && asked == Some(version))
+}
+
 fn docs(package: &Package) -> Docs {
     let table = &package.metadata["docs"]["rs"];
     let targets = table["targets"].as_array();

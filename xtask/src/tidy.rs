@@ -33,7 +33,7 @@ const TOP_LEVEL: &[&str] = &[
 ];
 
 /// Files that are text whatever their name; all else is judged by its extension.
-const TEXT_EXTENSIONS: &[&str] = &["md", "rs", "s", "S", "sh", "snapshot", "toml", "txt"];
+const TEXT_EXTENSIONS: &[&str] = &["md", "py", "rs", "s", "S", "sh", "snapshot", "toml", "txt"];
 
 /// Where a banned API may not stand.
 #[derive(PartialEq)]

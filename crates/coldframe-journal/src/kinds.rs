@@ -4,6 +4,9 @@
 //! number. Sizes and alignments of their archived forms are checked when this is compiled, and
 //! their bytes by a golden file.
 
+use std::mem::offset_of;
+
+use coldframe_envelope::{Layout, field};
 use coldframe_walframe::journal::{Schema, TypeId};
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -29,6 +32,17 @@ macro_rules! entries {
                 assert!(align_of::<rkyv::Archived<$name>>() == $align);
             };
         )*
+
+        /// Where the fields of each entry's archive lie; padding is left out.
+        pub const LAYOUTS: &[Layout] = &[$(Layout {
+            name: concat!("entry ", stringify!($name)),
+            size: $size,
+            fields: &[$(field(
+                stringify!($field),
+                offset_of!(rkyv::Archived<$name>, $field),
+                size_of::<rkyv::Archived<$type>>(),
+            ),)*],
+        },)*];
 
         /// Coldframe's own entries, and no others.
         #[derive(Clone, Copy, Debug)]

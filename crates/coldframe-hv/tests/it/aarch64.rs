@@ -43,6 +43,7 @@ fn state(vcpus: u32) -> MachineState {
     }
 }
 
+// Spec: ITEM-5
 #[test]
 fn the_timer_ids_that_kvm_swaps_get_their_true_names() {
     let name = |id| RegId::from_kvm(id).as_system().unwrap();
@@ -56,6 +57,7 @@ fn the_timer_ids_that_kvm_swaps_get_their_true_names() {
     assert_eq!(RegId::from_kvm(KVM_TIMER_CNT).class(), RegClass::Counter);
 }
 
+// Spec: ITEM-4
 #[test]
 fn registers_have_the_numbers_of_kvm() {
     assert_eq!(RegId::general(3).unwrap().to_kvm(), 0x6030_0000_0010_0006);

@@ -79,6 +79,7 @@ fn registers_that_were_not_read_are_known_as_omitted() {
     );
 }
 
+// Spec: ITEM-1, ITEM-2, ITEM-3
 #[test]
 fn item_numbers_are_unique_and_unknown_ones_are_carried() {
     let codes: BTreeSet<_> = ItemKind::KNOWN.iter().map(|row| row.0.code()).collect();

@@ -122,7 +122,7 @@ fn write_inputs(writer: &mut JournalWriter<CoreEntries>) {
         .unwrap();
 }
 
-// Spec: JRNL-19
+// Spec: JRNL-19, ENTR-1, ENTR-2, ENTR-3, ENTR-4
 #[test]
 fn payloads_of_every_kind_are_the_golden_bytes() {
     assert_golden("tests/golden/v1/journal_kinds.bin", &payloads());

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod append;
+mod archives;
 mod cached;
 mod compacting;
 mod compaction;

@@ -1,6 +1,7 @@
 //! Tests of the state file against `specs/statefile.md`.
 #![allow(clippy::unwrap_used)]
 
+mod bitcode;
 mod body;
 mod bound;
 mod compat;
