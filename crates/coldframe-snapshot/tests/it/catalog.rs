@@ -427,7 +427,9 @@ fn a_damaged_snapshot_is_not_told_by_its_name() {
     catalog.pin(one.id(), true).unwrap();
     drop(catalog);
     for name in ["one", "two"] {
-        fs::write(home.at(name).join("manifest"), b"rotten").unwrap();
+        let manifest = home.at(name).join("manifest");
+        fs::remove_file(&manifest).unwrap();
+        fs::write(&manifest, b"rotten").unwrap();
     }
     exchange(&home, "one", "two");
     let mut catalog = Catalog::open(home.path()).unwrap();
