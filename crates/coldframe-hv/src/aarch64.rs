@@ -28,4 +28,4 @@ pub use gic::{
 pub use idreg::{IdVerdict, compare_id, has_memory_tags};
 pub use mpidr::Mpidr;
 pub use power::PowerState;
-pub use reg::{RegClass, RegId, SysReg, register_item};
+pub use reg::{RegClass, RegId, RegStep, SysReg, register_item};

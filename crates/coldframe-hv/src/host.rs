@@ -3,57 +3,81 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use coldframe_units::{Arch, PageSize};
 
-/// Who runs the guest; its code is what the files store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Hypervisor {
-    /// Linux KVM, code 1.
-    Kvm,
-    /// Apple's Hypervisor.framework, code 2.
-    Hvf,
-    /// A simulated machine for tests and demonstrations, code 3.
-    Simulated,
-}
+/// Which hypervisor runs the guest: the number that files store.
+///
+/// The set is open. The numbers below have a name here; any other but 0 is carried, compared and
+/// printed as a number, so an adapter for another hypervisor needs no change in this crate. Numbers
+/// from [`Hypervisor::PRIVATE_MIN`] are never given a name: an adapter that was not added to the
+/// list takes one of those, and refuses by its own items a state of somebody else with the same.
+///
+/// ```
+/// use coldframe_hv::Hypervisor;
+///
+/// let mine = Hypervisor::from_code(200).ok_or("0 is no hypervisor")?;
+/// assert_eq!((mine.name(), mine.to_string().as_str()), (None, "hypervisor 200"));
+/// assert_eq!(Hypervisor::from_code(1), Some(Hypervisor::KVM));
+/// # Ok::<(), &str>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hypervisor(u8);
 
 impl Hypervisor {
-    /// The code that files store.
+    /// Linux KVM.
+    pub const KVM: Self = Self(1);
+    /// Apple's Hypervisor.framework.
+    pub const HVF: Self = Self(2);
+    /// A simulated machine for tests and demonstrations.
+    pub const SIMULATED: Self = Self(3);
+
+    /// Every hypervisor that has a name here, with it.
+    pub const KNOWN: &'static [(Self, &'static str)] = &[
+        (Self::KVM, "kvm"),
+        (Self::HVF, "hvf"),
+        (Self::SIMULATED, "simulated"),
+    ];
+
+    /// The least number for private use.
+    pub const PRIVATE_MIN: u8 = 128;
+
+    /// The number that files store.
     #[must_use]
     pub const fn code(self) -> u8 {
-        match self {
-            Self::Kvm => 1,
-            Self::Hvf => 2,
-            Self::Simulated => 3,
-        }
+        self.0
     }
 
-    /// From the code that files store; `None` if unknown.
+    /// From the number that files store; any but 0 is carried.
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
-            1 => Some(Self::Kvm),
-            2 => Some(Self::Hvf),
-            3 => Some(Self::Simulated),
-            _ => None,
+            0 => None,
+            code => Some(Self(code)),
         }
     }
 
-    /// Its name in lower case.
+    /// Its name in lower case; `None` if this version does not know it.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Hvf => "hvf",
-            Self::Simulated => "simulated",
+    pub fn name(self) -> Option<&'static str> {
+        let row = Self::KNOWN.iter().find(|row| row.0 == self)?;
+        Some(row.1)
+    }
+}
+
+impl fmt::Display for Hypervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.pad(name),
+            None => write!(f, "hypervisor {}", self.0),
         }
     }
 }
 
-impl core::fmt::Display for Hypervisor {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.name())
+impl fmt::Debug for Hypervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hypervisor({self})")
     }
 }
 

@@ -6,15 +6,26 @@
 //! between two hosts were looked at.
 //!
 //! ```
-//! use coldframe_hv::{HostIdentity, Hypervisor, Op, Plan, PortabilityReport, Target};
+//! use coldframe_hv::Op::{self, Vcpu, Vm, Vmm};
+//! use coldframe_hv::VmmOp::{Devices, Run};
+//! use coldframe_hv::{Direction, HostIdentity, Hypervisor, Plan, PortabilityReport, Step, step};
 //! use coldframe_units::Arch;
 //!
-//! let plan = Plan::restore(Target::KvmX86_64);
-//! plan.check()?;
-//! let position = |op| plan.steps().iter().position(|step| step.op == op);
-//! assert!(position(Op::Sregs) < position(Op::Lapic));
+//! // An adapter's own operations: on the machine, and on each vCPU.
+//! #[derive(Clone, Copy, Debug, PartialEq)]
+//! enum Chip { Timer }
+//! #[derive(Clone, Copy, Debug, PartialEq)]
+//! enum Cpu { Registers }
+//! const STEPS: &[Step<Op<Chip, Cpu>>] = &[
+//!     step(Vcpu(Cpu::Registers), &[], "nothing depends on another", "manual, 3.1"),
+//!     step(Vm(Chip::Timer), &[Vcpu(Cpu::Registers)], "fires at once", "manual, 4.2"),
+//!     step(Vmm(Devices), &[Vm(Chip::Timer)], "they use the timer", "manual, 4.3"),
+//!     step(Vmm(Run), &[Vmm(Devices)], "all is in place", "manual, 1"),
+//! ];
+//! Plan::new("mine-x86_64", Direction::Restore, STEPS).check()?;
 //!
-//! let saved = HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm);
+//! let mine = Hypervisor::from_code(200).expect("only 0 is none");
+//! let saved = HostIdentity::bare(Arch::X86_64, mine);
 //! let mut here = saved.clone();
 //! here.xsave_bytes = 2696; // more than was saved: serves as well
 //! assert!(PortabilityReport::compare(&saved, &here).check(&[]).is_ok());
@@ -45,7 +56,10 @@ pub use aarch64::GuestTime;
 pub use host::{CpuIdentity, CpuidLeaf, HostIdentity, Hypervisor};
 pub use item::ItemKind;
 pub use machine::{DirtySource, Machine, Thawed};
-pub use plan::{Actor, Direction, Op, Plan, PlanError, Scope, Step, Target, check_order};
+pub use plan::{
+    Actor, Direction, Op, Operation, Plan, PlanError, PlanRow, Scope, Step, VmmOp, VmmOperation,
+    check_order, step,
+};
 pub use portability::{
     Accepted, Comparison, Difference, Offer, OtherHost, PortabilityReport, Refused, Verdict,
     msr_item,

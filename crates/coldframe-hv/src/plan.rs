@@ -1,36 +1,23 @@
-//! Save and restore plans as data: which call, on what, after which others, and why.
+//! Save and restore plans as data: which operation, on what, after which others, and why.
+//!
+//! A plan belongs to an adapter and is made of the adapter's own operations: [`Op`] says in its
+//! type who does a step and to what, so an adapter that walks its plan matches on enumerations
+//! that have an arm for what it does and for nothing else. The steps of the VMM are there so that
+//! the whole order can be read and tested.
 //!
 //! Invariant of a plan ([`check_order`]): no operation twice, and whatever a step needs stands
-//! before it. An adapter walks the steps of [`Actor::Adapter`] in order and matches on the
-//! operation; the steps of [`Actor::Vmm`] are there so that the whole order can be read and tested.
+//! before it.
 //!
 //! [`Machine::restore`](crate::Machine::restore) does all steps of the adapter in one call. A step
 //! of the VMM between two of the adapter is done before that call or after it: its `needs` must
 //! have been met by then, and those of the adapter's steps that need it too. `needs` decide, not
 //! the place in the list.
 
-mod hvf;
-mod kvm_aarch64;
-mod kvm_x86_64;
-
-use core::fmt;
-
-/// A hypervisor and an architecture, for which one order holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Target {
-    /// Linux KVM on x86_64.
-    KvmX86_64,
-    /// Linux KVM on aarch64.
-    KvmAarch64,
-    /// Hypervisor.framework on Apple silicon.
-    Hvf,
-}
-
-impl Target {
-    /// Every target.
-    pub const ALL: &'static [Self] = &[Self::KvmX86_64, Self::KvmAarch64, Self::Hvf];
-}
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::convert::Infallible;
+use core::fmt::{self, Debug};
 
 /// Which way the state goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +28,17 @@ pub enum Direction {
     Restore,
 }
 
+impl Direction {
+    /// Its name in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Save => "save",
+            Self::Restore => "restore",
+        }
+    }
+}
+
 /// Who does a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
@@ -48,6 +46,17 @@ pub enum Actor {
     Vmm,
     /// The hypervisor adapter.
     Adapter,
+}
+
+impl Actor {
+    /// Its name in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vmm => "VMM",
+            Self::Adapter => "adapter",
+        }
+    }
 }
 
 /// What a step is done to.
@@ -61,19 +70,99 @@ pub enum Scope {
     AllVcpusTogether,
 }
 
-/// One operation of a plan. When saving it reads, when restoring it writes.
+impl Scope {
+    /// Its name in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vm => "VM",
+            Self::EachVcpu => "each vCPU",
+            Self::AllVcpusTogether => "all vCPUs at once",
+        }
+    }
+}
+
+/// An operation of a plan: who does it, to what, and its name.
+pub trait Operation: Copy + PartialEq + Debug + 'static {
+    /// Who does it.
+    fn actor(&self) -> Actor;
+    /// What it is done to.
+    fn scope(&self) -> Scope;
+    /// Its name, as tables print it.
+    fn name(&self) -> String;
+}
+
+/// One operation of a plan, by who does it and to what. When saving it reads, when restoring it
+/// writes.
+///
+/// An adapter brings an enumeration for what it does to the machine (`M`), to each vCPU (`C`) and,
+/// if there is any, to all vCPUs at once (`A`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op<M, C, A = Infallible, V = VmmOp> {
+    /// Of the VMM.
+    Vmm(V),
+    /// Of the adapter, to the machine once.
+    Vm(M),
+    /// Of the adapter, to each vCPU.
+    Vcpu(C),
+    /// Of the adapter, to all vCPUs from one reference moment.
+    AllVcpus(A),
+}
+
+/// A step that is the VMM's.
+pub trait VmmOperation: Copy + PartialEq + Debug + 'static {
+    /// What it is done to.
+    fn scope(&self) -> Scope;
+}
+
+impl<M, C, A, V> Operation for Op<M, C, A, V>
+where
+    M: Copy + PartialEq + Debug + 'static,
+    C: Copy + PartialEq + Debug + 'static,
+    A: Copy + PartialEq + Debug + 'static,
+    V: VmmOperation,
+{
+    fn actor(&self) -> Actor {
+        match self {
+            Self::Vmm(_) => Actor::Vmm,
+            _ => Actor::Adapter,
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        match self {
+            Self::Vmm(op) => op.scope(),
+            Self::Vm(_) => Scope::Vm,
+            Self::Vcpu(_) => Scope::EachVcpu,
+            Self::AllVcpus(_) => Scope::AllVcpusTogether,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Vmm(op) => format!("{op:?}"),
+            Self::Vm(op) => format!("{op:?}"),
+            Self::Vcpu(op) => format!("{op:?}"),
+            Self::AllVcpus(op) => format!("{op:?}"),
+        }
+    }
+}
+
+/// What VMMs do in the plans of the adapters of this project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Op {
+pub enum VmmOp {
     /// Make the machine.
     CreateVm,
     /// Make the in-kernel interrupt controllers (x86_64).
     CreateIrqchip,
     /// Make the in-kernel interval timer (x86_64).
     CreatePit,
+    /// Make the interrupt controller (aarch64).
+    CreateGic,
     /// Set the registers that make KVM write the wall clock into guest memory, while there is none
-    /// (x86_64). They are for [`Actor::Vmm`] since they come before `MapMemory`; a VMM may leave
-    /// the step out: then the guest reads 0 in the registers and its memory is as it was saved.
+    /// (x86_64). It is the VMM's since it comes before [`VmmOp::MapMemory`]; a VMM may leave it
+    /// out: then the guest reads 0 in the registers and its memory is as it was saved.
     WallClock,
     /// Register guest memory, with its contents in place or served on demand.
     MapMemory,
@@ -81,185 +170,121 @@ pub enum Op {
     CreateVcpus,
     /// Finish an I/O exit that the guest has not yet been answered.
     CompletePendingIo,
+    /// Switch on the synthetic interrupt controller (x86_64, guests that use Hyper-V's interface).
+    SynicEnable,
     /// The VMM's own devices.
     Devices,
+    /// Read guest memory: after all that the kernel still writes into it.
+    CopyMemory,
     /// Hand the new generation id to the guest.
     NotifyGeneration,
     /// Let the guest run.
     Run,
-    /// Rate of the guest's TSC (x86_64).
-    TscKhz,
-    /// What the guest sees of its CPU (x86_64).
-    Cpuid,
-    /// Registers that switch features on, before those that need them (x86_64).
-    FeatureMsrs,
-    /// Whether the vCPU runs, halts or waits.
-    MpState,
-    /// General registers (x86_64).
-    Regs,
-    /// Segments, control registers, APIC base (x86_64).
-    Sregs,
-    /// State of a nested guest (x86_64).
-    NestedState,
-    /// Extended state (x86_64).
-    Xsave,
-    /// Extended control registers (x86_64).
-    Xcrs,
-    /// Debug registers (x86_64).
-    DebugRegs,
-    /// Local interrupt controller (x86_64).
-    Lapic,
-    /// Switch on the synthetic interrupt controller (x86_64, guests that use Hyper-V's interface).
-    SynicEnable,
-    /// Model-specific registers but the TSC and its deadline (x86_64).
-    Msrs,
-    /// Registers that KVM lists one by one: the shadow-stack pointer (x86_64).
-    ListedRegs,
-    /// Read the model-specific registers back: each must hold what was saved (x86_64).
-    CheckMsrs,
-    /// The time-stamp counters (x86_64).
-    Tsc,
-    /// The deadline timer (x86_64).
-    TscDeadline,
-    /// Pending exceptions and interrupts (x86_64), a pending SError (aarch64).
-    VcpuEvents,
-    /// Interval timer (x86_64).
-    Pit,
-    /// Paravirtual clock (x86_64).
-    Clock,
-    /// First PIC (x86_64).
-    PicMaster,
-    /// Second PIC (x86_64).
-    PicSlave,
-    /// I/O APIC (x86_64).
-    Ioapic,
-    /// Tell the guest's watchdogs that it was stopped (x86_64).
-    KvmclockCtrl,
-    /// Target and features of a vCPU (aarch64).
-    VcpuInit,
-    /// Vector lengths of SVE (aarch64).
-    SveLengths,
-    /// Freeze the features of a vCPU (aarch64).
-    VcpuFinalize,
-    /// One offset of the counter for the whole machine (aarch64).
-    CounterOffset,
-    /// General, floating-point and vector registers (aarch64).
-    CoreRegs,
-    /// System registers but the timer's (aarch64).
-    SystemRegs,
-    /// Virtual timer: compare value and control (aarch64).
-    TimerRegs,
-    /// Address of the stolen-time record (aarch64).
-    PvTime,
-    /// Make the interrupt controller (aarch64).
-    CreateGic,
-    /// Have the kernel write pending tables into guest memory (aarch64).
-    GicPendingTables,
-    /// Distributor (aarch64).
-    GicDistributor,
-    /// Redistributors (aarch64).
-    GicRedistributors,
-    /// CPU interfaces (aarch64).
-    GicCpuInterface,
-    /// Registers of the translation service but its control (aarch64).
-    ItsRegs,
-    /// Tables of the translation service, from or to guest memory (aarch64).
-    ItsTables,
-    /// Control register of the translation service (aarch64).
-    ItsControl,
-    /// Read guest memory: after all that the kernel still writes into it.
-    CopyMemory,
-    /// Affinity of a vCPU, by which the interrupt controller finds it (Hypervisor.framework).
-    Mpidr,
-    /// The interrupt controller's opaque state (Hypervisor.framework).
-    GicBlob,
-    /// Offset of the virtual timer (Hypervisor.framework).
-    VtimerOffset,
-    /// Whether the virtual timer is masked (Hypervisor.framework).
-    VtimerMask,
-    /// Pending interrupt lines (Hypervisor.framework).
-    PendingLines,
+}
+
+impl VmmOperation for VmmOp {
+    fn scope(&self) -> Scope {
+        match self {
+            Self::CreateVcpus | Self::CompletePendingIo | Self::SynicEnable | Self::Run => {
+                Scope::EachVcpu
+            }
+            _ => Scope::Vm,
+        }
+    }
 }
 
 /// One step of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct Step<O: 'static> {
     /// What is done.
-    pub op: Op,
-    /// Who does it.
-    pub actor: Actor,
-    /// What it is done to.
-    pub scope: Scope,
+    pub op: O,
     /// Operations that must stand before it.
-    pub needs: &'static [Op],
+    pub needs: &'static [O],
     /// Why it stands here.
     pub why: &'static str,
     /// Where that is known from.
     pub source: &'static str,
 }
 
+/// A step, in the order in which a table of them is read.
+#[must_use]
+pub const fn step<O>(
+    op: O,
+    needs: &'static [O],
+    why: &'static str,
+    source: &'static str,
+) -> Step<O> {
+    Step {
+        op,
+        needs,
+        why,
+        source,
+    }
+}
+
 /// The order in which the state of one target is read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    target: Target,
+pub struct Plan<O: 'static> {
+    target: &'static str,
     direction: Direction,
-    steps: &'static [Step],
+    steps: &'static [Step<O>],
 }
 
 /// Steps that are in no order that works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
     /// A step stands before one that it needs, or that one is missing.
     #[error("{op} needs {need} before it")]
     NeedNotBefore {
         /// The step.
-        op: Op,
+        op: String,
         /// What it needs.
-        need: Op,
+        need: String,
     },
-    /// An operation stands there twice.
+    /// An operation is there twice.
     #[error("{op} is there twice")]
     Twice {
         /// The operation.
-        op: Op,
+        op: String,
     },
 }
 
-impl Plan {
-    /// The order of reading.
-    #[must_use]
-    pub const fn save(target: Target) -> Self {
-        let steps = match target {
-            Target::KvmX86_64 => kvm_x86_64::SAVE,
-            Target::KvmAarch64 => kvm_aarch64::SAVE,
-            Target::Hvf => hvf::SAVE,
-        };
-        Self {
-            target,
-            direction: Direction::Save,
-            steps,
-        }
-    }
+/// A step of a plan in words, whatever the adapter's operations are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanRow {
+    /// Name of the operation.
+    pub op: String,
+    /// Who does it.
+    pub actor: Actor,
+    /// What it is done to.
+    pub scope: Scope,
+    /// Names of the operations that must stand before it.
+    pub needs: Vec<String>,
+    /// Why it stands here.
+    pub why: &'static str,
+    /// Where that is known from.
+    pub source: &'static str,
+}
 
-    /// The order of writing.
+impl<O: Operation> Plan<O> {
+    /// The plan of an adapter; `target` names hypervisor and architecture, such as `kvm-x86_64`.
     #[must_use]
-    pub const fn restore(target: Target) -> Self {
-        let steps = match target {
-            Target::KvmX86_64 => kvm_x86_64::RESTORE,
-            Target::KvmAarch64 => kvm_aarch64::RESTORE,
-            Target::Hvf => hvf::RESTORE,
-        };
+    pub const fn new(
+        target: &'static str,
+        direction: Direction,
+        steps: &'static [Step<O>],
+    ) -> Self {
         Self {
             target,
-            direction: Direction::Restore,
+            direction,
             steps,
         }
     }
 
     /// What it is for.
     #[must_use]
-    pub const fn target(&self) -> Target {
+    pub const fn target(&self) -> &'static str {
         self.target
     }
 
@@ -271,92 +296,73 @@ impl Plan {
 
     /// Every step, in order.
     #[must_use]
-    pub const fn steps(&self) -> &'static [Step] {
+    pub const fn steps(&self) -> &'static [Step<O>] {
         self.steps
-    }
-
-    /// The steps of the adapter alone, in order.
-    pub fn adapter_steps(&self) -> impl Iterator<Item = &'static Step> {
-        self.steps
-            .iter()
-            .filter(|step| step.actor == Actor::Adapter)
     }
 
     /// Checks the plan as [`check_order`] does.
     ///
     /// # Errors
-    /// [`PlanError`] naming the first step that stands wrong.
+    /// [`PlanError`] naming the first step that is out of order.
     pub fn check(&self) -> Result<(), PlanError> {
         check_order(self.steps)
+    }
+
+    /// The steps in words, in order.
+    #[must_use]
+    pub fn rows(&self) -> Vec<PlanRow> {
+        let row = |step: &Step<O>| PlanRow {
+            op: step.op.name(),
+            actor: step.op.actor(),
+            scope: step.op.scope(),
+            needs: step.needs.iter().map(Operation::name).collect(),
+            why: step.why,
+            source: step.source,
+        };
+        self.steps.iter().map(row).collect()
+    }
+}
+
+/// A table in Markdown, as the documentation of the adapters has it.
+impl<O: Operation> fmt::Display for Plan<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("| | step | by | on | after | why | source |\n")?;
+        f.write_str("|---|---|---|---|---|---|---|\n")?;
+        for (number, row) in (1..).zip(self.rows()) {
+            let PlanRow {
+                op,
+                actor,
+                scope,
+                needs,
+                why,
+                source,
+            } = row;
+            let (actor, scope, needs) = (actor.name(), scope.name(), needs.join(", "));
+            writeln!(
+                f,
+                "| {number} | {op} | {actor} | {scope} | {needs} | {why} | {source} |"
+            )?;
+        }
+        Ok(())
     }
 }
 
 /// Checks that no operation is there twice and that what each step needs stands before it.
 ///
 /// # Errors
-/// [`PlanError`] naming the first step that stands wrong.
-pub fn check_order(steps: &[Step]) -> Result<(), PlanError> {
+/// [`PlanError`] naming the first step that is out of order.
+pub fn check_order<O: Operation>(steps: &[Step<O>]) -> Result<(), PlanError> {
     for (position, step) in steps.iter().enumerate() {
         let before = || steps.iter().take(position).map(|earlier| earlier.op);
-        if before().any(|op| op == step.op) {
-            return Err(PlanError::Twice { op: step.op });
+        let op = || step.op.name();
+        if before().any(|earlier| earlier == step.op) {
+            return Err(PlanError::Twice { op: op() });
         }
-        if let Some(need) = step
-            .needs
-            .iter()
-            .find(|need| !before().any(|op| op == **need))
-        {
-            return Err(PlanError::NeedNotBefore {
-                op: step.op,
-                need: *need,
-            });
+        let missing = |need: &&O| !before().any(|earlier| earlier == **need);
+        if let Some(need) = step.needs.iter().find(missing) {
+            let need = need.name();
+            return Err(PlanError::NeedNotBefore { op: op(), need });
         }
     }
     Ok(())
-}
-
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-const fn step(
-    actor: Actor,
-    op: Op,
-    scope: Scope,
-    needs: &'static [Op],
-    why: &'static str,
-    source: &'static str,
-) -> Step {
-    Step {
-        op,
-        actor,
-        scope,
-        needs,
-        why,
-        source,
-    }
-}
-
-/// A step of the VMM.
-const fn vmm(
-    op: Op,
-    scope: Scope,
-    needs: &'static [Op],
-    why: &'static str,
-    source: &'static str,
-) -> Step {
-    step(Actor::Vmm, op, scope, needs, why, source)
-}
-
-/// A step of the adapter.
-const fn adapter(
-    op: Op,
-    scope: Scope,
-    needs: &'static [Op],
-    why: &'static str,
-    source: &'static str,
-) -> Step {
-    step(Actor::Adapter, op, scope, needs, why, source)
 }

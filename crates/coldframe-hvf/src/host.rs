@@ -54,7 +54,7 @@ impl HvfHost {
             counter_hz: Some(facts.counter_hz),
             kernel: facts.build,
             page_size: PAGE,
-            ..HostIdentity::bare(Arch::Aarch64, Hypervisor::Hvf)
+            ..HostIdentity::bare(Arch::Aarch64, Hypervisor::HVF)
         };
         Self { identity }
     }

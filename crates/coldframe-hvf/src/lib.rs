@@ -2,7 +2,7 @@
 //!
 //! For VMMs on Apple silicon (macOS 15 and later, with the framework's own GIC). The threads of
 //! the vCPUs park in a [`ParkingLot`], [`HvfMachine`] reads and writes all that the framework keeps
-//! of the machine, in the order of `coldframe-hv`'s plans, and [`Stage2`] maps guest memory, fills
+//! of the machine, in the order of its [`plan`], and [`Stage2`] maps guest memory, fills
 //! it on demand, and learns what the guest writes from the faults of pages that it protects.
 //!
 //! ```no_run
@@ -52,6 +52,7 @@ mod error;
 mod host;
 mod machine;
 mod park;
+pub mod plan;
 mod regs;
 mod run;
 mod stage2;

@@ -1,11 +1,10 @@
-//! A machine under Hypervisor.framework, frozen and thawed by the plans of `coldframe-hv`.
+//! A machine under Hypervisor.framework, frozen and thawed by its [`plan`](crate::plan).
 
 use std::collections::BTreeSet;
 
 use coldframe_hv::aarch64::{Counters, GicModel, GuestTime, PowerState, check, register_item};
 use coldframe_hv::{
-    Accepted, Actor, Hypervisor, ItemKind, Machine, MachineState, Op, Plan, Scope, Step, Target,
-    Thawed, VcpuState, VmState,
+    Accepted, Hypervisor, ItemKind, Machine, MachineState, Op, Step, Thawed, VcpuState, VmState,
 };
 use coldframe_units::{Arch, GenerationId};
 
@@ -13,6 +12,7 @@ use crate::calls::VmCalls;
 use crate::error::{HvfError, Place};
 use crate::host::HvfHost;
 use crate::park::Parked;
+use crate::plan::{self, Controller, RESTORE, RestoreOp, RestoreVcpu, SAVE, SaveVcpu};
 use crate::vcpu;
 
 /// A machine whose vCPUs are parked.
@@ -22,7 +22,7 @@ pub struct HvfMachine<'a, C: ?Sized> {
     vm: &'a C,
     parked: &'a Parked<'a>,
     time: GuestTime,
-    order: &'a [Step],
+    order: &'a [Step<RestoreOp>],
 }
 
 impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
@@ -34,7 +34,7 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
             vm,
             parked,
             time: GuestTime::Continue,
-            order: Plan::restore(Target::Hvf).steps(),
+            order: RESTORE.steps(),
         }
     }
 
@@ -48,7 +48,7 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
     /// Restores in another order than the plan's: the framework's interrupt controller is opaque,
     /// and releases of the system differ. Nothing checks that the order works.
     #[must_use]
-    pub const fn with_order(mut self, order: &'a [Step]) -> Self {
+    pub const fn with_order(mut self, order: &'a [Step<RestoreOp>]) -> Self {
         self.order = order;
         self
     }
@@ -57,26 +57,34 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
         self.host.identity().counter_hz.unwrap_or_default()
     }
 
-    /// One step of a save that belongs to no vCPU, or to all of them at one moment.
-    fn save_machine(&self, op: Op, state: &mut MachineState) -> Result<(), HvfError> {
-        match op {
-            Op::VtimerOffset => {
-                let offset = self.common_offset(&state.vcpus)?;
-                // One reading for the machine: all vCPUs have one counter.
-                let host = self.vm.host_counter();
-                Counters::new(host, offset, self.hz()).store(&mut state.vm);
-                let bytes = offset.to_le_bytes().to_vec();
-                state.vm.items.insert(ItemKind::HVF_VTIMER_OFFSET, bytes);
-            }
-            Op::GicBlob => {
-                let blob = self.vm.gic_state();
-                let blob = blob.map_err(HvfError::call("hv_gic_state_get_data", Place::Vm))?;
-                let build = self.host.identity().kernel.clone().into_bytes();
-                state.vm.items.insert(ItemKind::HVF_GIC, blob);
-                state.vm.items.insert(ItemKind::HVF_GIC_BUILD, build);
-                GicModel::Apple.store(&mut state.vm);
-            }
-            _ => {}
+    /// Saves the one offset of the counter, and what the counter shows.
+    fn save_offset(&self, state: &mut MachineState) -> Result<(), HvfError> {
+        let offset = self.common_offset(&state.vcpus)?;
+        // One reading for the machine: all vCPUs have one counter.
+        let host = self.vm.host_counter();
+        Counters::new(host, offset, self.hz()).store(&mut state.vm);
+        let bytes = offset.to_le_bytes().to_vec();
+        state.vm.items.insert(ItemKind::HVF_VTIMER_OFFSET, bytes);
+        Ok(())
+    }
+
+    fn save_blob(&self, state: &mut MachineState) -> Result<(), HvfError> {
+        let blob = self.vm.gic_state();
+        let blob = blob.map_err(HvfError::call("hv_gic_state_get_data", Place::Vm))?;
+        let build = self.host.identity().kernel.clone().into_bytes();
+        state.vm.items.insert(ItemKind::HVF_GIC, blob);
+        state.vm.items.insert(ItemKind::HVF_GIC_BUILD, build);
+        GicModel::Apple.store(&mut state.vm);
+        Ok(())
+    }
+
+    /// Has each vCPU's thread save one step.
+    fn save_vcpus(&self, op: SaveVcpu, vcpus: &mut [VcpuState]) -> Result<(), HvfError> {
+        for vcpu in vcpus {
+            let mut taken = std::mem::take(vcpu);
+            *vcpu = self.parked.on(taken.index, move |calls, sitting| {
+                vcpu::save(op, calls, sitting.power, &mut taken).map(|()| taken)
+            })??;
         }
         Ok(())
     }
@@ -102,7 +110,7 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
         checked.map_err(|source| HvfError::CheckState { source })?;
         check(state).map_err(|source| HvfError::CheckAarch64 { source })?;
         let is_ours =
-            state.hypervisor == Hypervisor::Hvf && GicModel::of(&state.vm) == Some(GicModel::Apple);
+            state.hypervisor == Hypervisor::HVF && GicModel::of(&state.vm) == Some(GicModel::Apple);
         if !is_ours {
             return Err(HvfError::OtherHypervisor);
         }
@@ -160,20 +168,35 @@ impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
         })
     }
 
-    /// Has a vCPU's thread do one step of a restore.
-    fn restore_vcpu(
+    /// Has each vCPU's thread do one step of a restore.
+    fn restore_vcpus(
         &self,
-        op: Op,
+        op: RestoreVcpu,
         target: &vcpu::Target,
-        state: &VcpuState,
+        vcpus: &[VcpuState],
     ) -> Result<(), HvfError> {
-        let (target, state) = (target.clone(), state.clone());
-        self.parked.on(state.index, move |calls, sitting| {
-            if op == Op::MpState {
-                sitting.power = PowerState::of(&state).unwrap_or(PowerState::On);
-            }
-            vcpu::restore(op, calls, &target, &state)
-        })?
+        for state in vcpus {
+            let (target, state) = (target.clone(), state.clone());
+            self.parked.on(state.index, move |calls, sitting| {
+                if op == RestoreVcpu::MpState {
+                    sitting.power = PowerState::of(&state).unwrap_or(PowerState::On);
+                }
+                vcpu::restore(op, calls, &target, &state)
+            })??;
+        }
+        Ok(())
+    }
+
+    /// Gives all vCPUs the one offset of the counter.
+    fn restore_offset(&self, offset: u64, vcpus: &[VcpuState]) -> Result<(), HvfError> {
+        for vcpu in vcpus.iter().map(|vcpu| vcpu.index) {
+            let set = self
+                .parked
+                .on(vcpu, move |calls, _| calls.set_vtimer_offset(offset))?;
+            let call = "hv_vcpu_set_vtimer_offset";
+            set.map_err(HvfError::call(call, Place::Vcpu(vcpu)))?;
+        }
+        Ok(())
     }
 }
 
@@ -187,21 +210,17 @@ impl<C: VmCalls + ?Sized> Machine for HvfMachine<'_, C> {
         };
         let mut state = MachineState {
             arch: Arch::Aarch64,
-            hypervisor: Hypervisor::Hvf,
+            hypervisor: Hypervisor::HVF,
             host: self.host.identity().clone(),
             vm: VmState::default(),
             vcpus: (0..self.parked.vcpus()).map(vcpu).collect(),
         };
-        for step in Plan::save(Target::Hvf).adapter_steps() {
-            if step.scope != Scope::EachVcpu {
-                self.save_machine(step.op, &mut state)?;
-                continue;
-            }
-            for vcpu in &mut state.vcpus {
-                let (op, mut taken) = (step.op, std::mem::take(vcpu));
-                *vcpu = self.parked.on(taken.index, move |calls, sitting| {
-                    vcpu::save(op, calls, sitting.power, &mut taken).map(|()| taken)
-                })??;
+        for step in SAVE.steps() {
+            match step.op {
+                Op::Vmm(_) => {}
+                Op::Vm(Controller::GicBlob) => self.save_blob(&mut state)?,
+                Op::Vcpu(op) => self.save_vcpus(op, &mut state.vcpus)?,
+                Op::AllVcpus(plan::Counters::VtimerOffset) => self.save_offset(&mut state)?,
             }
         }
         tracing::info!(vcpus = state.vcpus.len(), "machine state saved");
@@ -214,14 +233,14 @@ impl<C: VmCalls + ?Sized> Machine for HvfMachine<'_, C> {
         let checked = accepted.check(self.host.identity());
         checked.map_err(|source| HvfError::Accept { source })?;
         let target = self.target(state, accepted)?;
-        let order = self.order.iter();
-        for step in order.filter(|step| step.actor == Actor::Adapter) {
-            if step.op == Op::GicBlob {
-                self.restore_blob(state)?;
-                continue;
-            }
-            for vcpu in &state.vcpus {
-                self.restore_vcpu(step.op, &target, vcpu)?;
+        for step in self.order {
+            match step.op {
+                Op::Vmm(_) => {}
+                Op::Vm(Controller::GicBlob) => self.restore_blob(state)?,
+                Op::Vcpu(op) => self.restore_vcpus(op, &target, &state.vcpus)?,
+                Op::AllVcpus(plan::Counters::VtimerOffset) => {
+                    self.restore_offset(target.offset, &state.vcpus)?;
+                }
             }
         }
         tracing::info!(vcpus = state.vcpus.len(), "machine state restored");

@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 
 use coldframe_hv::aarch64::{
-    Counters, GicRow, GuestTime, Mpidr, PowerState, RegClass, RegId, SysReg, decode_rows,
+    Counters, GicRow, GuestTime, Mpidr, PowerState, RegClass, RegId, RegStep, SysReg, decode_rows,
     encode_rows,
 };
-use coldframe_hv::{ItemKind, Op, VcpuState};
+use coldframe_hv::{ItemKind, VcpuState};
 
 use crate::calls::{CoreReg, Line, VcpuCalls};
 use crate::error::{HvfError, Place};
+use crate::plan::{RestoreVcpu, SaveVcpu};
 use crate::regs;
 
 const IRQ: u8 = 1;
@@ -20,24 +21,24 @@ const FIQ: u8 = 2;
 
 /// Reads what one step saves. `power` is what the VMM says of the vCPU.
 pub(crate) fn save(
-    op: Op,
+    op: SaveVcpu,
     vcpu: &dyn VcpuCalls,
     power: PowerState,
     state: &mut VcpuState,
 ) -> Result<(), HvfError> {
     match op {
-        Op::CoreRegs => save_core(vcpu, state),
-        Op::SystemRegs => save_system(vcpu, state, |class| class != RegClass::Timer),
-        Op::TimerRegs => save_system(vcpu, state, |class| class == RegClass::Timer),
-        Op::GicCpuInterface => save_interface(vcpu, state),
-        Op::VtimerMask => {
+        SaveVcpu::CoreRegs => save_core(vcpu, state),
+        SaveVcpu::SystemRegs => save_system(vcpu, state, |class| class != RegClass::Timer),
+        SaveVcpu::TimerRegs => save_system(vcpu, state, |class| class == RegClass::Timer),
+        SaveVcpu::GicCpuInterface => save_interface(vcpu, state),
+        SaveVcpu::VtimerMask => {
             let mask = vcpu.vtimer_mask();
             let mask = mask.map_err(HvfError::call("hv_vcpu_get_vtimer_mask", at(state)))?;
             let bytes = vec![u8::from(mask)];
             state.items.insert(ItemKind::HVF_VTIMER_MASK, bytes);
             Ok(())
         }
-        Op::PendingLines => {
+        SaveVcpu::PendingLines => {
             let mut bits = 0;
             for (line, bit) in [(Line::Irq, IRQ), (Line::Fiq, FIQ)] {
                 let pending = vcpu.pending(line);
@@ -49,11 +50,10 @@ pub(crate) fn save(
             state.items.insert(ItemKind::HVF_PENDING_LINES, vec![bits]);
             Ok(())
         }
-        Op::MpState => {
+        SaveVcpu::MpState => {
             power.store(state);
             Ok(())
         }
-        _ => Ok(()),
     }
 }
 
@@ -74,30 +74,26 @@ pub(crate) struct Target {
 
 /// Writes what one step restores.
 pub(crate) fn restore(
-    op: Op,
+    op: RestoreVcpu,
     vcpu: &dyn VcpuCalls,
     target: &Target,
     state: &VcpuState,
 ) -> Result<(), HvfError> {
     match op {
-        Op::Mpidr => {
+        RestoreVcpu::Mpidr => {
             let value = state.reg(RegId::MPIDR_EL1).unwrap_or_default();
             set_system(vcpu, state, SysReg::MPIDR_EL1, value, target)
         }
-        Op::GicCpuInterface => restore_interface(vcpu, state),
-        Op::SystemRegs => restore_class(vcpu, state, target, Op::SystemRegs),
-        Op::CoreRegs => restore_core(vcpu, state, target),
-        Op::VtimerOffset => {
-            let set = vcpu.set_vtimer_offset(target.offset);
-            set.map_err(HvfError::call("hv_vcpu_set_vtimer_offset", at(state)))
-        }
-        Op::TimerRegs => restore_timers(vcpu, state, target),
-        Op::VtimerMask => {
+        RestoreVcpu::GicCpuInterface => restore_interface(vcpu, state),
+        RestoreVcpu::SystemRegs => restore_class(vcpu, state, target, RegStep::System),
+        RestoreVcpu::CoreRegs => restore_core(vcpu, state, target),
+        RestoreVcpu::TimerRegs => restore_timers(vcpu, state, target),
+        RestoreVcpu::VtimerMask => {
             let [mask] = fixed(state, ItemKind::HVF_VTIMER_MASK)?;
             let set = vcpu.set_vtimer_mask(mask != 0);
             set.map_err(HvfError::call("hv_vcpu_set_vtimer_mask", at(state)))
         }
-        Op::PendingLines => {
+        RestoreVcpu::PendingLines => {
             let [bits] = fixed(state, ItemKind::HVF_PENDING_LINES)?;
             for (line, bit) in [(Line::Irq, IRQ), (Line::Fiq, FIQ)] {
                 let set = vcpu.set_pending(line, bits & bit != 0);
@@ -106,7 +102,8 @@ pub(crate) fn restore(
             }
             Ok(())
         }
-        _ => Ok(()),
+        // Of the VMM: what the vCPU's seat keeps of it.
+        RestoreVcpu::MpState => Ok(()),
     }
 }
 
@@ -252,7 +249,7 @@ fn restore_core(vcpu: &dyn VcpuCalls, state: &VcpuState, target: &Target) -> Res
             set.map_err(HvfError::call("hv_vcpu_set_simd_fp_reg", at(state)))?;
         }
     }
-    restore_class(vcpu, state, target, Op::CoreRegs)
+    restore_class(vcpu, state, target, RegStep::Core)
 }
 
 /// Writes the system registers that belong to a step, and refuses registers that are none.
@@ -260,7 +257,7 @@ fn restore_class(
     vcpu: &dyn VcpuCalls,
     state: &VcpuState,
     target: &Target,
-    op: Op,
+    step: RegStep,
 ) -> Result<(), HvfError> {
     let own: BTreeSet<RegId> = core_regs()
         .map(|(id, _)| id)
@@ -268,7 +265,7 @@ fn restore_class(
         .collect();
     for code in state.regs.keys() {
         let id = RegId::from_code(*code);
-        let here = id.restored_in() == Some(op);
+        let here = id.restored_in() == Some(step);
         if !here || own.contains(&id) || id == RegId::MPIDR_EL1 {
             continue;
         }

@@ -283,12 +283,6 @@ pub enum KvmError {
         /// Its length in this kernel.
         expected: usize,
     },
-    /// A plan has a step that this adapter does not know.
-    #[error("the plan has the step {step}, which this adapter cannot do")]
-    FollowPlan {
-        /// Its name.
-        step: String,
-    },
     /// Making a new generation id.
     #[error("the system has no random bytes for a generation id")]
     NewGeneration {

@@ -1,7 +1,7 @@
 //! KVM adapter: freeze and thaw vCPUs and VM state, dirty logs and rings.
 //!
 //! For VMMs on Linux that use `kvm-ioctls`. [`KvmMachine`] reads and writes all that KVM keeps of
-//! a machine on x86_64 or aarch64, in the order of `coldframe-hv`'s plans; [`KvmHost`] says what a
+//! a machine on x86_64 or aarch64, in the order of its [`plan`]; [`KvmHost`] says what a
 //! guest would find different on this host; [`KvmDirty`] says which pages the guest wrote.
 //!
 //! ```
@@ -41,6 +41,7 @@ mod dirty;
 mod error;
 #[cfg(target_os = "linux")]
 mod pending;
+pub mod plan;
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "aarch64", target_arch = "x86_64")

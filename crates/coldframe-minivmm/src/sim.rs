@@ -85,7 +85,7 @@ impl SimVm {
     /// The host as a simulated machine sees it: the same everywhere.
     #[must_use]
     pub fn host() -> HostIdentity {
-        HostIdentity::bare(Arch::X86_64, Hypervisor::Simulated)
+        HostIdentity::bare(Arch::X86_64, Hypervisor::SIMULATED)
     }
 
     /// The workload's number and parameters, from RAM.
@@ -175,7 +175,7 @@ impl Machine for SimVm {
         });
         Ok(MachineState {
             arch: Arch::X86_64,
-            hypervisor: Hypervisor::Simulated,
+            hypervisor: Hypervisor::SIMULATED,
             host: Self::host(),
             vm: VmState::default(),
             vcpus: vcpus.collect(),
@@ -190,7 +190,7 @@ impl Machine for SimVm {
         accepted
             .check(&Self::host())
             .map_err(MiniVmError::OtherHost)?;
-        let mine = state.hypervisor == Hypervisor::Simulated;
+        let mine = state.hypervisor == Hypervisor::SIMULATED;
         let cpus: Option<Vec<Cpu>> = state
             .vcpus
             .iter()

@@ -172,7 +172,7 @@ pub(crate) fn host_summary(host: &HostIdentity, file: &[u8]) -> Option<HostSumma
     let section = container.table().find(HOST, 0)?;
     Some(HostSummary::new(
         section.hash,
-        host.hypervisor.name(),
+        &host.hypervisor.to_string(),
         &host.cpu.brand,
         &host.kernel,
     ))

@@ -126,13 +126,19 @@ fn check_rows<T, K: Ord>(
     }
 }
 
+/// Any number is carried: the set of hypervisors is open. 0 is what a field is that nobody set.
+fn check_hypervisor(code: u8) -> Result<(), Flaw> {
+    match code {
+        0 => Err(Flaw::Invalid("hypervisor")),
+        _ => Ok(()),
+    }
+}
+
 impl StateBody for HostV1 {
     const KIND: SectionKind = crate::HOST;
 
     fn check(&self) -> Result<(), Flaw> {
-        if !matches!(self.hypervisor, 1..=3) {
-            return Err(Flaw::Invalid("hypervisor"));
-        }
+        check_hypervisor(self.hypervisor)?;
         check_count("vendor", self.vendor.len(), TEXT_BYTES_MAX)?;
         check_count("brand", self.brand.len(), TEXT_BYTES_MAX)?;
         check_count("kernel", self.kernel.len(), TEXT_BYTES_MAX)?;
@@ -156,9 +162,7 @@ impl StateBody for MachineV1 {
         if Arch::from_code(self.arch).is_none() {
             return Err(Flaw::Invalid("arch"));
         }
-        if !matches!(self.hypervisor, 1..=3) {
-            return Err(Flaw::Invalid("hypervisor"));
-        }
+        check_hypervisor(self.hypervisor)?;
         check_rows("items", &self.items, |row| row.0, ITEM_COUNT_MAX)
     }
 }

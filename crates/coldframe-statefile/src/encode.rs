@@ -12,6 +12,7 @@ use coldframe_envelope::{ContainerBuilder, EncodeError, Producer, SectionFlags, 
 use coldframe_units::{Arch, RootHash};
 
 use crate::body::{BODY_VERSION, StateBody, check_count, encode_body};
+use crate::layout::{HYPERVISOR_MAX_OF_1_0, WITH_ANY_HYPERVISOR};
 use crate::limits::{BODY_BYTES_MAX, DEVICE_COUNT_MAX, VCPU_COUNT_MAX};
 use crate::schema::v1::{DeviceV1, HostV1, MachineV1, MetadataV1, VcpuV1};
 use crate::{FORMAT, is_vmm_kind};
@@ -173,7 +174,12 @@ impl StateBuilder {
         if !whole {
             return invalid("host, machine and vcpus together");
         }
-        let mut file = ContainerBuilder::new(FORMAT, self.producer).with_arch(self.arch);
+        // The lowest version that has all that the file holds, so that every reader that can does.
+        let format = match self.host {
+            Some((hypervisor, _)) if hypervisor > HYPERVISOR_MAX_OF_1_0 => WITH_ANY_HYPERVISOR,
+            _ => FORMAT,
+        };
+        let mut file = ContainerBuilder::new(format, self.producer).with_arch(self.arch);
         let mut must = |kind, instance, body| {
             file.must_understand(kind, instance, BODY_VERSION, body);
         };

@@ -5,6 +5,14 @@ use coldframe_envelope::{Codec, Format, Layout, SectionKind};
 /// The format, its version, and the codec of its bodies.
 pub const FORMAT: Format = Format::new(*b"STAT", 1, 0).with_codec(Codec::new(*b"bitcode\0", 0, 6));
 
+/// The minor version of a file whose hypervisor is none of the first three: readers of 1.0 refuse
+/// its bodies.
+pub(crate) const WITH_ANY_HYPERVISOR: Format =
+    Format::new(*b"STAT", 1, 1).with_codec(Codec::new(*b"bitcode\0", 0, 6));
+
+/// The greatest number of a hypervisor that version 1.0 has.
+pub(crate) const HYPERVISOR_MAX_OF_1_0: u8 = 3;
+
 /// The host that the machine was saved on; instance 0.
 pub const HOST: SectionKind = SectionKind::new(*b"HOST");
 

@@ -207,15 +207,39 @@ pub enum EntryMode {
     El1,
 }
 
+/// A hypervisor and an architecture whose plans can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlanTarget {
+    /// Linux KVM on x86_64.
+    #[value(name = "kvm-x86_64")]
+    KvmX86_64,
+    /// Linux KVM on aarch64.
+    #[value(name = "kvm-aarch64")]
+    KvmAarch64,
+    /// Hypervisor.framework on Apple silicon.
+    #[value(name = "hvf-aarch64", alias = "hvf")]
+    HvfAarch64,
+}
+
 /// Say what any coldframe file or snapshot directory is, without trusting it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  \
-        coldframe demo --dir snapshots\n  \
-        coldframe inspect snapshots/diff-1\n  \
-                  coldframe inspect --against-host snapshots/diff-1")]
+#[command(after_help = "Example:
+  \
+        coldframe demo --dir snapshots
+  \
+        coldframe inspect snapshots/diff-1
+  \
+                  coldframe inspect --against-host snapshots/diff-1
+  \
+                  coldframe inspect --plan kvm-x86_64")]
 pub struct Inspect {
     /// A snapshot directory, or one of its files.
-    pub path: PathBuf,
+    #[arg(required_unless_present = "plan")]
+    pub path: Option<PathBuf>,
+    /// Print the order in which a machine of this hypervisor and architecture is saved and
+    /// restored: each step, who does it, what must precede it and why. Reads no file.
+    #[arg(long, value_name = "TARGET", conflicts_with_all = ["path", "search", "against_host"])]
+    pub plan: Option<PlanTarget>,
     /// Say where all that the snapshot is built on is, and look for parents here too.
     #[arg(long, value_name = "DIR", conflicts_with = "against_host")]
     pub search: Vec<PathBuf>,

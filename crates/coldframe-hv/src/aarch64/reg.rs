@@ -7,7 +7,7 @@
 use alloc::string::String;
 use core::fmt;
 
-use crate::{Op, VcpuState};
+use crate::VcpuState;
 
 /// A system register by its encoding: op0, op1, CRn, CRm, op2 in 2, 3, 4, 4 and 3 bits.
 ///
@@ -102,6 +102,21 @@ impl fmt::Display for SysReg {
         let (crm, op2) = (bits >> 3 & 15, bits & 7);
         write!(f, "s{op0}_{op1}_c{crn}_c{crm}_{op2}")
     }
+}
+
+/// The step of a restore that writes a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RegStep {
+    /// Vector lengths, before the vector registers exist.
+    SveLengths,
+    /// General, floating-point and vector registers.
+    Core,
+    /// System registers but those of timers and counters.
+    System,
+    /// Timers: compare values and controls, once the counter is right.
+    Timers,
+    /// Counters, which are set by an offset.
+    Counter,
 }
 
 /// What a register is, as far as its restore goes.
@@ -297,21 +312,21 @@ impl RegId {
     }
 
     /// The step of a restore that writes it on KVM and Hypervisor.framework; `None` for what is
-    /// never written. (On Hypervisor.framework affinity has a step before, [`Op::Mpidr`].)
+    /// never written. (On Hypervisor.framework affinity has a step of its own before.)
     #[must_use]
-    pub const fn restored_in(self) -> Option<Op> {
+    pub const fn restored_in(self) -> Option<RegStep> {
         match self.class() {
-            RegClass::Core | RegClass::Simd | RegClass::Vector => Some(Op::CoreRegs),
-            RegClass::VectorLengths => Some(Op::SveLengths),
-            RegClass::Timer => Some(Op::TimerRegs),
-            RegClass::Counter => Some(Op::CounterOffset),
+            RegClass::Core | RegClass::Simd | RegClass::Vector => Some(RegStep::Core),
+            RegClass::VectorLengths => Some(RegStep::SveLengths),
+            RegClass::Timer => Some(RegStep::Timers),
+            RegClass::Counter => Some(RegStep::Counter),
             RegClass::Derived => None,
             RegClass::Affinity
             | RegClass::Identification
             | RegClass::System
             | RegClass::Firmware
             | RegClass::Cache
-            | RegClass::Unknown => Some(Op::SystemRegs),
+            | RegClass::Unknown => Some(RegStep::System),
         }
     }
 

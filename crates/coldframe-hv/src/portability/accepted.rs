@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::ops::Deref;
 
-use super::{Offer, PortabilityReport, Refused, msr_item, state};
+use super::{Difference, Offer, PortabilityReport, Refused, msr_item, state};
 use crate::{HostIdentity, Machine, MachineState, Thawed};
 
 /// What a machine state would find different on a host: a [`PortabilityReport`] that belongs to
@@ -36,6 +36,14 @@ impl Comparison {
             report: PortabilityReport::new(state::compare(state, offer)),
             compared: Arc::new((state.clone(), offer.identity.clone())),
         }
+    }
+
+    /// Adds what an adapter knows to differ beside all that is compared here, such as the version
+    /// of an opaque item. It can only add: no verdict of the report is taken back.
+    #[must_use]
+    pub fn with(mut self, items: impl IntoIterator<Item = Difference>) -> Self {
+        self.report.differences.extend(items);
+        self
     }
 
     /// Agrees to the differences named in `waivers`, and to no other.

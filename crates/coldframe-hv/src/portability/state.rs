@@ -44,9 +44,9 @@ fn interrupt_controller(out: &mut Vec<Difference>, state: &MachineState, offer: 
     let saved = model.as_ref().map_or_else(|| format!("{bytes:02x?}"), name);
     let apples = [GicModel::Apple];
     let gics = match offer.identity.hypervisor {
-        Hypervisor::Hvf => Some(&apples[..]),
-        Hypervisor::Kvm => offer.gics,
-        Hypervisor::Simulated => Some(&[][..]),
+        Hypervisor::HVF => Some(&apples[..]),
+        Hypervisor::SIMULATED => Some(&[][..]),
+        _ => offer.gics,
     };
     let (host, verdict) = match (model, gics) {
         (Some(model), Some(gics)) if gics.contains(&model) => (saved.clone(), Same),
@@ -78,8 +78,8 @@ fn vector_lengths(out: &mut Vec<Difference>, state: &MachineState, offer: Offer<
         return;
     }
     let offered = match offer.identity.hypervisor {
-        Hypervisor::Kvm => offer.sve_lengths,
-        Hypervisor::Hvf | Hypervisor::Simulated => Some(&[][..]),
+        Hypervisor::HVF | Hypervisor::SIMULATED => Some(&[][..]),
+        _ => offer.sve_lengths,
     };
     let (host, verdict) = match offered {
         None => (NOT_ASKED.to_string(), Compatible),

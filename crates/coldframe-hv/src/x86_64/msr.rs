@@ -10,8 +10,6 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::Op;
-
 /// The time-stamp counter.
 pub const TSC: u32 = 0x10;
 /// The moment at which the LAPIC's timer fires, in deadline mode.
@@ -91,9 +89,9 @@ const fn memory_msr(
     }
 }
 
-const BEFORE_MEMORY: &str = "Op::WallClock: set before memory is mapped, or not at all";
-const HOST_OWNED: &str = "Op::Msrs: the page is KVM's to update at every entry, frozen or not";
-const SAME_BYTES: &str = "Op::Msrs: writes the same bytes as are there";
+const BEFORE_MEMORY: &str = "WallClock: set before memory is mapped, or not at all";
+const HOST_OWNED: &str = "Msrs: the page is KVM's to update at every entry, frozen or not";
+const SAME_BYTES: &str = "Msrs: writes the same bytes as are there";
 
 /// Every register that makes KVM write guest memory.
 #[rustfmt::skip]
@@ -121,19 +119,34 @@ pub const MEMORY_MSRS: &[MemoryMsr] = {
     ]
 };
 
-/// The step of the restore plan that writes register `index`; `features` are those that the host
+/// The step of a restore that writes a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MsrStep {
+    /// Before the machine has memory, by the VMM, or not at all.
+    WallClock,
+    /// What switches features on: first of all.
+    Features,
+    /// All but what the other steps write.
+    Msrs,
+    /// The time-stamp counter, of all vCPUs at once.
+    Tsc,
+    /// The deadline timer, after the counter.
+    TscDeadline,
+}
+
+/// The step of a restore that writes register `index`; `features` are those that the host
 /// lists beside [`FEATURES`].
 ///
 /// What a register resets is written after it: since Linux 6.8 a new value of
 /// IA32_PERF_CAPABILITIES (0x345) clears every counter and event selector.
 #[must_use]
-pub fn restored_in(index: u32, features: &BTreeSet<u32>) -> Op {
+pub fn restored_in(index: u32, features: &BTreeSet<u32>) -> MsrStep {
     match index {
-        WALL_CLOCK | WALL_CLOCK_NEW => Op::WallClock,
-        TSC => Op::Tsc,
-        TSC_DEADLINE => Op::TscDeadline,
-        index if FEATURES.contains(&index) || features.contains(&index) => Op::FeatureMsrs,
-        _ => Op::Msrs,
+        WALL_CLOCK | WALL_CLOCK_NEW => MsrStep::WallClock,
+        TSC => MsrStep::Tsc,
+        TSC_DEADLINE => MsrStep::TscDeadline,
+        index if FEATURES.contains(&index) || features.contains(&index) => MsrStep::Features,
+        _ => MsrStep::Msrs,
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use coldframe_hv::aarch64::{
     Aarch64Error, Counters, GicModel, GicRow, GuestTime, ITS_ATTRS, ITS_CONTROL_ATTR, Mpidr,
-    PowerState, RegClass, RegId, SysReg, check, decode_rows, distributor_attrs, encode_rows,
-    interface_order, redistributor_attrs, restore_writes, v2_distributor_attrs,
+    PowerState, RegClass, RegId, RegStep, SysReg, check, decode_rows, distributor_attrs,
+    encode_rows, interface_order, redistributor_attrs, restore_writes, v2_distributor_attrs,
 };
-use coldframe_hv::{HostIdentity, Hypervisor, ItemKind, MachineState, Op, VcpuState, VmState};
+use coldframe_hv::{HostIdentity, Hypervisor, ItemKind, MachineState, VcpuState, VmState};
 use coldframe_units::Arch;
 use proptest::prelude::*;
 
@@ -36,8 +36,8 @@ fn state(vcpus: u32) -> MachineState {
     vm.items.insert(ItemKind::GIC_DISTRIBUTOR, rows.clone());
     MachineState {
         arch: Arch::Aarch64,
-        hypervisor: Hypervisor::Kvm,
-        host: HostIdentity::bare(Arch::Aarch64, Hypervisor::Kvm),
+        hypervisor: Hypervisor::KVM,
+        host: HostIdentity::bare(Arch::Aarch64, Hypervisor::KVM),
         vm,
         vcpus: (0..vcpus).map(vcpu).collect(),
     }
@@ -91,13 +91,13 @@ fn stack_pointers_are_one_register_under_both_hypervisors() {
 #[test]
 fn each_register_is_restored_in_the_step_of_its_kind() {
     let step = |register| RegId::from_system(register).restored_in();
-    assert_eq!(step(SysReg::CNTV_CVAL_EL0), Some(Op::TimerRegs));
-    assert_eq!(step(SysReg::CNTVCT_EL0), Some(Op::CounterOffset));
+    assert_eq!(step(SysReg::CNTV_CVAL_EL0), Some(RegStep::Timers));
+    assert_eq!(step(SysReg::CNTVCT_EL0), Some(RegStep::Counter));
     assert_eq!(step(SysReg::CNTP_TVAL_EL0), None);
     assert_eq!(step(SysReg::ICC_RPR_EL1), None);
-    assert_eq!(step(SysReg::MIDR_EL1), Some(Op::SystemRegs));
-    assert_eq!(RegId::PC.restored_in(), Some(Op::CoreRegs));
-    assert_eq!(RegId::SVE_LENGTHS.restored_in(), Some(Op::SveLengths));
+    assert_eq!(step(SysReg::MIDR_EL1), Some(RegStep::System));
+    assert_eq!(RegId::PC.restored_in(), Some(RegStep::Core));
+    assert_eq!(RegId::SVE_LENGTHS.restored_in(), Some(RegStep::SveLengths));
     let vector = RegId::from_code(0x6080_0000_0015_0000);
     assert_eq!(vector.class(), RegClass::Vector);
     let firmware = RegId::from_code(0x6030_0000_0014_0000);

@@ -1,6 +1,6 @@
 //! An accepted state is of one host, and owns what was compared.
 
-use coldframe_hv::{Comparison, ItemKind, Machine, OtherHost};
+use coldframe_hv::{Comparison, Difference, ItemKind, Machine, OtherHost, Verdict};
 use coldframe_testkit::hv::{FakeMachine, FakeMachineError, sample_state};
 
 #[test]
@@ -48,4 +48,24 @@ fn one_accepted_state_makes_several_machines_each_a_new_run() {
     let first = accepted.restore(&mut machine).unwrap().generation();
     let second = accepted.restore(&mut machine).unwrap().generation();
     assert_ne!(first, second);
+}
+
+/// An adapter's own items count like the others, and can only be added.
+#[test]
+fn items_of_an_adapter_have_to_be_waived_too() {
+    let state = sample_state(1);
+    let of = |verdict| {
+        let item = Difference {
+            item: "mine.firmware".into(),
+            saved: "7".into(),
+            host: "8".into(),
+            verdict,
+        };
+        Comparison::of(&state, (&state.host).into()).with([item])
+    };
+    let refused = of(Verdict::MustBeWaived).accept(&[]).unwrap_err();
+    assert_eq!(refused.items[0].item, "mine.firmware");
+    assert!(of(Verdict::MustBeWaived).accept(&["mine.firmware"]).is_ok());
+    assert!(of(Verdict::Impossible).accept(&["mine.firmware"]).is_err());
+    assert!(of(Verdict::Compatible).accept(&[]).is_ok());
 }

@@ -23,7 +23,7 @@ fn leaves(rows: &[Row]) -> Vec<CpuidLeaf> {
 }
 
 fn host(rows: &[Row]) -> HostIdentity {
-    let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm);
+    let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::KVM);
     host.cpuid = leaves(rows);
     host
 }
@@ -43,7 +43,7 @@ fn vcpu(index: u32, rows: &[Row]) -> VcpuState {
 fn state(host: &HostIdentity, vcpus: Vec<VcpuState>) -> MachineState {
     MachineState {
         arch: Arch::X86_64,
-        hypervisor: Hypervisor::Kvm,
+        hypervisor: Hypervisor::KVM,
         host: host.clone(),
         vm: VmState::default(),
         vcpus,

@@ -130,7 +130,7 @@ impl Generation {
             registers[*register] |= u32::from(self.has(item)) << bit;
         }
         leaves.entry((0x8000_0008, 0)).or_default()[0] = self.linear_bits << 8 | self.phys_bits;
-        let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm);
+        let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::KVM);
         host.cpu.vendor = self.vendor.to_owned();
         (host.cpu.family, host.cpu.model) = (self.family, self.model);
         host.cpuid = leaves
@@ -170,7 +170,7 @@ fn cpuid_item(leaves: &[CpuidLeaf]) -> Vec<u8> {
 /// A machine of two vCPUs that see `leaves`, saved on `host`.
 fn saved(host: &HostIdentity, leaves: &[CpuidLeaf]) -> MachineState {
     let mut state = sample_state(2);
-    state.hypervisor = Hypervisor::Kvm;
+    state.hypervisor = Hypervisor::KVM;
     state.host = host.clone();
     for vcpu in &mut state.vcpus {
         vcpu.items.insert(ItemKind::CPUID2, cpuid_item(leaves));
@@ -336,7 +336,7 @@ fn arm_register((op1, crm, op2): (u16, u16, u16)) -> u64 {
 #[test]
 fn each_arm_core_on_each_other_is_what_the_oracle_says() {
     let host = |core: usize| {
-        let mut host = HostIdentity::bare(Arch::Aarch64, Hypervisor::Kvm);
+        let mut host = HostIdentity::bare(Arch::Aarch64, Hypervisor::KVM);
         host.cpu.vendor = "0x41".to_owned();
         host.cpu.model = ARM[core].1;
         for (register, shift, values) in ARM_FIELDS {

@@ -31,7 +31,7 @@ fn host(hypervisor: Hypervisor) -> HostIdentity {
 /// What becomes of one register with another value here.
 #[track_caller]
 fn check(register: SysReg, value: u64, expected: Option<Verdict>) {
-    let saved = host(Hypervisor::Kvm);
+    let saved = host(Hypervisor::KVM);
     let mut here = saved.clone();
     let code = RegId::from_system(register).code();
     here.id_registers.insert(code, value);
@@ -86,7 +86,7 @@ fn another_cpu_must_be_waived() {
 
 #[test]
 fn a_register_that_the_host_lacks_reads_as_zero() {
-    let saved = host(Hypervisor::Kvm);
+    let saved = host(Hypervisor::KVM);
     let mut here = saved.clone();
     let code = RegId::from_system(ISAR0).code();
     here.id_registers.remove(&code);
@@ -98,7 +98,7 @@ fn a_register_that_the_host_lacks_reads_as_zero() {
 
 #[test]
 fn another_rate_of_the_counter_must_be_waived() {
-    let saved = host(Hypervisor::Kvm);
+    let saved = host(Hypervisor::KVM);
     let mut here = saved.clone();
     here.counter_hz = Some(1_050_000_000);
     let report = PortabilityReport::compare(&saved, &here);
@@ -109,8 +109,8 @@ fn another_rate_of_the_counter_must_be_waived() {
 #[test]
 fn another_build_of_apples_system_must_be_waived_and_another_linux_not() {
     for (hypervisor, verdict) in [
-        (Hypervisor::Hvf, Verdict::MustBeWaived),
-        (Hypervisor::Kvm, Verdict::Compatible),
+        (Hypervisor::HVF, Verdict::MustBeWaived),
+        (Hypervisor::KVM, Verdict::Compatible),
     ] {
         let saved = host(hypervisor);
         let mut here = saved.clone();

@@ -11,3 +11,4 @@ mod plan;
 mod portability;
 mod portability_state;
 mod state;
+mod third;

@@ -1,139 +1,114 @@
-//! The plans against fakes that know the kernels' rules but not the plans.
+//! The law of plans, on a plan of operations that nobody here knows.
 
-use coldframe_hv::{Actor, Direction, Op, Plan, PlanError, Step, Target, check_order};
-use coldframe_testkit::hv::{FakeHypervisor, rules_of};
+use coldframe_hv::Op::{self, AllVcpus, Vcpu, Vm, Vmm};
+use coldframe_hv::{
+    Actor, Direction, Operation, Plan, PlanError, Scope, Step, VmmOp, VmmOperation, check_order,
+    step,
+};
 
-fn swapped(steps: &[Step], left: usize, right: usize) -> Vec<Step> {
-    let mut steps = steps.to_vec();
-    steps.swap(left, right);
-    steps
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Chip {
+    Timer,
 }
 
-fn position(steps: &[Step], op: Op) -> usize {
-    steps.iter().position(|step| step.op == op).unwrap()
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cpu {
+    Registers,
 }
 
-fn runs(target: Target, steps: &[Step]) -> bool {
-    FakeHypervisor::new(target, 2).walk(steps).is_ok()
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum All {
+    Counter,
 }
 
-#[test]
-fn every_plan_names_its_needs_before_they_are_needed() {
-    for target in Target::ALL {
-        for plan in [Plan::save(*target), Plan::restore(*target)] {
-            plan.check().unwrap();
-            assert_eq!(plan.target(), *target);
-        }
-        assert_eq!(Plan::save(*target).direction(), Direction::Save);
-        assert_eq!(Plan::restore(*target).direction(), Direction::Restore);
-    }
+/// A step of the VMM that is none of those that have a name here.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Own {
+    Plug,
+    Start,
 }
 
-#[test]
-fn every_restore_plan_is_taken_by_its_hypervisor() {
-    for target in Target::ALL {
-        let walked = FakeHypervisor::new(*target, 3).walk(Plan::restore(*target).steps());
-        assert_eq!(walked, Ok(()), "{target:?}");
-    }
-}
-
-#[test]
-fn swapping_any_two_steps_that_a_rule_orders_is_caught() {
-    for target in Target::ALL {
-        let steps = Plan::restore(*target).steps();
-        for rule in rules_of(*target) {
-            let broken = swapped(
-                steps,
-                position(steps, rule.first),
-                position(steps, rule.then),
-            );
-            assert!(
-                !runs(*target, &broken),
-                "{target:?} {} was not caught",
-                rule.name
-            );
+impl VmmOperation for Own {
+    fn scope(&self) -> Scope {
+        match self {
+            Self::Plug => Scope::Vm,
+            Self::Start => Scope::EachVcpu,
         }
     }
 }
 
-/// The needs written in a plan are at least as strict as the hypervisor.
+type Foreign = Op<Chip, Cpu, All, Own>;
+
+const STEPS: &[Step<Foreign>] = &[
+    step(Vmm(Own::Plug), &[], "first", "a"),
+    step(Vcpu(Cpu::Registers), &[Vmm(Own::Plug)], "second", "b"),
+    step(
+        AllVcpus(All::Counter),
+        &[Vcpu(Cpu::Registers)],
+        "third",
+        "c",
+    ),
+    step(
+        Vm(Chip::Timer),
+        &[AllVcpus(All::Counter), Vmm(Own::Plug)],
+        "fourth",
+        "d",
+    ),
+    step(Vmm(Own::Start), &[Vm(Chip::Timer)], "last", "e"),
+];
+const PLAN: Plan<Foreign> = Plan::new("foreign", Direction::Restore, STEPS);
+
 #[test]
-#[cfg_attr(miri, ignore = "too slow under Miri")]
-fn an_order_that_a_hypervisor_refuses_is_refused_by_the_check() {
-    for target in Target::ALL {
-        let steps = Plan::restore(*target).steps();
-        for left in 0..steps.len() {
-            for right in left + 1..steps.len() {
-                let broken = swapped(steps, left, right);
-                assert!(
-                    runs(*target, &broken) || check_order(&broken).is_err(),
-                    "{target:?}: {:?} and {:?} swapped break a rule that no need names",
-                    steps[left].op,
-                    steps[right].op,
-                );
-            }
-        }
-    }
+fn who_and_what_follow_from_the_type_of_the_operation() {
+    let of = |step: &Step<Foreign>| (step.op.actor(), step.op.scope());
+    let found: Vec<_> = PLAN.steps().iter().map(of).collect();
+    let expected = [
+        (Actor::Vmm, Scope::Vm),
+        (Actor::Adapter, Scope::EachVcpu),
+        (Actor::Adapter, Scope::AllVcpusTogether),
+        (Actor::Adapter, Scope::Vm),
+        (Actor::Vmm, Scope::EachVcpu),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(VmmOp::CreateVcpus.scope(), Scope::EachVcpu);
+    assert_eq!(VmmOp::MapMemory.scope(), Scope::Vm);
 }
 
 #[test]
-fn counters_set_one_vcpu_at_a_time_are_caught() {
-    let mut fake = FakeHypervisor::new(Target::KvmX86_64, 2);
-    for step in Plan::restore(Target::KvmX86_64).steps() {
-        if step.op == Op::Tsc {
-            break;
-        }
-        match step.scope {
-            coldframe_hv::Scope::Vm => fake.apply(step.op, None).unwrap(),
-            _ => (0..2).for_each(|vcpu| fake.apply(step.op, Some(vcpu)).unwrap()),
-        }
+fn an_order_is_checked_by_its_needs() {
+    assert_eq!(PLAN.check(), Ok(()));
+    for (left, right) in [(0, 1), (1, 2), (2, 3), (3, 4)] {
+        let mut steps = STEPS.to_vec();
+        steps.swap(left, right);
+        let refused = check_order(&steps).unwrap_err();
+        assert!(
+            matches!(refused, PlanError::NeedNotBefore { .. }),
+            "{refused}"
+        );
     }
-    fake.apply(Op::Tsc, Some(0)).unwrap();
-    let violation = fake.apply(Op::TscDeadline, Some(0)).unwrap_err();
-    assert_eq!(violation.rule, "counters_from_one_reference");
-}
-
-#[test]
-fn what_a_save_plan_reads_the_restore_plan_writes() {
-    // Memory is copied, I/O completed and the kernel's own tables flushed only when saving.
-    let save_only = [Op::CompletePendingIo, Op::CopyMemory, Op::GicPendingTables];
-    for target in Target::ALL {
-        let restore = Plan::restore(*target);
-        for step in Plan::save(*target).steps() {
-            let written = restore.steps().iter().any(|other| other.op == step.op);
-            assert!(
-                written || save_only.contains(&step.op),
-                "{target:?} {:?}",
-                step.op
-            );
-        }
-    }
-}
-
-#[test]
-fn every_step_says_why_and_whence() {
-    for target in Target::ALL {
-        for plan in [Plan::save(*target), Plan::restore(*target)] {
-            for step in plan.steps() {
-                assert!(
-                    !step.why.is_empty() && !step.source.is_empty(),
-                    "{:?}",
-                    step.op
-                );
-            }
-            assert!(
-                plan.adapter_steps()
-                    .all(|step| step.actor == Actor::Adapter)
-            );
-        }
-    }
+    let need = PlanError::NeedNotBefore {
+        op: "Registers".into(),
+        need: "Plug".into(),
+    };
+    assert_eq!(check_order(&STEPS[1..]), Err(need));
 }
 
 #[test]
 fn an_operation_that_is_there_twice_is_refused() {
-    let steps = Plan::restore(Target::KvmX86_64).steps();
-    let mut twice = steps.to_vec();
-    twice.push(steps[0]);
-    let refused = check_order(&twice);
-    assert_eq!(refused, Err(PlanError::Twice { op: Op::CreateVm }));
+    let mut twice = STEPS.to_vec();
+    twice.push(STEPS[0]);
+    let op = "Plug".into();
+    assert_eq!(check_order(&twice), Err(PlanError::Twice { op }));
+}
+
+#[test]
+fn a_plan_is_printed_as_a_table() {
+    let table = PLAN.to_string();
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!(lines.len(), 2 + STEPS.len());
+    assert_eq!(lines[0], "| | step | by | on | after | why | source |");
+    assert_eq!(lines[2], "| 1 | Plug | VMM | VM |  | first | a |");
+    let fourth = "| 4 | Timer | adapter | VM | Counter, Plug | fourth | d |";
+    assert_eq!(lines[5], fourth);
+    assert_eq!(PLAN.rows()[2].scope.name(), "all vCPUs at once");
 }

@@ -13,7 +13,7 @@ fn host() -> HostIdentity {
         ecx,
         edx,
     };
-    let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm);
+    let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::KVM);
     host.cpu.vendor = "GenuineIntel".to_string();
     host.cpuid = vec![
         leaf(0, 0, [0x1b, 0, 0, 0]),
@@ -168,7 +168,7 @@ fn a_smaller_extended_state_or_another_architecture_is_impossible() {
         Some(Verdict::Impossible),
     );
     check(
-        |here| here.hypervisor = Hypervisor::Hvf,
+        |here| here.hypervisor = Hypervisor::HVF,
         "hypervisor",
         Some(Verdict::Impossible),
     );
@@ -206,4 +206,55 @@ fn waiving_a_name_that_is_in_no_report_changes_nothing() {
     here.tsc_khz = None;
     let report = PortabilityReport::compare(&host(), &here);
     assert!(report.check(&["tsc", "TSC.KHZ", "*"]).is_err());
+}
+
+/// A hypervisor that has no name here is compared like any other, and is none of the others.
+#[test]
+fn a_hypervisor_without_a_name_is_refused_elsewhere_and_taken_at_home() {
+    let of = |code| Hypervisor::from_code(code).unwrap();
+    let bare = |hypervisor| HostIdentity::bare(Arch::X86_64, hypervisor);
+    let item = |saved: &HostIdentity, here: &HostIdentity, name: &str| {
+        let report = PortabilityReport::compare(saved, here);
+        let mut rows = report.differences().iter();
+        let row = rows.find(|row| row.item == name).unwrap();
+        (row.saved.clone(), row.host.clone(), row.verdict)
+    };
+    let mine = bare(of(200));
+    for other in [
+        Hypervisor::KVM,
+        Hypervisor::HVF,
+        Hypervisor::SIMULATED,
+        of(201),
+    ] {
+        for (saved, here) in [(&mine, &bare(other)), (&bare(other), &mine)] {
+            let (was, is, verdict) = item(saved, here, "hypervisor");
+            assert_eq!(verdict, Verdict::Impossible);
+            assert_eq!(
+                (was, is),
+                (saved.hypervisor.to_string(), here.hypervisor.to_string())
+            );
+            let refused = PortabilityReport::compare(saved, here).check(&["hypervisor"]);
+            assert!(refused.unwrap_err().to_string().contains("hypervisor"));
+        }
+    }
+    assert_eq!(item(&mine, &mine, "hypervisor").2, Verdict::Same);
+    assert_eq!(item(&mine, &mine, "hypervisor").0, "hypervisor 200");
+    // What else may hang on its release, only its adapter knows: somebody has to say so.
+    let mut later = mine.clone();
+    later.kernel = "2.0".into();
+    assert_eq!(item(&mine, &later, "kernel").2, Verdict::MustBeWaived);
+}
+
+#[test]
+fn numbers_of_hypervisors_are_open_and_named_once() {
+    let names: std::collections::BTreeSet<_> = Hypervisor::KNOWN.iter().map(|row| row.1).collect();
+    assert_eq!(names.len(), Hypervisor::KNOWN.len());
+    for code in 1..=u8::MAX {
+        let one = Hypervisor::from_code(code).unwrap();
+        assert_eq!(one.code(), code);
+        assert_eq!(one.name().is_some(), code <= 3);
+        assert!(one.name().is_none() || code < Hypervisor::PRIVATE_MIN);
+    }
+    assert_eq!(Hypervisor::from_code(0), None);
+    assert_eq!(format!("{:?}", Hypervisor::KVM), "Hypervisor(kvm)");
 }

@@ -51,7 +51,7 @@ type Edit = fn(&mut HostIdentity);
 
 #[test]
 fn each_difference_of_two_macs_is_named_by_its_item() {
-    let state = saved(Hypervisor::Hvf, GicModel::Apple);
+    let state = saved(Hypervisor::HVF, GicModel::Apple);
     let edits: [(&str, Option<Verdict>, Edit); 7] = [
         ("kernel", Some(Verdict::MustBeWaived), |here| {
             here.kernel = "25A1".to_owned();
@@ -102,34 +102,34 @@ fn interrupt_controllers_do_not_turn_into_each_other() {
     };
     let texts = |saved: &str, host: &str, verdict| (saved.to_owned(), host.to_owned(), verdict);
     assert_eq!(
-        kinds(Hypervisor::Kvm, GicModel::V3, Some(&both)),
+        kinds(Hypervisor::KVM, GicModel::V3, Some(&both)),
         texts("GICv3", "GICv3", Verdict::Same)
     );
     assert_eq!(
-        kinds(Hypervisor::Kvm, GicModel::V3, Some(&both[..1])),
+        kinds(Hypervisor::KVM, GicModel::V3, Some(&both[..1])),
         texts("GICv3", "GICv2", Verdict::Impossible)
     );
     assert_eq!(
-        kinds(Hypervisor::Kvm, GicModel::V2, None),
+        kinds(Hypervisor::KVM, GicModel::V2, None),
         texts("GICv2", "not asked", Verdict::Compatible)
     );
     assert_eq!(
-        kinds(Hypervisor::Kvm, GicModel::Apple, None),
+        kinds(Hypervisor::KVM, GicModel::Apple, None),
         texts("Apple's", "", Verdict::Impossible)
     );
     assert_eq!(
-        kinds(Hypervisor::Hvf, GicModel::Apple, None),
+        kinds(Hypervisor::HVF, GicModel::Apple, None),
         texts("Apple's", "Apple's", Verdict::Same)
     );
     assert_eq!(
-        kinds(Hypervisor::Hvf, GicModel::V3, Some(&both)),
+        kinds(Hypervisor::HVF, GicModel::V3, Some(&both)),
         texts("GICv3", "Apple's", Verdict::Impossible)
     );
 }
 
 #[test]
 fn a_controller_that_nobody_knows_is_impossible_and_a_machine_without_one_has_no_item() {
-    let mut state = saved(Hypervisor::Kvm, GicModel::V3);
+    let mut state = saved(Hypervisor::KVM, GicModel::V3);
     state.vm.items.insert(ItemKind::GIC_MODEL, vec![9, 9]);
     let here = state.host.clone();
     check(
@@ -144,7 +144,7 @@ fn a_controller_that_nobody_knows_is_impossible_and_a_machine_without_one_has_no
 
 #[test]
 fn a_vector_length_that_one_vcpu_had_must_be_there() {
-    let mut state = saved(Hypervisor::Kvm, GicModel::V3);
+    let mut state = saved(Hypervisor::KVM, GicModel::V3);
     let code = RegId::SVE_LENGTHS.code();
     let lengths = |bits: u8| [vec![bits], vec![0; 63]].concat();
     state.vcpus[0].regs.insert(code, lengths(0b0001));
@@ -182,7 +182,7 @@ fn a_vector_length_that_one_vcpu_had_must_be_there() {
 fn extended_state_is_as_long_as_the_longest_of_all_vcpus() {
     let host = HostIdentity {
         xsave_bytes: 832,
-        ..HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm)
+        ..HostIdentity::bare(Arch::X86_64, Hypervisor::KVM)
     };
     let vcpu = |bytes| VcpuState {
         items: [(ItemKind::XSAVE, vec![0; bytes])].into(),
@@ -190,7 +190,7 @@ fn extended_state_is_as_long_as_the_longest_of_all_vcpus() {
     };
     let state = MachineState {
         arch: Arch::X86_64,
-        hypervisor: Hypervisor::Kvm,
+        hypervisor: Hypervisor::KVM,
         host: host.clone(),
         vm: VmState::default(),
         vcpus: vec![vcpu(832), vcpu(4096)],
@@ -206,7 +206,7 @@ fn extended_state_is_as_long_as_the_longest_of_all_vcpus() {
 
 #[test]
 fn a_capability_that_nobody_here_knows_must_be_waived() {
-    let mut state = saved(Hypervisor::Kvm, GicModel::V3);
+    let mut state = saved(Hypervisor::KVM, GicModel::V3);
     state.host.capabilities = [(170, 0), (9999, 1)].into();
     let mut here = state.host.clone();
     here.capabilities.remove(&9999);
@@ -242,7 +242,7 @@ fn a_capability_that_nobody_here_knows_must_be_waived() {
 
 #[test]
 fn what_is_the_same_is_in_the_report_too() {
-    let state = saved(Hypervisor::Hvf, GicModel::Apple);
+    let state = saved(Hypervisor::HVF, GicModel::Apple);
     let report = Comparison::of(&state, (&state.host).into());
     assert_eq!(report.verdict(), Verdict::Same);
     let names: Vec<&str> = report

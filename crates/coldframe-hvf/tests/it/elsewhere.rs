@@ -59,7 +59,7 @@ fn a_host_of_another_kind_is_told_apart_item_by_item() {
     let recorded = Vmm::new(1, Host::default());
     let (snapshots, _) = record(&recorded, home.path(), 0);
     let state = snapshots[0].machine().unwrap();
-    let here = HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm);
+    let here = HostIdentity::bare(Arch::X86_64, Hypervisor::KVM);
     let report = Comparison::of(&state, (&here).into());
     let verdict = |item: &str| {
         let mut items = report.differences().iter();

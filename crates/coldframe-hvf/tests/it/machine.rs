@@ -69,7 +69,7 @@ fn a_saved_state_is_whole_and_names_its_controller() {
     assert_eq!(check(&state), Ok(()));
     assert_eq!(
         (state.arch, state.hypervisor),
-        (Arch::Aarch64, Hypervisor::Hvf)
+        (Arch::Aarch64, Hypervisor::HVF)
     );
     assert_eq!(GicModel::of(&state.vm), Some(GicModel::Apple));
     assert_eq!(state.vm.items[&ItemKind::HVF_GIC_BUILD], b"24A335");

@@ -9,6 +9,7 @@ mod lazy;
 mod machine;
 mod order;
 mod park;
+mod plan;
 mod rules;
 mod run;
 mod support;

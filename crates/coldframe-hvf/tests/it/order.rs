@@ -2,8 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use coldframe_hv::Op::{self, *};
-use coldframe_hv::{Machine, MachineState, Plan, Step, Target, check_order};
+use coldframe_hv::Op::{AllVcpus, Vcpu, Vm};
+use coldframe_hv::{Actor, Machine, MachineState, Operation, Step, check_order};
+use coldframe_hvf::plan::{
+    Controller::GicBlob, Counters::VtimerOffset, RESTORE, RestoreOp, RestoreVcpu::*,
+};
 use coldframe_hvf::{HvStatus, HvfError, HvfMachine, Watch};
 use coldframe_testkit::hvf::Host;
 
@@ -57,30 +60,35 @@ fn fresh(frozen: &Frozen, build: &str) -> Vmm {
     vmm
 }
 
-fn thaw(frozen: &Frozen, order: &[Step]) -> Result<Vec<End>, HvfError> {
+fn thaw(frozen: &Frozen, order: &[Step<RestoreOp>]) -> Result<Vec<End>, HvfError> {
     let vmm = fresh(frozen, "24A335");
     let stage2 = vmm.stage2(Watch::DEFAULT);
     vmm.thaw(&stage2, &frozen.state, Some(order))
 }
 
-fn swapped(first: Op, then: Op) -> Vec<Step> {
-    let mut steps = Plan::restore(Target::Hvf).steps().to_vec();
-    let place = |op| steps.iter().position(|step: &Step| step.op == op).unwrap();
+fn swapped(first: RestoreOp, then: RestoreOp) -> Vec<Step<RestoreOp>> {
+    let mut steps = RESTORE.steps().to_vec();
+    let place = |op| {
+        steps
+            .iter()
+            .position(|step: &Step<RestoreOp>| step.op == op)
+            .unwrap()
+    };
     let (first, then) = (place(first), place(then));
     assert!(first < then);
     steps.swap(first, then);
     steps
 }
 
-fn without(op: Op) -> Vec<Step> {
-    let steps = Plan::restore(Target::Hvf).steps().iter();
+fn without(op: RestoreOp) -> Vec<Step<RestoreOp>> {
+    let steps = RESTORE.steps().iter();
     steps.filter(|step| step.op != op).copied().collect()
 }
 
 #[test]
 fn the_plan_itself_ends_as_the_guest_did() {
     let frozen = freeze();
-    let ends = thaw(&frozen, Plan::restore(Target::Hvf).steps()).unwrap();
+    let ends = thaw(&frozen, RESTORE.steps()).unwrap();
     assert_eq!(ends, frozen.ends);
 }
 
@@ -88,16 +96,16 @@ fn the_plan_itself_ends_as_the_guest_did() {
 fn every_order_that_is_broken_is_refused_or_seen() {
     let frozen = freeze();
     let broken = [
-        (Mpidr, GicBlob),
-        (Mpidr, GicCpuInterface),
-        (GicBlob, GicCpuInterface),
-        (VtimerOffset, TimerRegs),
+        (Vcpu(Mpidr), Vm(GicBlob)),
+        (Vcpu(Mpidr), Vcpu(GicCpuInterface)),
+        (Vm(GicBlob), Vcpu(GicCpuInterface)),
+        (AllVcpus(VtimerOffset), Vcpu(TimerRegs)),
     ];
     for (first, then) in broken {
         let order = swapped(first, then);
-        assert!(check_order(&order).is_err(), "{first} after {then}");
+        assert!(check_order(&order).is_err(), "{first:?} after {then:?}");
         match thaw(&frozen, &order) {
-            Ok(ends) => assert!(ends != frozen.ends, "{first} after {then} was not seen"),
+            Ok(ends) => assert!(ends != frozen.ends, "{first:?} after {then:?} was not seen"),
             Err(error) => assert!(
                 matches!(error, HvfError::Call { .. } | HvfError::GicRefused { .. }),
                 "{error}"
@@ -110,19 +118,23 @@ fn every_order_that_is_broken_is_refused_or_seen() {
 fn every_step_that_is_left_out_is_refused_or_seen() {
     let frozen = freeze();
     // The mask, the lines and the power have their resting values in this guest.
-    let resting = [VtimerMask, PendingLines, MpState];
-    let plan = Plan::restore(Target::Hvf);
-    let steps = plan.adapter_steps();
+    let resting = [VtimerMask, PendingLines, MpState].map(Vcpu);
+    let steps = RESTORE.steps().iter();
+    let steps = steps.filter(|step| step.op.actor() == Actor::Adapter);
     for step in steps.filter(|step| !resting.contains(&step.op)) {
         let ends = thaw(&frozen, &without(step.op));
-        assert!(ends.is_err() || ends.unwrap() != frozen.ends, "{}", step.op);
+        assert!(
+            ends.is_err() || ends.unwrap() != frozen.ends,
+            "{:?}",
+            step.op
+        );
     }
 }
 
 #[test]
 fn affinity_comes_before_the_controllers_blob() {
     let frozen = freeze();
-    let error = thaw(&frozen, &swapped(Mpidr, GicBlob)).unwrap_err();
+    let error = thaw(&frozen, &swapped(Vcpu(Mpidr), Vm(GicBlob))).unwrap_err();
     let HvfError::GicRefused { source, .. } = error else {
         panic!("{error}");
     };
@@ -132,7 +144,7 @@ fn affinity_comes_before_the_controllers_blob() {
 #[test]
 fn interfaces_set_before_the_blob_are_lost() {
     let frozen = freeze();
-    let ends = thaw(&frozen, &swapped(GicBlob, GicCpuInterface)).unwrap();
+    let ends = thaw(&frozen, &swapped(Vm(GicBlob), Vcpu(GicCpuInterface))).unwrap();
     // No interrupt came any more.
     assert!(ends[0][2] < frozen.ends[0][2]);
 }
@@ -140,7 +152,7 @@ fn interfaces_set_before_the_blob_are_lost() {
 #[test]
 fn a_compare_value_set_before_the_offset_fires_early() {
     let frozen = freeze();
-    let ends = thaw(&frozen, &swapped(VtimerOffset, TimerRegs)).unwrap();
+    let ends = thaw(&frozen, &swapped(AllVcpus(VtimerOffset), Vcpu(TimerRegs))).unwrap();
     assert_ne!(ends, frozen.ends);
 }
 

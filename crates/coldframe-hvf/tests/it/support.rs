@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use coldframe_hv::aarch64::{PowerState, SysReg};
 use coldframe_hv::{Machine, MachineState, Step};
+use coldframe_hvf::plan::RestoreOp;
 use coldframe_hvf::{
     CoreReg, Exit, HostFacts, HostRegion, HvfError, HvfHost, HvfMachine, Parked, ParkingLot, Ready,
     Resolved, Stage2, VcpuCalls, Watch,
@@ -234,7 +235,7 @@ impl Vmm {
         &self,
         stage2: &Stage2<'_, OnModel>,
         state: &MachineState,
-        order: Option<&[Step]>,
+        order: Option<&[Step<RestoreOp>]>,
     ) -> Result<Vec<End>, HvfError> {
         let (restored, ends) = self.run(stage2, Start::Thaw, || {
             let parked = self.pause();

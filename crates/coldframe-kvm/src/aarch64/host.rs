@@ -105,7 +105,7 @@ impl KvmHost {
             capabilities: capabilities(&vm),
             kernel,
             page_size: PageSize::new(sys::host_page_bytes()).unwrap_or(PageSize::SIZE_4K),
-            ..HostIdentity::bare(Arch::Aarch64, Hypervisor::Kvm)
+            ..HostIdentity::bare(Arch::Aarch64, Hypervisor::KVM)
         };
         Ok(Self {
             identity,

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use coldframe_hv::aarch64::{RegId, register_item};
-use coldframe_hv::{Accepted, Op, VcpuState};
+use coldframe_hv::aarch64::{RegId, RegStep, register_item};
+use coldframe_hv::{Accepted, VcpuState};
 use kvm_ioctls::VcpuFd;
 
 use crate::error::KvmError;
@@ -79,9 +79,9 @@ pub(super) fn set(
 }
 
 /// Reads the registers that this step of a restore writes.
-pub(super) fn save(vcpu: &VcpuFd, op: Op, state: &mut VcpuState) -> Result<(), KvmError> {
+pub(super) fn save(vcpu: &VcpuFd, step: RegStep, state: &mut VcpuState) -> Result<(), KvmError> {
     for register in list(vcpu, state.index)? {
-        if register.restored_in() == Some(op) {
+        if register.restored_in() == Some(step) {
             let value = get(vcpu, state.index, register)?;
             state.regs.insert(register.code(), value);
         }
@@ -93,13 +93,13 @@ pub(super) fn save(vcpu: &VcpuFd, op: Op, state: &mut VcpuState) -> Result<(), K
 /// already, or was waived by name.
 pub(super) fn restore(
     vcpu: &VcpuFd,
-    op: Op,
+    step: RegStep,
     state: &VcpuState,
     accepted: &Accepted,
 ) -> Result<(), KvmError> {
     for (code, value) in &state.regs {
         let register = RegId::from_code(*code);
-        if register.restored_in() != Some(op) || accepted.waives(&register_item(*code)) {
+        if register.restored_in() != Some(step) || accepted.waives(&register_item(*code)) {
             continue;
         }
         let Err(refused) = set(vcpu, state.index, register, value) else {

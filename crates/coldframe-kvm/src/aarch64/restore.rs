@@ -2,14 +2,15 @@
 
 use std::io;
 
-use coldframe_hv::aarch64::{GicModel, PowerState, check as check_aarch64};
-use coldframe_hv::{Accepted, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState};
+use coldframe_hv::aarch64::{GicModel, PowerState, RegStep, check as check_aarch64};
+use coldframe_hv::{Accepted, ItemKind, MachineState, Op, VcpuState};
 use kvm_bindings::kvm_mp_state;
 use kvm_ioctls::VcpuFd;
 
-use super::save::{PVTIME, unknown};
+use super::save::PVTIME;
 use super::{KvmMachine, counters, events, gic, init, regs};
 use crate::error::{KvmError, Place};
+use crate::plan::aarch64::{RESTORE, RestoreVcpu, RestoreVm};
 use crate::sys;
 
 /// Writes the whole state.
@@ -18,14 +19,16 @@ pub(super) fn restore(machine: &KvmMachine<'_>, accepted: &Accepted) -> Result<(
     check(machine, state)?;
     let checked = accepted.check(machine.host.identity());
     checked.map_err(|source| KvmError::Accept { source })?;
-    for step in Plan::restore(Target::KvmAarch64).adapter_steps() {
-        match step.scope {
-            Scope::Vm => restore_vm(machine, step.op, state)?,
-            Scope::EachVcpu | Scope::AllVcpusTogether => {
+    for step in RESTORE.steps() {
+        match step.op {
+            Op::Vmm(_) => {}
+            Op::Vm(op) => restore_vm(machine, op, state)?,
+            Op::Vcpu(op) => {
                 for ((_, vcpu), one) in machine.numbered().zip(&state.vcpus) {
-                    restore_vcpu(machine, vcpu, step.op, (state, one), accepted)?;
+                    restore_vcpu(machine, vcpu, op, (state, one), accepted)?;
                 }
             }
+            Op::AllVcpus(none) => match none {},
         }
     }
     Ok(())
@@ -45,49 +48,54 @@ fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError>
         .try_for_each(|vcpu| init::of(vcpu).map(drop))
 }
 
-fn restore_vm(machine: &KvmMachine<'_>, op: Op, state: &MachineState) -> Result<(), KvmError> {
+fn restore_vm(
+    machine: &KvmMachine<'_>,
+    op: RestoreVm,
+    state: &MachineState,
+) -> Result<(), KvmError> {
     let gic = &machine.gic;
     let item = |item: ItemKind| state.vm.items.get(&item);
     match op {
-        Op::CounterOffset => counters::restore(machine, state),
-        Op::GicDistributor => {
+        RestoreVm::CounterOffset => counters::restore(machine, state),
+        RestoreVm::GicDistributor => {
             if let Some(rows) = item(ItemKind::GIC_DISTRIBUTOR) {
                 gic.restore_distributor(rows)?;
             }
             item(ItemKind::GIC_LINES).map_or(Ok(()), |rows| gic.restore_lines(rows, None))
         }
-        Op::ItsRegs | Op::ItsControl => {
-            let restore = |rows: &Vec<u8>| gic.restore_its(op == Op::ItsControl, rows);
+        RestoreVm::ItsRegs | RestoreVm::ItsControl => {
+            let restore = |rows: &Vec<u8>| gic.restore_its(op == RestoreVm::ItsControl, rows);
             item(ItemKind::GIC_ITS).map_or(Ok(()), restore)
         }
-        Op::ItsTables => gic.restore_its_tables(),
-        other => Err(unknown(other)),
+        RestoreVm::ItsTables => gic.restore_its_tables(),
     }
 }
 
 fn restore_vcpu(
     machine: &KvmMachine<'_>,
     vcpu: &VcpuFd,
-    op: Op,
+    op: RestoreVcpu,
     (machine_state, state): (&MachineState, &VcpuState),
     accepted: &Accepted,
 ) -> Result<(), KvmError> {
     let item = |item: ItemKind| state.items.get(&item);
     match op {
-        Op::VcpuInit => init::restore(vcpu, state),
-        Op::VcpuFinalize => {
+        RestoreVcpu::VcpuInit => init::restore(vcpu, state),
+        RestoreVcpu::VcpuFinalize => {
             init::finalize(vcpu, state)?;
             regs::check_known(vcpu, state, accepted)
         }
-        Op::SveLengths | Op::CoreRegs | Op::SystemRegs => regs::restore(vcpu, op, state, accepted),
-        Op::TimerRegs => {
+        RestoreVcpu::SveLengths => regs::restore(vcpu, RegStep::SveLengths, state, accepted),
+        RestoreVcpu::CoreRegs => regs::restore(vcpu, RegStep::Core, state, accepted),
+        RestoreVcpu::SystemRegs => regs::restore(vcpu, RegStep::System, state, accepted),
+        RestoreVcpu::TimerRegs => {
             let adapted = counters::adapt_timers(machine, machine_state, state)?;
-            regs::restore(vcpu, op, &adapted, accepted)
+            regs::restore(vcpu, RegStep::Timers, &adapted, accepted)
         }
-        Op::MpState => restore_power(vcpu, state),
-        Op::PvTime => restore_pvtime(vcpu, state),
-        Op::VcpuEvents => events::restore(vcpu, state),
-        Op::GicRedistributors => {
+        RestoreVcpu::MpState => restore_power(vcpu, state),
+        RestoreVcpu::PvTime => restore_pvtime(vcpu, state),
+        RestoreVcpu::VcpuEvents => events::restore(vcpu, state),
+        RestoreVcpu::GicRedistributors => {
             if let Some(rows) = item(ItemKind::GIC_REDISTRIBUTOR) {
                 machine.gic.restore_redistributor(state.index, rows)?;
             }
@@ -97,10 +105,9 @@ fn restore_vcpu(
                 machine.gic.restore_lines(rows, Some(affinity))
             })
         }
-        Op::GicCpuInterface => item(ItemKind::GIC_CPU_INTERFACE).map_or(Ok(()), |rows| {
+        RestoreVcpu::GicCpuInterface => item(ItemKind::GIC_CPU_INTERFACE).map_or(Ok(()), |rows| {
             machine.gic.restore_interface(state.index, rows)
         }),
-        other => Err(unknown(other)),
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::io;
 
-use coldframe_hv::{
-    Hypervisor, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
-};
+use coldframe_hv::aarch64::RegStep;
+use coldframe_hv::{Hypervisor, ItemKind, MachineState, Op, VcpuState, VmState};
 use coldframe_units::Arch;
 use kvm_bindings::{KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA};
 use kvm_ioctls::VcpuFd;
 
 use super::{KvmMachine, counters, events, gic, init, regs};
 use crate::error::{KvmError, Place};
+use crate::plan::aarch64::{SAVE, SaveVcpu, SaveVm};
 use crate::sys::{self, Attribute};
 
 /// Where the stolen-time record of a vCPU lies (devices/vcpu.rst, `KVM_ARM_VCPU_PVTIME_CTRL`).
@@ -30,23 +30,25 @@ pub(super) fn save(machine: &KvmMachine<'_>) -> Result<MachineState, KvmError> {
     };
     let mut state = MachineState {
         arch: Arch::Aarch64,
-        hypervisor: Hypervisor::Kvm,
+        hypervisor: Hypervisor::KVM,
         host: machine.host.identity().clone(),
         vm: VmState::default(),
         vcpus: machine.numbered().map(empty).collect(),
     };
     machine.gic.model().store(&mut state.vm);
-    for step in Plan::save(Target::KvmAarch64).adapter_steps() {
-        if step.op == Op::TimerRegs {
-            counters::save(machine, &mut state.vm)?;
-        }
-        match step.scope {
-            Scope::Vm => save_vm(machine, step.op, &mut state.vm)?,
-            Scope::EachVcpu | Scope::AllVcpusTogether => {
+    for step in SAVE.steps() {
+        match step.op {
+            Op::Vmm(_) => {}
+            Op::Vm(op) => save_vm(machine, op, &mut state.vm)?,
+            Op::Vcpu(op) => {
+                if op == SaveVcpu::TimerRegs {
+                    counters::save(machine, &mut state.vm)?;
+                }
                 for ((_, vcpu), state) in machine.numbered().zip(&mut state.vcpus) {
-                    save_vcpu(machine, vcpu, step.op, state)?;
+                    save_vcpu(machine, vcpu, op, state)?;
                 }
             }
+            Op::AllVcpus(none) => match none {},
         }
     }
     state
@@ -55,19 +57,12 @@ pub(super) fn save(machine: &KvmMachine<'_>) -> Result<MachineState, KvmError> {
     Ok(state)
 }
 
-/// A step that this adapter does not know.
-pub(super) fn unknown(op: Op) -> KvmError {
-    KvmError::FollowPlan {
-        step: op.to_string(),
-    }
-}
-
-fn save_vm(machine: &KvmMachine<'_>, op: Op, state: &mut VmState) -> Result<(), KvmError> {
+fn save_vm(machine: &KvmMachine<'_>, op: SaveVm, state: &mut VmState) -> Result<(), KvmError> {
     let gic = &machine.gic;
     match op {
-        Op::GicPendingTables => gic.save_pending_tables(),
-        Op::ItsTables => gic.save_its_tables(),
-        Op::GicDistributor => {
+        SaveVm::GicPendingTables => gic.save_pending_tables(),
+        SaveVm::ItsTables => gic.save_its_tables(),
+        SaveVm::GicDistributor => {
             let rows = gic.distributor(machine.vcpus.len())?;
             state.items.insert(ItemKind::GIC_DISTRIBUTOR, rows);
             let affinities = (0..).zip(&machine.vcpus);
@@ -78,50 +73,49 @@ fn save_vm(machine: &KvmMachine<'_>, op: Op, state: &mut VmState) -> Result<(), 
             }
             Ok(())
         }
-        Op::ItsRegs | Op::ItsControl => {
-            if let Some(rows) = gic.its(op == Op::ItsControl)? {
+        SaveVm::ItsRegs | SaveVm::ItsControl => {
+            if let Some(rows) = gic.its(op == SaveVm::ItsControl)? {
                 let item = state.items.entry(ItemKind::GIC_ITS);
                 item.or_default().extend(rows);
             }
             Ok(())
         }
-        other => Err(unknown(other)),
     }
 }
 
 fn save_vcpu(
     machine: &KvmMachine<'_>,
     vcpu: &VcpuFd,
-    op: Op,
+    op: SaveVcpu,
     state: &mut VcpuState,
 ) -> Result<(), KvmError> {
     let index = state.index;
     match op {
-        Op::MpState => save_power(vcpu, state),
-        Op::VcpuInit => {
+        SaveVcpu::MpState => save_power(vcpu, state),
+        SaveVcpu::VcpuInit => {
             let bytes = init::encode(&machine.init);
             state.items.insert(ItemKind::VCPU_INIT, bytes);
             Ok(())
         }
-        Op::SveLengths | Op::CoreRegs | Op::SystemRegs | Op::TimerRegs => {
-            regs::save(vcpu, op, state)
-        }
-        Op::PvTime => save_pvtime(vcpu, state),
-        Op::VcpuEvents => events::save(machine, vcpu, state),
-        Op::GicRedistributors => {
+        SaveVcpu::SveLengths => regs::save(vcpu, RegStep::SveLengths, state),
+        SaveVcpu::CoreRegs => regs::save(vcpu, RegStep::Core, state),
+        SaveVcpu::SystemRegs => regs::save(vcpu, RegStep::System, state),
+        SaveVcpu::TimerRegs => regs::save(vcpu, RegStep::Timers, state),
+        SaveVcpu::PvTime => save_pvtime(vcpu, state),
+        SaveVcpu::VcpuEvents => events::save(machine, vcpu, state),
+        SaveVcpu::GicRedistributors => {
             let affinity = gic::affinity(machine, index)?;
             if let Some(rows) = machine.gic.redistributor(index, affinity)? {
                 state.items.insert(ItemKind::GIC_REDISTRIBUTOR, rows);
             }
             Ok(())
         }
-        Op::GicCpuInterface => {
+        SaveVcpu::GicCpuInterface => {
             let affinity = gic::affinity(machine, index)?;
             let rows = machine.gic.interface(index, affinity)?;
             state.items.insert(ItemKind::GIC_CPU_INTERFACE, rows);
             Ok(())
         }
-        other => Err(unknown(other)),
     }
 }
 

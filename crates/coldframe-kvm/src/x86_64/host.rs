@@ -92,7 +92,7 @@ impl KvmHost {
         })?;
         let identity = HostIdentity {
             arch: Arch::X86_64,
-            hypervisor: Hypervisor::Kvm,
+            hypervisor: Hypervisor::KVM,
             cpu: cpu_identity(&cpuid),
             cpuid,
             id_registers: BTreeMap::new(),

@@ -2,11 +2,9 @@
 
 use std::io;
 
-use coldframe_hv::x86_64::msr::{is_hyper_v, restored_in};
+use coldframe_hv::x86_64::msr::{MsrStep, is_hyper_v, restored_in};
 use coldframe_hv::x86_64::xsave_in_use;
-use coldframe_hv::{
-    Accepted, GuestTime, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
-};
+use coldframe_hv::{Accepted, GuestTime, ItemKind, MachineState, Op, VcpuState, VmState};
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use kvm_ioctls::VcpuFd;
 
@@ -14,6 +12,7 @@ use super::item::{self, Row};
 use super::wide::{self, XsaveBuffer};
 use super::{KvmMachine, clocks, cpuid, listed, msr, save};
 use crate::error::{KvmError, Place};
+use crate::plan::x86_64::{Chip, Counters, RESTORE, RestoreVcpu};
 
 /// Writes the whole state.
 pub(super) fn restore(machine: &KvmMachine<'_>, accepted: &Accepted) -> Result<(), KvmError> {
@@ -21,18 +20,16 @@ pub(super) fn restore(machine: &KvmMachine<'_>, accepted: &Accepted) -> Result<(
     check(machine, state)?;
     let checked = accepted.check(machine.host.identity());
     checked.map_err(|source| KvmError::Accept { source })?;
-    for step in Plan::restore(Target::KvmX86_64).adapter_steps() {
-        match step.scope {
-            Scope::Vm => restore_vm(machine, step.op, &state.vm)?,
-            Scope::EachVcpu => {
+    for step in RESTORE.steps() {
+        match step.op {
+            Op::Vmm(_) => {}
+            Op::Vm(chip) => restore_chip(machine, chip, &state.vm)?,
+            Op::Vcpu(op) => {
                 for ((_, vcpu), state) in machine.numbered().zip(&state.vcpus) {
-                    restore_vcpu(machine, vcpu, step.op, state, accepted)?;
+                    restore_vcpu(machine, vcpu, op, state, accepted)?;
                 }
             }
-            Scope::AllVcpusTogether => match step.op {
-                Op::Tsc => clocks::write_counters(machine, state, accepted)?,
-                other => return Err(unknown(other)),
-            },
+            Op::AllVcpus(Counters::Tsc) => clocks::write_counters(machine, state, accepted)?,
         }
     }
     Ok(())
@@ -59,21 +56,11 @@ fn check(machine: &KvmMachine<'_>, state: &MachineState) -> Result<(), KvmError>
     Ok(())
 }
 
-fn unknown(op: Op) -> KvmError {
-    KvmError::FollowPlan {
-        step: op.to_string(),
+fn restore_chip(machine: &KvmMachine<'_>, chip: Chip, state: &VmState) -> Result<(), KvmError> {
+    if chip == Chip::Clock {
+        return restore_clock(machine, state);
     }
-}
-
-fn restore_vm(machine: &KvmMachine<'_>, op: Op, state: &VmState) -> Result<(), KvmError> {
-    let row = match op {
-        Op::Pit => item::PIT2,
-        Op::Clock => return restore_clock(machine, state),
-        Op::PicMaster => item::PIC_MASTER,
-        Op::PicSlave => item::PIC_SLAVE,
-        Op::Ioapic => item::IOAPIC,
-        other => return Err(unknown(other)),
-    };
+    let row = save::row_of(chip);
     match state.items.get(&row.kind) {
         Some(bytes) => row.set(machine.vm, Place::Vm, bytes),
         None => Ok(()),
@@ -106,36 +93,35 @@ fn restore_clock(machine: &KvmMachine<'_>, state: &VmState) -> Result<(), KvmErr
 fn restore_vcpu(
     machine: &KvmMachine<'_>,
     vcpu: &VcpuFd,
-    op: Op,
+    op: RestoreVcpu,
     state: &VcpuState,
     accepted: &Accepted,
 ) -> Result<(), KvmError> {
     match op {
-        Op::TscKhz => clocks::write_rate(vcpu, state, accepted),
-        Op::Cpuid => restore_cpuid(vcpu, state),
-        Op::FeatureMsrs => {
+        RestoreVcpu::TscKhz => clocks::write_rate(vcpu, state, accepted),
+        RestoreVcpu::Cpuid => restore_cpuid(vcpu, state),
+        RestoreVcpu::FeatureMsrs => {
             msr::set_machine_checks(vcpu, state)?;
-            restore_msrs(machine, vcpu, op, state, accepted)
+            restore_msrs(machine, vcpu, MsrStep::Features, state, accepted)
         }
-        Op::Msrs => restore_msrs(machine, vcpu, op, state, accepted),
-        Op::MpState => restore_row(vcpu, item::MP_STATE, state),
-        Op::Regs => restore_row(vcpu, item::REGS, state),
-        Op::Sregs => {
+        RestoreVcpu::Msrs => restore_msrs(machine, vcpu, MsrStep::Msrs, state, accepted),
+        RestoreVcpu::MpState => restore_row(vcpu, item::MP_STATE, state),
+        RestoreVcpu::Regs => restore_row(vcpu, item::REGS, state),
+        RestoreVcpu::Sregs => {
             let newer = state.items.contains_key(&ItemKind::SREGS2) && save::has_sregs2(machine);
             let row = if newer { item::SREGS2 } else { item::SREGS };
             restore_row(vcpu, row, state)
         }
-        Op::NestedState => restore_nested(vcpu, state),
-        Op::Xsave => restore_xsave(machine, vcpu, state),
-        Op::Xcrs => restore_row(vcpu, item::XCRS, state),
-        Op::DebugRegs => restore_row(vcpu, item::DEBUGREGS, state),
-        Op::Lapic => restore_row(vcpu, item::LAPIC, state),
-        Op::ListedRegs => listed::restore(vcpu, state, accepted),
-        Op::CheckMsrs => msr::check(vcpu, state, accepted),
-        Op::TscDeadline => clocks::write_deadline(vcpu, state, accepted),
-        Op::VcpuEvents => restore_row(vcpu, item::EVENTS, state),
-        Op::KvmclockCtrl => kvmclock_ctrl(vcpu, state),
-        other => Err(unknown(other)),
+        RestoreVcpu::NestedState => restore_nested(vcpu, state),
+        RestoreVcpu::Xsave => restore_xsave(machine, vcpu, state),
+        RestoreVcpu::Xcrs => restore_row(vcpu, item::XCRS, state),
+        RestoreVcpu::DebugRegs => restore_row(vcpu, item::DEBUGREGS, state),
+        RestoreVcpu::Lapic => restore_row(vcpu, item::LAPIC, state),
+        RestoreVcpu::ListedRegs => listed::restore(vcpu, state, accepted),
+        RestoreVcpu::CheckMsrs => msr::check(vcpu, state, accepted),
+        RestoreVcpu::TscDeadline => clocks::write_deadline(vcpu, state, accepted),
+        RestoreVcpu::VcpuEvents => restore_row(vcpu, item::EVENTS, state),
+        RestoreVcpu::KvmclockCtrl => kvmclock_ctrl(vcpu, state),
     }
 }
 
@@ -150,14 +136,14 @@ fn restore_row(vcpu: &VcpuFd, row: Row, state: &VcpuState) -> Result<(), KvmErro
 fn restore_msrs(
     machine: &KvmMachine<'_>,
     vcpu: &VcpuFd,
-    op: Op,
+    step: MsrStep,
     state: &VcpuState,
     accepted: &Accepted,
 ) -> Result<(), KvmError> {
     let features = machine.host.feature_msrs();
     let has_hyper_v = cpuid::has_hyper_v(state);
     let is_written = |register: u32| {
-        restored_in(register, features) == op && (has_hyper_v || !is_hyper_v(register))
+        restored_in(register, features) == step && (has_hyper_v || !is_hyper_v(register))
     };
     let values = state.msrs.iter().filter(|row| is_written(*row.0));
     let values: Vec<_> = values
@@ -177,7 +163,7 @@ pub(super) fn wall_clock(machine: &KvmMachine<'_>, state: &MachineState) -> Resu
         .msrs
         .iter()
         .map(|(register, value)| (*register, *value));
-    let is_clock = |row: &(u32, u64)| restored_in(row.0, features) == Op::WallClock;
+    let is_clock = |row: &(u32, u64)| restored_in(row.0, features) == MsrStep::WallClock;
     let values: Vec<_> = values.filter(is_clock).collect();
     msr::write(vcpu, index, &values, None)
 }

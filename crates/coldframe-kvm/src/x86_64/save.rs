@@ -3,9 +3,7 @@
 use std::io;
 
 use coldframe_hv::x86_64::xsave_in_use;
-use coldframe_hv::{
-    Hypervisor, ItemKind, MachineState, Op, Plan, Scope, Target, VcpuState, VmState,
-};
+use coldframe_hv::{Hypervisor, ItemKind, MachineState, Op, VcpuState, VmState};
 use coldframe_units::Arch;
 use kvm_bindings as kvm;
 use kvm_ioctls::{Cap, VcpuFd};
@@ -14,6 +12,7 @@ use super::item::{self, Row};
 use super::wide::{self, XsaveBuffer};
 use super::{KvmMachine, clocks, listed, msr, refuse};
 use crate::error::{KvmError, Place};
+use crate::plan::x86_64::{Chip, Counters, SAVE, SaveVcpu};
 
 /// Reads the whole state.
 pub(super) fn save(machine: &KvmMachine<'_>) -> Result<MachineState, KvmError> {
@@ -24,17 +23,24 @@ pub(super) fn save(machine: &KvmMachine<'_>) -> Result<MachineState, KvmError> {
     };
     let mut state = MachineState {
         arch: Arch::X86_64,
-        hypervisor: Hypervisor::Kvm,
+        hypervisor: Hypervisor::KVM,
         host: machine.host.identity().clone(),
         vm: VmState::default(),
         vcpus: machine.numbered().map(empty).collect(),
     };
-    for step in Plan::save(Target::KvmX86_64).adapter_steps() {
-        match step.scope {
-            Scope::Vm => save_vm(machine, step.op, &mut state.vm)?,
-            Scope::EachVcpu | Scope::AllVcpusTogether => {
+    for step in SAVE.steps() {
+        match step.op {
+            Op::Vmm(_) => {}
+            Op::Vm(chip) => save_chip(machine, chip, &mut state.vm)?,
+            Op::Vcpu(op) => {
                 for ((_, vcpu), state) in machine.numbered().zip(&mut state.vcpus) {
-                    save_vcpu(machine, vcpu, step.op, state)?;
+                    save_vcpu(machine, vcpu, op, state)?;
+                }
+            }
+            Op::AllVcpus(Counters::Tsc) => {
+                for ((_, vcpu), state) in machine.numbered().zip(&mut state.vcpus) {
+                    let offset = clocks::read_offset(vcpu, state.index)?;
+                    insert(state, ItemKind::TSC_OFFSET, offset);
                 }
             }
         }
@@ -45,21 +51,19 @@ pub(super) fn save(machine: &KvmMachine<'_>) -> Result<MachineState, KvmError> {
     Ok(state)
 }
 
-fn unknown(op: Op) -> KvmError {
-    KvmError::FollowPlan {
-        step: op.to_string(),
+/// The structure of one part of the machine.
+pub(super) const fn row_of(chip: Chip) -> Row {
+    match chip {
+        Chip::Pit => item::PIT2,
+        Chip::Clock => item::CLOCK,
+        Chip::PicMaster => item::PIC_MASTER,
+        Chip::PicSlave => item::PIC_SLAVE,
+        Chip::Ioapic => item::IOAPIC,
     }
 }
 
-fn save_vm(machine: &KvmMachine<'_>, op: Op, state: &mut VmState) -> Result<(), KvmError> {
-    let row = match op {
-        Op::Pit => item::PIT2,
-        Op::Clock => item::CLOCK,
-        Op::PicMaster => item::PIC_MASTER,
-        Op::PicSlave => item::PIC_SLAVE,
-        Op::Ioapic => item::IOAPIC,
-        other => return Err(unknown(other)),
-    };
+fn save_chip(machine: &KvmMachine<'_>, chip: Chip, state: &mut VmState) -> Result<(), KvmError> {
+    let row = row_of(chip);
     if let Some(bytes) = row.get(machine.vm, Place::Vm)? {
         state.items.insert(row.kind, bytes);
     }
@@ -69,13 +73,13 @@ fn save_vm(machine: &KvmMachine<'_>, op: Op, state: &mut VmState) -> Result<(), 
 fn save_vcpu(
     machine: &KvmMachine<'_>,
     vcpu: &VcpuFd,
-    op: Op,
+    op: SaveVcpu,
     state: &mut VcpuState,
 ) -> Result<(), KvmError> {
     match op {
-        Op::MpState => save_row(vcpu, item::MP_STATE, state),
-        Op::Regs => save_row(vcpu, item::REGS, state),
-        Op::Sregs => {
+        SaveVcpu::MpState => save_row(vcpu, item::MP_STATE, state),
+        SaveVcpu::Regs => save_row(vcpu, item::REGS, state),
+        SaveVcpu::Sregs => {
             // Both, so that a host without the second form can restore the first.
             save_row(vcpu, item::SREGS, state)?;
             if has_sregs2(machine) {
@@ -83,28 +87,22 @@ fn save_vcpu(
             }
             Ok(())
         }
-        Op::NestedState => save_nested(machine, vcpu, state),
-        Op::Xsave => save_xsave(machine, vcpu, state),
-        Op::Xcrs => save_row(vcpu, item::XCRS, state),
-        Op::DebugRegs => save_row(vcpu, item::DEBUGREGS, state),
-        Op::Lapic => save_row(vcpu, item::LAPIC, state),
-        Op::TscKhz => {
+        SaveVcpu::NestedState => save_nested(machine, vcpu, state),
+        SaveVcpu::Xsave => save_xsave(machine, vcpu, state),
+        SaveVcpu::Xcrs => save_row(vcpu, item::XCRS, state),
+        SaveVcpu::DebugRegs => save_row(vcpu, item::DEBUGREGS, state),
+        SaveVcpu::Lapic => save_row(vcpu, item::LAPIC, state),
+        SaveVcpu::TscKhz => {
             insert(state, ItemKind::TSC_KHZ, clocks::read_rate(vcpu));
             Ok(())
         }
-        Op::Cpuid => save_cpuid(vcpu, state),
-        Op::Msrs => {
+        SaveVcpu::Cpuid => save_cpuid(vcpu, state),
+        SaveVcpu::Msrs => {
             state.msrs = msr::read_all(vcpu, state, machine.host)?;
             Ok(())
         }
-        Op::ListedRegs => listed::save(vcpu, state),
-        Op::Tsc => {
-            let offset = clocks::read_offset(vcpu, state.index)?;
-            insert(state, ItemKind::TSC_OFFSET, offset);
-            Ok(())
-        }
-        Op::VcpuEvents => save_row(vcpu, item::EVENTS, state),
-        other => Err(unknown(other)),
+        SaveVcpu::ListedRegs => listed::save(vcpu, state),
+        SaveVcpu::VcpuEvents => save_row(vcpu, item::EVENTS, state),
     }
 }
 

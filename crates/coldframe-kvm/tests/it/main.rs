@@ -7,5 +7,6 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod plan;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

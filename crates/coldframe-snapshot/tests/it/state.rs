@@ -13,7 +13,7 @@ use crate::verify::flip;
 
 /// A state in which every field of every kind holds something.
 fn crowded() -> MachineState {
-    let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::Kvm);
+    let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::KVM);
     host.cpu.vendor = "GenuineIntel".into();
     host.cpu.brand = "A CPU of some sort @ 2.00GHz".into();
     (host.cpu.family, host.cpu.model, host.cpu.stepping) = (6, 143, 8);
@@ -50,7 +50,7 @@ fn crowded() -> MachineState {
     };
     MachineState {
         arch: Arch::X86_64,
-        hypervisor: Hypervisor::Kvm,
+        hypervisor: Hypervisor::KVM,
         host,
         vm: VmState {
             items: [

@@ -14,7 +14,7 @@ use bitcode::{Decode, Encode};
 /// Fields that an architecture does not have are empty.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct HostV1 {
-    /// Code of the hypervisor: 1 KVM, 2 Hypervisor.framework, 3 simulated.
+    /// Code of the hypervisor: 1 KVM, 2 Hypervisor.framework, 3 simulated, others open; not 0.
     pub hypervisor: u8,
     /// CPU vendor.
     pub vendor: String,

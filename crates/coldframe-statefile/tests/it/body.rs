@@ -1,7 +1,7 @@
 //! Rules of each body, the same on writing and on reading.
 
 use bitcode::Encode;
-use coldframe_envelope::{DecodeErrorKind as Kind, EncodeError};
+use coldframe_envelope::{DecodeErrorKind as Kind, EncodeError, Version};
 use coldframe_statefile::schema::v1::{DeviceV1, HostV1, MachineV1, MetadataV1, VcpuV1};
 use coldframe_statefile::{DEVC, HOST, MACH, META, StateBuilder, VCPU};
 use coldframe_units::Arch;
@@ -117,8 +117,11 @@ fn limits_are_the_same_on_both_sides() {
 #[test]
 fn codes_are_known_and_agree() {
     let mut base = host();
-    base.hypervisor = 4;
+    base.hypervisor = 0;
     check_invalid("hypervisor", &base);
+    let mut nobody = machine();
+    nobody.hypervisor = 0;
+    check_invalid("hypervisor", &nobody);
     base = host();
     base.page_size_log2 = 11;
     check_invalid("page_size_log2", &base);
@@ -140,6 +143,40 @@ fn codes_are_known_and_agree() {
         builder.finish().unwrap_err(),
         EncodeError::Invalid { field }
     );
+}
+
+/// A machine under a hypervisor of this number.
+fn under(hypervisor: u8) -> Result<Vec<u8>, EncodeError> {
+    let mut builder = StateBuilder::new(Arch::X86_64, producer());
+    builder.host(&HostV1 {
+        hypervisor,
+        ..host()
+    })?;
+    builder.machine(&MachineV1 {
+        hypervisor,
+        ..machine()
+    })?;
+    builder.vcpu(&vcpu(0))?;
+    Ok(builder.finish()?.0)
+}
+
+// Spec: STATE-1, STATE-10
+#[test]
+fn any_hypervisor_is_carried_and_only_the_first_three_are_of_version_1_0() {
+    for code in 1..=u8::MAX {
+        let file = under(code).unwrap();
+        let state = decode(&file).unwrap();
+        assert_eq!(state.host().unwrap().hypervisor, code);
+        assert_eq!(state.machine().unwrap().hypervisor, code);
+        let minor = u16::from(code > 3);
+        assert_eq!(
+            state.header().version,
+            Version { major: 1, minor },
+            "{code}"
+        );
+    }
+    let field = "hypervisor";
+    assert_eq!(under(0), Err(EncodeError::Invalid { field }));
 }
 
 // Spec: STATE-11, STATE-13

@@ -4,7 +4,8 @@ use coldframe_testkit::golden::{assert_golden, golden};
 use coldframe_units::Arch;
 
 use crate::sample::{
-    CLOCK, NOTES, decode, device, finish, host, imported, machine, metadata, producer, vcpu, whole,
+    CLOCK, NOTES, decode, device, finish, foreign, host, imported, machine, metadata, producer,
+    vcpu, whole,
 };
 
 // Spec: CONV-4
@@ -12,11 +13,12 @@ use crate::sample::{
 fn todays_encoder_writes_the_goldens_of_version_1() {
     assert_golden("tests/golden/v1/machine.bin", &finish(whole()).0);
     assert_golden("tests/golden/v1/imported.bin", &finish(imported()).0);
+    assert_golden("tests/golden/v1/foreign.bin", &finish(foreign()).0);
 }
 
 #[test]
 fn goldens_are_under_4_kib() {
-    for name in ["machine", "imported"] {
+    for name in ["machine", "imported", "foreign"] {
         assert!(golden(format!("tests/golden/v1/{name}.bin")).len() < 4096);
     }
 }
@@ -52,4 +54,15 @@ fn golden_import_has_its_known_value() {
     let error = state.vcpus().unwrap_err();
     assert!(error.to_string().contains("VCPU.0 is missing"), "{error}");
     assert!(state.host().is_err() && state.machine().is_err());
+}
+
+// Spec: STATE-10
+#[test]
+fn golden_of_another_hypervisor_has_its_known_value() {
+    let file = golden("tests/golden/v1/foreign.bin");
+    let state = decode(&file).unwrap();
+    assert_eq!(state.header().version.to_string(), "1.1");
+    assert_eq!(state.host().unwrap().hypervisor, 200);
+    assert_eq!(state.machine().unwrap().hypervisor, 200);
+    assert_eq!(state.vcpus(), Ok(vec![vcpu(0)]));
 }

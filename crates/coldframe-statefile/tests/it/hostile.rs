@@ -16,7 +16,7 @@ fn is_refused(file: &[u8]) {
 // Spec: CONV-6, CONV-12
 #[test]
 fn every_truncation_is_refused() {
-    for name in ["machine", "imported"] {
+    for name in ["machine", "imported", "foreign"] {
         let file = golden(format!("tests/golden/v1/{name}.bin"));
         check_truncations(&file, &mut is_refused);
     }
@@ -25,7 +25,7 @@ fn every_truncation_is_refused() {
 // Spec: CONV-6, CONV-12
 #[test]
 fn every_flipped_bit_is_found_before_the_codec_runs() {
-    for name in ["machine", "imported"] {
+    for name in ["machine", "imported", "foreign"] {
         let file = golden(format!("tests/golden/v1/{name}.bin"));
         check_bit_flips(&file, &mut is_refused);
     }

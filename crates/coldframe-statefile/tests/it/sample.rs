@@ -100,6 +100,26 @@ pub fn whole() -> StateBuilder {
     builder
 }
 
+/// A machine under a hypervisor that has no name here.
+pub fn foreign() -> StateBuilder {
+    let mut builder = StateBuilder::new(Arch::X86_64, producer());
+    let hypervisor = 200;
+    builder
+        .host(&HostV1 {
+            hypervisor,
+            ..host()
+        })
+        .unwrap();
+    builder
+        .machine(&MachineV1 {
+            hypervisor,
+            ..machine()
+        })
+        .unwrap();
+    builder.vcpu(&vcpu(0)).unwrap();
+    builder
+}
+
 /// No machine, only somebody else's state.
 pub fn imported() -> StateBuilder {
     let mut builder = StateBuilder::new(Arch::Aarch64, producer());

@@ -1,12 +1,10 @@
 //! A machine without a hypervisor: it keeps a state and gives it back.
 
 use coldframe_hv::{
-    Accepted, HostIdentity, Hypervisor, ItemKind, Machine, MachineState, OtherHost, Plan,
-    StateError, Target, Thawed, VcpuState, VmState,
+    Accepted, HostIdentity, Hypervisor, ItemKind, Machine, MachineState, OtherHost, StateError,
+    Thawed, VcpuState, VmState,
 };
 use coldframe_units::{Arch, GenerationId};
-
-use super::{FakeHypervisor, Violation};
 
 /// What a fake machine refuses.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,16 +33,9 @@ pub enum FakeMachineError {
         /// How many bytes the host takes.
         expected: usize,
     },
-    /// The plan breaks a rule of the fake hypervisor.
-    #[error("the plan is in no order that works")]
-    Order {
-        /// Which rule.
-        #[source]
-        source: Violation,
-    },
 }
 
-/// A machine that holds a state in memory and restores by the plan of KVM on x86_64.
+/// A machine that holds a state in memory.
 #[derive(Clone, Debug)]
 pub struct FakeMachine {
     state: MachineState,
@@ -91,10 +82,6 @@ impl Machine for FakeMachine {
                 });
             }
         }
-        let vcpus = u32::try_from(state.vcpus.len()).unwrap_or(u32::MAX);
-        FakeHypervisor::new(Target::KvmX86_64, vcpus)
-            .walk(Plan::restore(Target::KvmX86_64).steps())
-            .map_err(|source| FakeMachineError::Order { source })?;
         let host = self.state.host.clone();
         self.state = state.clone();
         self.state.host = host;
@@ -108,7 +95,7 @@ impl Machine for FakeMachine {
 /// A small state with `vcpus` vCPUs, made of numbers that show where they belong.
 #[must_use]
 pub fn sample_state(vcpus: u32) -> MachineState {
-    let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::Simulated);
+    let mut host = HostIdentity::bare(Arch::X86_64, Hypervisor::SIMULATED);
     host.xsave_bytes = 576;
     host.msr_indexes = [0x10, 0x1b, 0xc000_0080].into();
     let vcpu = |index: u32| {
@@ -126,7 +113,7 @@ pub fn sample_state(vcpus: u32) -> MachineState {
     };
     MachineState {
         arch: Arch::X86_64,
-        hypervisor: Hypervisor::Simulated,
+        hypervisor: Hypervisor::SIMULATED,
         host,
         vm: VmState {
             items: [(ItemKind::CLOCK, vec![7; 48])].into(),

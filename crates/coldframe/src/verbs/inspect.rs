@@ -6,6 +6,7 @@
 mod host;
 mod logs;
 mod machine;
+mod plan;
 mod print;
 mod report;
 mod store;
@@ -21,10 +22,15 @@ use report::{Report, SnapshotReport};
 
 /// Prints the report; exit 1 if something is wrong with what was inspected.
 pub fn run(args: &Inspect) -> Result<(), Failure> {
-    if args.against.against_host {
-        return host::run(&args.path, &args.against.waived, args.json);
+    if let Some(target) = args.plan {
+        return plan::run(target, args.json);
     }
-    let report = look(&args.path, &args.search)?;
+    let path = args.path.as_deref();
+    let path = path.ok_or_else(|| Failure::Usage("there is nothing to inspect".to_owned()))?;
+    if args.against.against_host {
+        return host::run(path, &args.against.waived, args.json);
+    }
+    let report = look(path, &args.search)?;
     if args.json {
         output::json(&report)?;
     } else {

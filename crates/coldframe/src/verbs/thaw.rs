@@ -132,7 +132,7 @@ pub fn thaw<A: Act>(path: &Path, how: How<'_>, act: A) -> Result<A::Out, Failure
     let ram = thaw.memory(source).map_err(went_wrong)?;
     let thawing = Thawing { thaw: &thaw, start };
     match machine.hypervisor {
-        Hypervisor::Simulated => {
+        Hypervisor::SIMULATED => {
             let guest = SimVm::with_memory(Shape::of(machine), ram).map_err(went_wrong)?;
             act.act(restore(guest, &thaw, how.waivers)?, &thawing)
         }
@@ -145,7 +145,7 @@ pub fn thaw<A: Act>(path: &Path, how: How<'_>, act: A) -> Result<A::Out, Failure
 
 /// Whether one of the machines here may be its.
 fn is_of_this_program(machine: &MachineState) -> bool {
-    let is_known = matches!(machine.hypervisor, Hypervisor::Kvm | Hypervisor::Simulated);
+    let is_known = matches!(machine.hypervisor, Hypervisor::KVM | Hypervisor::SIMULATED);
     is_known && machine.arch == Arch::X86_64
 }
 

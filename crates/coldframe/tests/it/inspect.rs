@@ -371,3 +371,39 @@ fn what_a_host_does_not_say_of_itself_is_left_out() {
         }
     }
 }
+
+/// The plans are printed whole, for every target, from any host.
+#[test]
+fn plans_are_printed_with_their_reasons() {
+    for target in ["kvm-x86_64", "kvm-aarch64", "hvf-aarch64"] {
+        let text = coldframe(&[&"inspect", &"--plan", &target]).done();
+        let shown = coldframe(&[&"inspect", &"--plan", &target, &"--json"])
+            .done()
+            .json();
+        assert_eq!(shown["target"], target);
+        for direction in ["save", "restore"] {
+            assert!(text.stdout.contains(&format!("{target}: {direction}")));
+            let steps = shown[direction].as_array().unwrap();
+            for (number, step) in (1..).zip(steps) {
+                assert_eq!(step["number"], number);
+                let name = step["step"].as_str().unwrap();
+                for key in ["why", "source"] {
+                    let said = step[key].as_str().unwrap();
+                    assert!(
+                        !said.is_empty() && text.stdout.contains(said),
+                        "{name} {key}"
+                    );
+                }
+                let earlier = |need: &Value| steps[..number - 1].iter().any(|row| row["step"] == *need);
+                assert!(
+                    step["after"].as_array().unwrap().iter().all(earlier),
+                    "{name}"
+                );
+            }
+            assert!(steps.iter().any(|row| row["by"] == "adapter"));
+        }
+    }
+    coldframe(&[&"inspect", &"--plan", &"vax"]).fails(2, &["kvm-x86_64"]);
+    coldframe(&[&"inspect", &"--plan", &"hvf", &"some/path"]).fails(2, &["--plan"]);
+    coldframe(&[&"inspect"]).fails(2, &["PATH"]);
+}

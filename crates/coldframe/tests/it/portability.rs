@@ -287,6 +287,33 @@ fn a_guest_of_another_hypervisor_is_refused_with_its_system_named() {
     run(&["thaw"], &snapshot, &["kernel"]).fails(1, &["arch", "hypervisor", "gic.kind"]);
 }
 
+/// One that nobody here has a name for, with or without KVM on this host.
+#[test]
+fn a_guest_of_an_unknown_hypervisor_is_shown_verified_and_refused_by_its_number() {
+    let home = Home::new();
+    demo("simulated", &home.at("d"));
+    let snapshot = home.at("foreign");
+    let kestrel = Hypervisor::from_code(200).unwrap();
+    edited(&home.at("d").join("full"), &snapshot, |state| {
+        (state.hypervisor, state.host.hypervisor) = (kestrel, kestrel);
+    });
+    assert_sound(&snapshot);
+    let shown = coldframe(&[&"inspect", &snapshot, &"--json"]).done().json();
+    assert_eq!(shown["files"]["state"]["state"]["hypervisor"], 200);
+    let text = coldframe(&[&"inspect", &snapshot]).done().stdout;
+    assert!(text.contains("hypervisor 200"), "{text}");
+
+    let (code, report) = against_host(&snapshot, &["hypervisor"]);
+    assert_eq!(
+        (code, &report["saved"]["hypervisor"]),
+        (1, &"hypervisor 200".into())
+    );
+    let item = ("hypervisor".to_owned(), NEVER.to_owned());
+    assert!(standing(&report).contains(&item));
+    let refused = run(&["thaw"], &snapshot, &["hypervisor"]);
+    refused.fails(1, &["hypervisor (impossible: hypervisor 200, here "]);
+}
+
 #[test]
 fn only_a_snapshot_is_held_against_a_host() {
     let home = Home::new();
@@ -301,9 +328,9 @@ fn only_a_snapshot_is_held_against_a_host() {
 /// A state as Hypervisor.framework's adapter saves it, in what tools look at.
 fn as_on_a_mac(state: &mut MachineState) {
     state.arch = Arch::Aarch64;
-    state.hypervisor = Hypervisor::Hvf;
+    state.hypervisor = Hypervisor::HVF;
     state.host.arch = Arch::Aarch64;
-    state.host.hypervisor = Hypervisor::Hvf;
+    state.host.hypervisor = Hypervisor::HVF;
     state.host.kernel = "24A335".to_owned();
     state.host.counter_hz = Some(24_000_000);
     GicModel::Apple.store(&mut state.vm);
