@@ -82,9 +82,9 @@ fn check_manifest(tree: &Tree, folder: &str, findings: &mut Findings) -> Result<
             };
             for (name, value) in deps {
                 let shared = value.get("workspace").and_then(toml::Value::as_bool);
-                // A crate that names itself, for a feature of its tests, has nothing to share. Nor has
-                // a test or example one of ours that depends on the crate: a version would have to
-                // be published before it, so it goes by its path alone and packaging drops it.
+                // A crate that names itself, for a feature of its tests, has nothing to share.
+                // Nor has a test or example one of ours that depends on the crate: its version
+                // would have to be published first, so packaging drops what has a path alone.
                 let path = value.get("path").and_then(toml::Value::as_str);
                 let is_itself = path == Some(".");
                 let is_dropped = kind == "dev-dependencies"

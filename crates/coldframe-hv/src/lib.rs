@@ -33,7 +33,8 @@
 //! ```
 //!
 //! What it does not do: no system call, no file format (that is `coldframe-statefile`), and it does
-//! not pause a machine (that is the VMM's own). Spec: `specs/architecture.md`.
+//! not run a vCPU. Feature `park` has the protocol by which the threads of vCPUs come to rest, for
+//! adapters to wrap; it needs the standard library. Spec: `specs/architecture.md`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -42,11 +43,15 @@
 compile_error!("coldframe supports 64-bit targets only");
 
 extern crate alloc;
+#[cfg(feature = "park")]
+extern crate std;
 
 pub mod aarch64;
 mod host;
 mod item;
 mod machine;
+#[cfg(feature = "park")]
+pub mod park;
 mod plan;
 mod portability;
 mod state;

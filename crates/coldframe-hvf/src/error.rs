@@ -1,6 +1,7 @@
 //! What can go wrong between this crate and Hypervisor.framework.
 
 use std::fmt;
+use std::time::Duration;
 
 use coldframe_dirty::DirtyError;
 use coldframe_hv::aarch64::{Aarch64Error, RegId, SysReg};
@@ -122,10 +123,12 @@ pub enum HvfError {
         expected: usize,
     },
     /// Pausing: not all vCPUs came to rest in time. Those that had go on.
-    #[error("vCPUs {vcpus:?} did not come to rest in time")]
+    #[error("vCPUs {vcpus:?} did not come to rest within {patience:?}")]
     NotParked {
         /// Those that did not.
         vcpus: Vec<u32>,
+        /// How long they were waited for.
+        patience: Duration,
     },
     /// The thread of a vCPU is gone.
     #[error("the thread of vCPU {vcpu} is gone")]
@@ -133,6 +136,9 @@ pub enum HvfError {
         /// Which vCPU.
         vcpu: u32,
     },
+    /// Pausing a machine whose threads were told to end.
+    #[error("the machine is being taken down")]
+    LotClosed,
     /// A seat was taken twice, or there is none of that number.
     #[error("vCPU {vcpu} has no free seat")]
     NoSeat {

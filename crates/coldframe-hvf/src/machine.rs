@@ -20,7 +20,7 @@ use crate::vcpu;
 pub struct HvfMachine<'a, C: ?Sized> {
     host: &'a HvfHost,
     vm: &'a C,
-    parked: &'a Parked<'a>,
+    parked: &'a Parked,
     time: GuestTime,
     order: &'a [Step<RestoreOp>],
 }
@@ -28,7 +28,7 @@ pub struct HvfMachine<'a, C: ?Sized> {
 impl<'a, C: VmCalls + ?Sized> HvfMachine<'a, C> {
     /// The machine of `vm`, whose vCPUs are all in `parked`.
     #[must_use]
-    pub fn new(host: &'a HvfHost, vm: &'a C, parked: &'a Parked<'a>) -> Self {
+    pub fn new(host: &'a HvfHost, vm: &'a C, parked: &'a Parked) -> Self {
         Self {
             host,
             vm,

@@ -247,7 +247,7 @@ impl<'v, V: VcpuCalls + ?Sized> Abort<'v, V> {
 ///
 /// ```compile_fail
 /// # use coldframe_hvf::{Mmio, Seat, VcpuCalls};
-/// fn freeze<V: VcpuCalls>(seat: &Seat<'_>, access: Mmio<'_, V>) {
+/// fn freeze<V: VcpuCalls>(seat: &Seat, access: Mmio<'_, V>) {
 ///     let _ = seat.park(access);
 /// }
 /// ```

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use coldframe_dirty::DirtyError;
 use coldframe_hv::aarch64::{Aarch64Error, GicModel, RegId, register_item};
@@ -282,6 +283,69 @@ pub enum KvmError {
         found: usize,
         /// Its length in this kernel.
         expected: usize,
+    },
+    /// The machine is paused already: who paused it first may be copying its memory.
+    #[error("the machine is paused already: resume it before it is paused again")]
+    AlreadyPaused,
+    /// Pausing: not all vCPUs came to rest in time. Those that had go on.
+    #[error("vCPUs {vcpus:?} did not come to rest within {patience:?}")]
+    NotParked {
+        /// Those that did not.
+        vcpus: Vec<u32>,
+        /// How long they were waited for.
+        patience: Duration,
+    },
+    /// The thread of a vCPU has ended.
+    #[error("the thread of vCPU {vcpu} has ended")]
+    VcpuGone {
+        /// Which vCPU.
+        vcpu: u32,
+    },
+    /// A seat was taken twice, or there is none of that number.
+    #[error("vCPU {vcpu} has no free seat")]
+    NoSeat {
+        /// Which vCPU.
+        vcpu: u32,
+    },
+    /// Pausing a machine whose threads were told to end.
+    #[error("the machine is being taken down")]
+    LotClosed,
+    /// Reaching the byte that keeps a vCPU from entering the guest.
+    #[error("the run structure of vCPU {vcpu} cannot be mapped")]
+    MapRun {
+        /// Which vCPU.
+        vcpu: u32,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Handling or unblocking the signal by which vCPUs are kicked.
+    #[error("signal {signal} cannot be used to stop vCPUs")]
+    SetSignal {
+        /// Its number.
+        signal: i32,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The signal has another use in this process.
+    #[error("signal {signal} is handled or ignored by this program: name one of its own")]
+    SignalTaken {
+        /// Its number.
+        signal: i32,
+    },
+    /// The VMM's own signal has no handler.
+    #[error("signal {signal} has no handler: it would end this program, or not arrive")]
+    SignalUnhandled {
+        /// Its number.
+        signal: i32,
+    },
+    /// Signalling the thread of a vCPU.
+    #[error("the thread of a vCPU cannot be signalled")]
+    Kick {
+        /// The system's answer.
+        #[source]
+        source: io::Error,
     },
     /// Making a new generation id.
     #[error("the system has no random bytes for a generation id")]

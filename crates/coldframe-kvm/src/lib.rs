@@ -2,7 +2,8 @@
 //!
 //! For VMMs on Linux that use `kvm-ioctls`. [`KvmMachine`] reads and writes all that KVM keeps of
 //! a machine on x86_64 or aarch64, in the order of its [`plan`]; [`KvmHost`] says what a
-//! guest would find different on this host; [`KvmDirty`] says which pages the guest wrote.
+//! guest would find different on this host; [`KvmDirty`] says which pages the guest wrote; the
+//! threads of the vCPUs come to rest in a [`ParkingLot`].
 //!
 //! ```
 //! # #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -25,9 +26,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! What it does not do: it makes no machine, runs no vCPU and copies no memory; pausing is the
-//! VMM's own. On aarch64 [`KvmMachine`] is also told what the vCPUs were initialised with and which
-//! interrupt controller there is. On other systems the crate is empty.
+//! What it does not do: it makes no machine, runs no vCPU and copies no memory. On aarch64
+//! [`KvmMachine`] is also told what the vCPUs were initialised with and which interrupt controller
+//! there is. On other systems the crate has its plans and nothing else.
 #![deny(missing_docs)]
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -39,6 +40,8 @@ mod aarch64;
 mod dirty;
 #[cfg(target_os = "linux")]
 mod error;
+#[cfg(target_os = "linux")]
+mod park;
 #[cfg(target_os = "linux")]
 mod pending;
 pub mod plan;
@@ -60,6 +63,8 @@ pub use aarch64::{KvmGic, KvmHost, KvmMachine};
 pub use dirty::{KvmDirty, is_ring_full};
 #[cfg(target_os = "linux")]
 pub use error::{KvmError, Place};
+#[cfg(target_os = "linux")]
+pub use park::{Parked, ParkingLot, Seat, Woken};
 #[cfg(target_os = "linux")]
 pub use pending::complete_pending_io;
 #[cfg(target_os = "linux")]

@@ -8,6 +8,8 @@
 //! states what it proves.
 #![allow(unsafe_code)]
 
+pub(crate) mod kick;
+
 use std::io;
 use std::os::fd::AsRawFd;
 

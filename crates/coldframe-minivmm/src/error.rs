@@ -107,7 +107,7 @@ pub enum MiniVmError {
     #[error("the thread of vCPU {vcpu} has died")]
     ThreadDied {
         /// The vCPU's index.
-        vcpu: u8,
+        vcpu: u32,
     },
     /// The guest touched RAM that the host cannot give: memory marked as poisoned.
     #[error("vCPU {vcpu} touched poisoned RAM at {addr}")]

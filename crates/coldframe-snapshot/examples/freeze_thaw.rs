@@ -6,12 +6,14 @@
 //! ```
 //!
 //! The guest is eleven bytes of machine code that count in memory and say each number on a port.
-//! It runs to 12. On the way a full snapshot is taken at 4 and a diff of it at 8. Each is then
-//! thawed in a machine of its own, which must count on from there to 12 as the first one did.
+//! It runs to 6,000 in a thread of its own. On the way it is paused twice, wherever it is then: for
+//! a full snapshot and for a diff of it. Each is then thawed in a machine of its own, which must
+//! count on from there to the end as the first one did.
 //!
 //! | part | whose |
 //! |---|---|
 //! | a VM, a vCPU, the loop around `KVM_RUN` | the VMM's, with kvm-ioctls |
+//! | getting the vCPU's thread out of the guest and back | `coldframe-kvm`: `ParkingLot` |
 //! | guest memory | vm-memory's `GuestMemoryMmap`, whose regions mark what the VMM writes |
 //! | which pages the guest wrote | `coldframe-kvm`: `SlotTable`, `KvmDirty` |
 //! | vCPU and VM state, in the order that KVM needs | `coldframe-kvm`: `KvmHost`, `KvmMachine` |
@@ -36,11 +38,15 @@ fn main() {
 mod vmm {
     use std::error::Error;
     use std::path::Path;
-    use std::time::Instant;
+    use std::sync::{Arc, Condvar, Mutex};
+    use std::thread::JoinHandle;
+    use std::time::{Duration, Instant};
 
     use coldframe_dirty::{DirtyBitmap, RegionDirty};
     use coldframe_envelope::Producer;
-    use coldframe_kvm::{KvmDirty, KvmHost, KvmMachine, SlotTable, Tracking, complete_pending_io};
+    use coldframe_kvm::{
+        KvmDirty, KvmError, KvmHost, KvmMachine, ParkingLot, Seat, SlotTable, Tracking,
+    };
     use coldframe_mem::MapVmMemory;
     use coldframe_snapshot::{DeviceState, DirtyTracker, Freezer, Kind, Snapshot};
     use coldframe_units::{ByteLen, GuestAddr, PageSize, RamOffset, SnapshotId};
@@ -54,7 +60,9 @@ mod vmm {
     const ENTRY: u64 = 0x1000;
     const COUNTER: u64 = 0x8000;
     const PORT: u16 = 0x10;
-    const END: u16 = 12;
+    const END: u16 = 6000;
+    /// How long a vCPU is given to park: the error of a pause names those that did not.
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     /// Sixteen-bit real mode, at [`ENTRY`].
     const PROGRAM: [u8; 11] = [
@@ -64,16 +72,80 @@ mod vmm {
         0xeb, 0xf5, //                  jmp again
     ];
 
-    /// The machine. Fields are dropped in this order: KVM lets go of memory before it is unmapped.
+    /// The VMM's only device: all that was said on the port.
+    #[derive(Default)]
+    struct Port {
+        said: Mutex<Vec<u8>>,
+        more: Condvar,
+    }
+
+    impl Port {
+        fn serve(&self, exit: VcpuExit<'_>) {
+            match exit {
+                VcpuExit::IoOut(PORT, bytes) => {
+                    self.said.lock().unwrap().extend_from_slice(bytes);
+                    self.more.notify_all();
+                }
+                other => panic!("unexpected exit: {other:?}"),
+            }
+        }
+
+        /// What was said last.
+        fn last(said: &[u8]) -> u16 {
+            said.last_chunk()
+                .map_or(0, |word| u16::from_le_bytes(*word))
+        }
+
+        /// Waits until the guest has said `number`.
+        fn wait_for(&self, number: u16) {
+            let said = self.said.lock().unwrap();
+            let waits = |said: &mut Vec<u8>| Self::last(said) < number;
+            drop(self.more.wait_while(said, waits).unwrap());
+        }
+    }
+
+    /// The vCPU's thread. It has the vCPU, but while it is parked: then the [`Parked`] has it.
+    ///
+    /// [`Parked`]: coldframe_kvm::Parked
+    fn run(seat: &Seat, mut vcpu: VcpuFd, port: &Port) -> std::result::Result<(), KvmError> {
+        vcpu = seat.park_before_first_run(vcpu); // to be booted or thawed
+        while !seat.is_closed() {
+            if Port::last(&port.said.lock().unwrap()) >= END {
+                vcpu = seat.park_when_wanted(vcpu, |exit| port.serve(exit))?;
+                continue;
+            }
+            match vcpu.run() {
+                Ok(exit) => port.serve(exit),
+                // A signal: completes the exit that the vCPU is at, parks if that is wanted.
+                Err(error) if error.errno() == libc::EINTR => {
+                    vcpu = seat.park(vcpu, |exit| port.serve(exit))?;
+                }
+                Err(error) => panic!("KVM_RUN: {error}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// The machine.
     struct Vm {
-        vcpu: VcpuFd,
+        lot: ParkingLot,
+        thread: Option<JoinHandle<std::result::Result<(), KvmError>>>,
+        port: Arc<Port>,
         /// Which pages the guest wrote, united with what the VMM itself writes to `memory`.
         dirty: DirtyTracker<KvmDirty>,
         vm: VmFd,
         memory: Memory,
         host: KvmHost,
-        /// The state of the VMM's only device: what was said on the port.
-        said: Vec<u8>,
+    }
+
+    /// KVM lets go of memory before it is unmapped: the thread has the vCPU, which has the VM.
+    impl Drop for Vm {
+        fn drop(&mut self) {
+            self.lot.close().expect("a thread of ours can be signalled");
+            if let Some(thread) = self.thread.take() {
+                let _ = thread.join();
+            }
+        }
     }
 
     impl Vm {
@@ -96,14 +168,20 @@ mod vmm {
             let vcpu = vm.create_vcpu(0)?;
             let source = KvmDirty::new(slots, [&vcpu])?;
             let dirty = DirtyTracker::new(bitmap, source, baseline);
-            let said = Vec::new();
+            let (lot, port) = (ParkingLot::new(1)?, Arc::new(Port::default()));
+            let (seats, device) = (lot.clone(), Arc::clone(&port));
+            let thread = std::thread::spawn(move || {
+                let seat = seats.seat(0, &vcpu)?;
+                run(&seat, vcpu, &device)
+            });
             Ok(Self {
-                vcpu,
+                lot,
+                thread: Some(thread),
+                port,
                 dirty,
                 vm,
                 memory,
                 host,
-                said,
             })
         }
 
@@ -120,57 +198,44 @@ mod vmm {
             memory.write_slice(&PROGRAM, GuestAddress(ENTRY))?;
 
             let vm = Self::new(memory, bitmap, None)?;
-            let mut sregs = vm.vcpu.get_sregs()?;
+            let parked = vm.lot.pause(PATIENCE)?;
+            let vcpu = &parked.vcpus()[0];
+            let mut sregs = vcpu.get_sregs()?;
             (sregs.cs.base, sregs.cs.selector) = (0, 0);
-            vm.vcpu.set_sregs(&sregs)?;
-            let mut regs = vm.vcpu.get_regs()?;
+            vcpu.set_sregs(&sregs)?;
+            let mut regs = vcpu.get_regs()?;
             (regs.rip, regs.rflags) = (ENTRY, 2);
-            vm.vcpu.set_regs(&regs)?;
+            vcpu.set_regs(&regs)?;
+            parked.resume();
             Ok(vm)
         }
 
-        /// Runs the guest until it has said `number`.
-        fn run_to(&mut self, number: u16) -> Result<()> {
-            while self.last() < number {
-                match self.vcpu.run()? {
-                    VcpuExit::IoOut(PORT, bytes) => self.said.extend_from_slice(bytes),
-                    other => return Err(format!("unexpected exit: {other:?}").into()),
-                }
-            }
-            Ok(())
-        }
-
-        /// What the guest said last.
-        fn last(&self) -> u16 {
-            match self.said.last_chunk() {
-                Some(word) => u16::from_le_bytes(*word),
-                None => 0,
-            }
-        }
-
-        /// Freezes the guest, which is not running now: one thread drives its only vCPU here.
+        /// Freezes the guest, which is running: it is paused for as long as its memory is copied.
         fn freeze(&mut self, dest: &Path, parent: Option<&Snapshot>) -> Result<Snapshot> {
             let kind = parent.map_or(Kind::Full, |parent| Kind::Diff { parent });
-            // 1. Prepare files. The guest could still be running.
+            // 1. Prepare files. The guest is still running.
             let capture = Freezer::new(dest, Producer::new("freeze_thaw", "1")?).begin(kind)?;
 
-            // 2. The pause. KVM may owe the guest the end of the exit that it was stopped at.
-            let paused = Instant::now();
-            complete_pending_io(&mut self.vcpu, |_| ())?;
+            // 2. The pause: every vCPU out of the guest, with nothing pending.
+            let begun = Instant::now();
+            let parked = self.lot.pause(PATIENCE)?;
+            let said = self.port.said.lock().unwrap().clone();
+            println!("  paused at {}", Port::last(&said));
             let port = DeviceState {
                 kind: "port".to_owned(),
                 instance: 0,
                 version: 1,
-                bytes: self.said.clone(),
+                bytes: said,
             };
-            let machine = KvmMachine::new(&self.host, &self.vm, [&self.vcpu]);
+            let machine = KvmMachine::new(&self.host, &self.vm, parked.vcpus());
             let frozen =
                 capture
                     .with_devices(vec![port])
                     .copy(&self.memory, &mut self.dirty, &machine)?;
-            println!("  paused for {:?}: {:?}", paused.elapsed(), frozen.stats());
+            parked.resume();
+            println!("  for {:?}: {:?}", begun.elapsed(), frozen.stats());
 
-            // 3. The guest could run on from here. Hash, sync, give the snapshot its name: on an
+            // 3. The guest runs on. Hash, sync, give the snapshot its name: on an
             //    error the dirty pages are back, and nothing is there.
             Ok(frozen.publish()?)
         }
@@ -188,17 +253,18 @@ mod vmm {
                 RegionDirty::new(bitmap.clone(), offset, region.len())
                     .expect("each region of the layout lies inside of it")
             }))?;
-            let mut vm = Self::new(memory, bitmap, Some(thaw.snapshot().id()))?;
+            let vm = Self::new(memory, bitmap, Some(thaw.snapshot().id()))?;
 
             // 3. Compare with this host: what the guest would find different is refused by name,
             //    unless it is waived by name.
             let accepted = thaw.compare(vm.host.identity()).accept(&[])?;
 
             // 4. Restore vCPUs and VM, then our own device.
-            let mut machine = KvmMachine::new(&vm.host, &vm.vm, [&vm.vcpu]);
+            let parked = vm.lot.pause(PATIENCE)?;
+            let mut machine = KvmMachine::new(&vm.host, &vm.vm, parked.vcpus());
             let thawed = accepted.restore(&mut machine)?;
             let port = thaw.devices().iter().find(|device| device.kind == "port");
-            vm.said = port.ok_or("the snapshot has no port")?.bytes.clone();
+            *vm.port.said.lock().unwrap() = port.ok_or("the snapshot has no port")?.bytes.clone();
 
             // 5. Two runs of one snapshot share random pools and keys: a real guest must be told
             //    (VM generation id) before it runs.
@@ -207,6 +273,7 @@ mod vmm {
                 begun.elapsed(),
                 thawed.generation()
             );
+            parked.resume();
             Ok(vm)
         }
     }
@@ -216,20 +283,21 @@ mod vmm {
         let (full, diff) = (dir.path().join("full"), dir.path().join("diff"));
 
         let mut first = Vm::boot()?;
-        first.run_to(4)?;
-        println!("full snapshot at {}", first.last());
+        first.port.wait_for(END / 3);
+        println!("full snapshot");
         let parent = first.freeze(&full, None)?;
-        first.run_to(8)?;
-        println!("diff at {}", first.last());
+        first.port.wait_for(END / 3 * 2);
+        println!("diff");
         first.freeze(&diff, Some(&parent))?;
-        first.run_to(END)?;
+        first.port.wait_for(END);
 
+        let end = first.port.said.lock().unwrap().clone();
         for path in [&full, &diff] {
             println!("thaw {}", path.display());
-            let mut again = Vm::thaw(path)?;
-            println!("  counts on from {}", again.last());
-            again.run_to(END)?;
-            assert_eq!(again.said, first.said, "the guest said something else");
+            let again = Vm::thaw(path)?;
+            again.port.wait_for(END);
+            let said = again.port.said.lock().unwrap().clone();
+            assert!(said == end, "the guest said something else");
             let counted: u16 = again.memory.read_obj(GuestAddress(COUNTER))?;
             assert_eq!(counted, END);
         }

@@ -1,8 +1,8 @@
 //! Fake hypervisors that enforce the ordering rules of real ones, written down apart from the
 //! plans so that the plans can be tested against them.
 //!
-//! Invariant: a fake knows nothing of a `coldframe_hv::Plan`; the rules are an adapter's tests', and
-//! each has a name and the reason in the kernel for which it exists.
+//! Invariant: a fake knows nothing of a `coldframe_hv::Plan`; the rules are in an adapter's tests,
+//! and each has a name and the reason in the kernel for which it exists.
 
 mod laws;
 mod machine;

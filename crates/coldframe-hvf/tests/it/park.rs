@@ -95,7 +95,7 @@ fn vcpus_that_do_not_come_are_named_and_the_others_go_on() {
         });
         let refused = lot.pause(&vmm.calls(), Duration::from_millis(200));
         let error = refused.unwrap_err();
-        let HvfError::NotParked { vcpus } = &error else {
+        let HvfError::NotParked { vcpus, .. } = &error else {
             panic!("{error}");
         };
         assert!(vcpus.contains(&1));

@@ -126,7 +126,7 @@ impl Vmm {
         self.rams.iter().flat_map(|ram| ram.bytes()).collect()
     }
 
-    pub fn pause(&self) -> Parked<'_> {
+    pub fn pause(&self) -> Parked {
         self.lot
             .pause(&self.calls(), Duration::from_secs(60))
             .unwrap()

@@ -44,8 +44,8 @@ impl<'a> KvmMachine<'a> {
     }
 
     /// Sets the registers through which the guest asks for the wall clock
-    /// ([`VmmOp::WallClock`](coldframe_hv::VmmOp::WallClock)): KVM answers such a write by writing 12
-    /// bytes of guest memory, so this must be done before the machine has any memory.
+    /// ([`VmmOp::WallClock`](coldframe_hv::VmmOp::WallClock)): KVM answers such a write by writing
+    /// 12 bytes of guest memory, so this must be done before the machine has any memory.
     /// [`Machine::restore`] never sets them. A VMM that does not call this restores memory as it
     /// was saved; its guest reads 0 from the registers until it sets them again, as Linux does
     /// each time it asks.

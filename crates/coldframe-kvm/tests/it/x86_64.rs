@@ -2,4 +2,5 @@
 
 mod dirty;
 mod machine;
+mod park;
 mod state;

@@ -1,15 +1,13 @@
 //! The machine on KVM: a slot for each region of RAM, a thread for each vCPU.
 //!
 //! Invariant: whoever is not the thread of a vCPU uses its descriptor only while that thread is
-//! parked, which the lock around the descriptor enforces.
+//! parked, since the thread hands it over then.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
-mod control;
 mod failed;
 mod guest;
-mod kick;
-mod park;
+mod shared;
 mod tracked;
 mod vcpu;
 mod vm;

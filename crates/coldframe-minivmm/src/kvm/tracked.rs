@@ -17,7 +17,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 use crate::config::Tracking;
 use crate::error::MiniVmError;
-use crate::kvm::control::lock;
+use crate::kvm::shared::lock;
 use crate::memory::{Ram, dirty_bitmap};
 
 /// RAM and what KVM tells of it. The order of the fields is the order in which they are dropped.

@@ -3,9 +3,9 @@
 //! Invariant: before it parks, the exit it is at is completed in KVM (the instruction that caused
 //! it has retired), so that what a saver reads is a state between two instructions.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use coldframe_kvm::{complete_pending_io, is_ring_full};
+use coldframe_kvm::{KvmError, ParkingLot, Seat, is_ring_full};
 use coldframe_units::GuestAddr;
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -14,22 +14,19 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 use crate::error::MiniVmError;
 use crate::event::{EndReason, Event};
 use crate::kvm::arch::port_at;
-use crate::kvm::control::{Control, lock};
 use crate::kvm::failed::vcpu_error;
+use crate::kvm::shared::Shared;
 use crate::kvm::tracked::{Tracked, adapter};
 use crate::ports::{Effect, Ports};
-
-/// A vCPU's descriptor, shared by its thread and the controller.
-pub(super) type SharedVcpu = Arc<Mutex<VcpuFd>>;
 
 /// What the thread of a vCPU needs.
 pub(super) struct Runner {
     /// Its index.
     pub(super) index: u8,
-    /// Its descriptor.
-    pub(super) fd: SharedVcpu,
+    /// Where it parks.
+    pub(super) lot: ParkingLot,
     /// Shared with the controller.
-    pub(super) control: Arc<Control>,
+    pub(super) shared: Arc<Shared>,
     /// Guest RAM, to tell devices' addresses from poisoned RAM, and for full dirty rings.
     pub(super) tracked: Arc<Tracked>,
     /// Whether KVM models the interrupt controllers, so that a halted vCPU can be woken.
@@ -47,36 +44,46 @@ enum Served {
 }
 
 impl Runner {
-    /// The body of the thread.
-    pub(super) fn run(self) {
-        let index = usize::from(self.index);
-        while self.control.park(index) {
-            let mut fd = lock(&self.fd);
-            self.run_until_parked(&mut fd);
-            self.complete_exit(&mut fd);
+    /// The body of the thread: returns when the machine is taken down, or cannot go on.
+    pub(super) fn run(self, vcpu: VcpuFd) {
+        let seat = match self.lot.seat(self.index.into(), &vcpu) {
+            Ok(seat) => seat,
+            Err(error) => {
+                let error = adapter("take the seat of a vCPU")(error);
+                return self.shared.report(self.index, Err(error));
+            }
+        };
+        // The seat outlives the report: who finds the thread gone finds out why.
+        if let Err(error) = self.run_seated(&seat, vcpu) {
+            let error = adapter("park a vCPU")(error);
+            self.shared.report(self.index, Err(error));
         }
     }
 
-    /// Runs the guest until the controller, or an event, asks to park.
-    fn run_until_parked(&self, fd: &mut VcpuFd) {
-        while !self.control.must_park(usize::from(self.index)) {
-            match self.enter(fd) {
-                Ok(Served::Continue | Served::Interrupted) => {}
-                Ok(Served::Stop(event)) => self.control.report(Ok(event)),
-                Err(error) => self.control.report(Err(error)),
+    /// Runs the guest, but for pauses and while it rests.
+    fn run_seated(&self, seat: &Seat, mut vcpu: VcpuFd) -> Result<(), KvmError> {
+        vcpu = seat.park_before_first_run(vcpu);
+        while !seat.is_closed() {
+            if self.shared.rests(self.index) {
+                vcpu = seat.park_when_wanted(vcpu, |exit| self.complete(exit))?;
+                continue;
+            }
+            match self.enter(&mut vcpu) {
+                Ok(Served::Continue) => {}
+                Ok(Served::Interrupted) => vcpu = seat.park(vcpu, |exit| self.complete(exit))?,
+                Ok(Served::Stop(event)) => self.shared.report(self.index, Ok(event)),
+                Err(error) => self.shared.report(self.index, Err(error)),
             }
         }
+        Ok(())
     }
 
-    /// Completes the exit that the vCPU is at.
-    fn complete_exit(&self, fd: &mut VcpuFd) {
-        let completed = complete_pending_io(fd, |exit| match self.serve(exit) {
+    /// Serves what the exit that the vCPU is at still asks for.
+    fn complete(&self, exit: VcpuExit<'_>) {
+        match self.serve(exit) {
             Ok(Served::Continue | Served::Interrupted) => {}
-            Ok(Served::Stop(event)) => self.control.report(Ok(event)),
-            Err(error) => self.control.report(Err(error)),
-        });
-        if let Err(error) = completed.map_err(adapter("complete the exit of a vCPU")) {
-            self.control.report(Err(error));
+            Ok(Served::Stop(event)) => self.shared.report(self.index, Ok(event)),
+            Err(error) => self.shared.report(self.index, Err(error)),
         }
     }
 
@@ -148,16 +155,16 @@ impl Runner {
         serve: impl FnOnce(&mut Ports) -> Result<Effect, MiniVmError>,
     ) -> Result<Served, MiniVmError> {
         let (effect, exits) = {
-            let mut ports = self.control.ports();
+            let mut ports = self.shared.ports();
             (serve(&mut ports)?, ports.exits)
         };
         match effect {
             Effect::End(reason) => Ok(Served::Stop(Event::Ended(reason))),
             Effect::Replayed => Ok(Served::Stop(Event::Replayed)),
-            Effect::Mark(mark) if self.control.stops_at_marks() => {
+            Effect::Mark(mark) if self.shared.stops_at_marks() => {
                 Ok(Served::Stop(Event::Mark(mark)))
             }
-            _ if self.control.stops_at_exit(exits) => Ok(Served::Stop(Event::Exits(exits))),
+            _ if self.shared.stops_at_exit(exits) => Ok(Served::Stop(Event::Exits(exits))),
             _ => Ok(Served::Continue),
         }
     }

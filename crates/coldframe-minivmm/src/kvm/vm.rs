@@ -2,31 +2,34 @@
 //!
 //! Invariant: while `running` is false, every vCPU's thread is parked.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use coldframe_hv::{HostIdentity, MachineState};
-use coldframe_kvm::KvmHost;
+use coldframe_kvm::{KvmError, KvmHost, Parked, ParkingLot};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use crate::config::{Config, Shape, Tracking};
 use crate::error::MiniVmError;
 use crate::event::EndReason;
 use crate::kvm::arch::Chips;
-use crate::kvm::control::{Control, lock};
 use crate::kvm::failed::kvm_error;
-use crate::kvm::kick;
+use crate::kvm::shared::Shared;
 use crate::kvm::tracked::{Tracked, adapter};
-use crate::kvm::vcpu::{Runner, SharedVcpu};
+use crate::kvm::vcpu::Runner;
 use crate::load;
 use crate::memory::{Ram, allocate_ram, ram_layout};
+
+/// How long the vCPUs are given to come out of the guest: far more than any takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine on KVM.
 pub struct MiniVm {
     pub(super) threads: Vec<JoinHandle<()>>,
-    pub(super) vcpus: Vec<SharedVcpu>,
-    pub(super) control: Arc<Control>,
+    lot: ParkingLot,
+    parked: Option<Parked>,
+    pub(super) shared: Arc<Shared>,
     pub(super) ended: Option<EndReason>,
     pub(super) running: bool,
     /// RAM was allocated here, empty.
@@ -53,7 +56,7 @@ impl MiniVm {
         vm.fresh = true;
         {
             let vcpus = vm.vcpus()?;
-            vm.chips.set_start(vcpus.iter().map(|fd| &**fd), start)?;
+            vm.chips.set_start(vcpus, start)?;
         }
         Ok(vm)
     }
@@ -90,7 +93,7 @@ impl MiniVm {
         if vcpus == 0 || vcpus > 32 || (vcpus > 1 && !irqchip) {
             return Err(MiniVmError::Shape { vcpus });
         }
-        kick::install();
+        let lot = ParkingLot::new(vcpus.into()).map_err(adapter("stop vCPUs by a signal"))?;
         let kvm = Kvm::new().map_err(|e| kvm_error("/dev/kvm", e))?;
         let host = KvmHost::probe(&kvm).map_err(adapter("probe this host"))?;
         let vm = kvm.create_vm().map_err(|e| kvm_error("KVM_CREATE_VM", e))?;
@@ -107,8 +110,9 @@ impl MiniVm {
         let tracked = Arc::new(Tracked::new(slots, &fds, ram)?);
         let mut machine = Self {
             threads: Vec::new(),
-            vcpus: Vec::new(),
-            control: Arc::new(Control::new(usize::from(vcpus))),
+            lot,
+            parked: None,
+            shared: Arc::new(Shared::new(vcpus)),
             ended: None,
             running: false,
             fresh: false,
@@ -122,29 +126,27 @@ impl MiniVm {
         for (index, fd) in (0..vcpus).zip(fds) {
             machine.start_thread(index, fd)?;
         }
-        machine.wait_until_parked()?;
+        machine.park()?;
         Ok(machine)
     }
 
     /// Starts the thread of vCPU `index`, which parks.
-    fn start_thread(&mut self, index: u8, fd: VcpuFd) -> Result<(), MiniVmError> {
-        let fd = SharedVcpu::new(fd.into());
+    fn start_thread(&mut self, index: u8, vcpu: VcpuFd) -> Result<(), MiniVmError> {
         let runner = Runner {
             index,
-            fd: Arc::clone(&fd),
-            control: Arc::clone(&self.control),
+            lot: self.lot.clone(),
+            shared: Arc::clone(&self.shared),
             tracked: Arc::clone(&self.tracked),
             irqchip: self.shape.irqchip,
         };
         let thread = std::thread::Builder::new()
             .name(format!("vcpu{index}"))
-            .spawn(move || runner.run())
+            .spawn(move || runner.run(vcpu))
             .map_err(|source| MiniVmError::StartThread {
                 vcpu: index,
                 source,
             })?;
         self.threads.push(thread);
-        self.vcpus.push(fd);
         Ok(())
     }
 
@@ -166,26 +168,43 @@ impl MiniVm {
         self.host.identity()
     }
 
-    /// The vCPUs' descriptors, in order, locked: the guest cannot be resumed while they are held.
+    /// The vCPUs' descriptors, in order.
     ///
     /// # Errors
     /// [`MiniVmError::NotPaused`].
-    pub fn vcpus(&self) -> Result<Vec<MutexGuard<'_, VcpuFd>>, MiniVmError> {
-        if self.running {
-            return Err(MiniVmError::NotPaused);
+    pub fn vcpus(&self) -> Result<&[VcpuFd], MiniVmError> {
+        match &self.parked {
+            Some(parked) if !self.running => Ok(parked.vcpus()),
+            _ => Err(MiniVmError::NotPaused),
         }
-        Ok(self.vcpus.iter().map(|fd| lock(fd)).collect())
+    }
+
+    /// Gets all vCPUs out of the guest, unless they are.
+    pub(super) fn park(&mut self) -> Result<(), MiniVmError> {
+        if self.parked.is_some() {
+            return Ok(());
+        }
+        let parked = self.lot.pause(PATIENCE).map_err(|error| match error {
+            KvmError::VcpuGone { vcpu } => MiniVmError::ThreadDied { vcpu },
+            error => adapter("stop the vCPUs")(error),
+        })?;
+        self.parked = Some(parked);
+        Ok(())
+    }
+
+    /// Lets those vCPUs run for which `who` holds.
+    pub(super) fn unpark(&mut self, who: impl Fn(usize) -> bool) {
+        self.shared.release(who);
+        self.parked = None;
     }
 }
 
 impl Drop for MiniVm {
     fn drop(&mut self) {
-        self.control.ask_to_quit();
+        // A thread that cannot be signalled is not there any more.
+        drop(self.lot.close());
+        self.parked = None;
         for thread in self.threads.drain(..) {
-            while !thread.is_finished() {
-                kick::kick(&thread);
-                std::thread::sleep(Duration::from_micros(100));
-            }
             // A thread that panicked has said so already.
             drop(thread.join());
         }

@@ -394,7 +394,8 @@ fn plans_are_printed_with_their_reasons() {
                         "{name} {key}"
                     );
                 }
-                let earlier = |need: &Value| steps[..number - 1].iter().any(|row| row["step"] == *need);
+                let earlier =
+                    |need: &Value| steps[..number - 1].iter().any(|row| row["step"] == *need);
                 assert!(
                     step["after"].as_array().unwrap().iter().all(earlier),
                     "{name}"
