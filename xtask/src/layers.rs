@@ -85,10 +85,10 @@ fn check_manifest(tree: &Tree, folder: &str, findings: &mut Findings) -> Result<
                 // A crate that names itself, for a feature of its tests, has nothing to share.
                 // Nor has a test or example one of ours that depends on the crate: its version
                 // would have to be published first, so packaging drops what has a path alone.
-                let path = value.get("path").and_then(toml::Value::as_str);
-                let is_itself = path == Some(".");
+                let by_path = value.get("path").and_then(toml::Value::as_str);
+                let is_itself = by_path == Some(".");
                 let is_dropped = kind == "dev-dependencies"
-                    && path == Some(format!("../{name}").as_str())
+                    && by_path == Some(format!("../{name}").as_str())
                     && value.get("version").is_none();
                 if shared != Some(true) && !is_itself && !is_dropped {
                     let message = format!("{name}: say `{{ workspace = true }}`");

@@ -267,6 +267,9 @@ impl Machine for Board {
 
 type Memory = GuestMemoryMmap<()>;
 
+/// All that there is of a guest: memory, vCPUs, timer.
+type End = (Vec<u8>, Vec<u64>, u64);
+
 const PAGES: u64 = 64;
 const PAGE: u64 = 4096;
 
@@ -315,8 +318,7 @@ impl Guest {
         Ok(())
     }
 
-    /// All that there is of the guest.
-    fn end(&self) -> Result<(Vec<u8>, Vec<u64>, u64), Box<dyn Error>> {
+    fn end(&self) -> Result<End, Box<dyn Error>> {
         let mut ram = vec![0; usize::try_from(PAGES * PAGE)?];
         self.memory.read_slice(&mut ram, GuestAddress(0))?;
         Ok((ram, self.board.cores.clone(), self.board.timer))
@@ -371,7 +373,8 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     println!("both ended as the guest that was never stopped");
 
     // Another release of the firmware is refused by name, and taken when waived by it.
-    let refused = Host::new(8).compare(&saved).accept(&[]).unwrap_err();
+    let refused = Host::new(8).compare(&saved).accept(&[]);
+    let refused = refused.expect_err("other firmware");
     println!("on other firmware: {refused}");
     assert_eq!(refused.items[0].item, "kestrel.firmware");
     let mut again = Guest::thaw(&full, Host::new(8), &["kestrel.firmware"])?;
@@ -381,7 +384,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     // Under any other hypervisor it can never be thawed.
     let kvm = HostIdentity::bare(Arch::X86_64, Hypervisor::KVM);
     let refused = Comparison::of(&saved, (&kvm).into()).accept(&["hypervisor"]);
-    let refused = refused.unwrap_err();
+    let refused = refused.expect_err("another hypervisor");
     println!("on KVM: {refused}");
     assert_eq!(refused.items[0].item, "hypervisor");
     assert_eq!(refused.items[0].verdict, Verdict::Impossible);

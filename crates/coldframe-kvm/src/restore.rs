@@ -23,8 +23,7 @@ pub(crate) fn check(state: &MachineState, vcpus: usize) -> Result<(), KvmError> 
 /// A machine that was restored is a new one to its guest.
 pub(crate) fn thawed() -> Result<Thawed, KvmError> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| KvmError::NewGeneration {
-        source: error.into(),
-    })?;
+    let filled = crate::sys::random(&mut id);
+    filled.map_err(|source| KvmError::NewGeneration { source })?;
     Ok(Thawed::new(GenerationId::from_bytes(id)))
 }

@@ -299,6 +299,20 @@ pub(crate) fn kernel_release() -> io::Result<String> {
     Ok(release.to_string_lossy().into_owned())
 }
 
+/// Random bytes of the system: getrandom(2), which fills up to 256 at once.
+pub(crate) fn random(bytes: &mut [u8; 16]) -> io::Result<()> {
+    // SAFETY: the kernel writes at most as many bytes as `bytes` has, exclusively borrowed.
+    let mut call = || unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    let filled = uninterrupted(|| match u32::try_from(call()) {
+        Ok(filled) => Ok(filled),
+        Err(_) => Err(io::Error::last_os_error()),
+    })?;
+    match filled {
+        16 => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
 /// Bytes of a page of this host.
 pub(crate) fn host_page_bytes() -> u64 {
     // SAFETY: sysconf takes a constant and touches no memory of ours.

@@ -38,7 +38,7 @@ fn main() {
 mod vmm {
     use std::error::Error;
     use std::path::Path;
-    use std::sync::{Arc, Condvar, Mutex};
+    use std::sync::{Arc, Condvar, Mutex, MutexGuard};
     use std::thread::JoinHandle;
     use std::time::{Duration, Instant};
 
@@ -80,10 +80,14 @@ mod vmm {
     }
 
     impl Port {
+        fn said(&self) -> MutexGuard<'_, Vec<u8>> {
+            self.said.lock().expect("nobody panics while having it")
+        }
+
         fn serve(&self, exit: VcpuExit<'_>) {
             match exit {
                 VcpuExit::IoOut(PORT, bytes) => {
-                    self.said.lock().unwrap().extend_from_slice(bytes);
+                    self.said().extend_from_slice(bytes);
                     self.more.notify_all();
                 }
                 other => panic!("unexpected exit: {other:?}"),
@@ -98,9 +102,10 @@ mod vmm {
 
         /// Waits until the guest has said `number`.
         fn wait_for(&self, number: u16) {
-            let said = self.said.lock().unwrap();
+            let said = self.said();
             let waits = |said: &mut Vec<u8>| Self::last(said) < number;
-            drop(self.more.wait_while(said, waits).unwrap());
+            let waited = self.more.wait_while(said, waits);
+            drop(waited.expect("nobody panics while having it"));
         }
     }
 
@@ -110,7 +115,7 @@ mod vmm {
     fn run(seat: &Seat, mut vcpu: VcpuFd, port: &Port) -> std::result::Result<(), KvmError> {
         vcpu = seat.park_before_first_run(vcpu); // to be booted or thawed
         while !seat.is_closed() {
-            if Port::last(&port.said.lock().unwrap()) >= END {
+            if Port::last(&port.said()) >= END {
                 vcpu = seat.park_when_wanted(vcpu, |exit| port.serve(exit))?;
                 continue;
             }
@@ -219,7 +224,7 @@ mod vmm {
             // 2. The pause: every vCPU out of the guest, with nothing pending.
             let begun = Instant::now();
             let parked = self.lot.pause(PATIENCE)?;
-            let said = self.port.said.lock().unwrap().clone();
+            let said = self.port.said().clone();
             println!("  paused at {}", Port::last(&said));
             let port = DeviceState {
                 kind: "port".to_owned(),
@@ -264,7 +269,7 @@ mod vmm {
             let mut machine = KvmMachine::new(&vm.host, &vm.vm, parked.vcpus());
             let thawed = accepted.restore(&mut machine)?;
             let port = thaw.devices().iter().find(|device| device.kind == "port");
-            *vm.port.said.lock().unwrap() = port.ok_or("the snapshot has no port")?.bytes.clone();
+            *vm.port.said() = port.ok_or("the snapshot has no port")?.bytes.clone();
 
             // 5. Two runs of one snapshot share random pools and keys: a real guest must be told
             //    (VM generation id) before it runs.
@@ -291,12 +296,12 @@ mod vmm {
         first.freeze(&diff, Some(&parent))?;
         first.port.wait_for(END);
 
-        let end = first.port.said.lock().unwrap().clone();
+        let end = first.port.said().clone();
         for path in [&full, &diff] {
             println!("thaw {}", path.display());
             let again = Vm::thaw(path)?;
             again.port.wait_for(END);
-            let said = again.port.said.lock().unwrap().clone();
+            let said = again.port.said().clone();
             assert!(said == end, "the guest said something else");
             let counted: u16 = again.memory.read_obj(GuestAddress(COUNTER))?;
             assert_eq!(counted, END);

@@ -221,7 +221,7 @@ pub enum SnapshotError {
     },
     /// No random bytes for an id.
     #[error("the system gives no random bytes for an id")]
-    Random(#[source] getrandom::Error),
+    Random(#[source] std::io::Error),
 }
 
 impl SnapshotError {

@@ -12,7 +12,7 @@ use coldframe_envelope::Producer;
 use coldframe_manifest::{
     Disk, FileRef, HostSummary, Manifest, PARENT_NAME_BYTES_MAX, Parent, SnapshotKind, Timestamp,
 };
-use coldframe_storage::{PendingDir, Storage};
+use coldframe_storage::{PendingDir, Storage, fill_random};
 use coldframe_units::{Arch, ByteLen, FileOffset, PageSize, RamLayout, RootHash, SnapshotId};
 
 use crate::files::{MANIFEST, STATE};
@@ -60,7 +60,7 @@ impl Base {
 /// A snapshot id that was never used.
 pub(crate) fn new_id() -> Result<SnapshotId, SnapshotError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(SnapshotError::Random)?;
+    fill_random(&mut bytes).map_err(SnapshotError::Random)?;
     Ok(SnapshotId::from_bytes(bytes))
 }
 

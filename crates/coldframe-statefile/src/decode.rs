@@ -6,13 +6,14 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use bitcode::DecodeOwned;
 use coldframe_envelope::{
     Body, Container, DecodeError, DecodeErrorKind as Kind, Header, Limits, Section, SectionKind,
 };
 use coldframe_units::{Arch, RootHash};
 
-use crate::body::{check_count, check_version, decode_body, decode_bytes};
+#[cfg(feature = "bitcode")]
+use crate::body::codec_error;
+use crate::body::{check_count, check_version, decode_body};
 use crate::layout::KINDS;
 use crate::limits::{DEVICE_COUNT_MAX, VCPU_COUNT_MAX};
 use crate::schema::v1::{DeviceV1, HostV1, MachineV1, MetadataV1, VcpuV1};
@@ -201,7 +202,8 @@ impl<'a> StateFile<'a> {
     ///
     /// # Errors
     /// [`DecodeError`]: missing, of another version, or the codec refuses it.
-    pub fn typed<T: DecodeOwned>(
+    #[cfg(feature = "bitcode")]
+    pub fn typed<T: bitcode::DecodeOwned>(
         &self,
         kind: SectionKind,
         instance: u32,
@@ -218,7 +220,7 @@ impl<'a> StateFile<'a> {
             };
             return Err(body.error(kind, 0));
         }
-        decode_bytes(&body)
+        bitcode::decode(body.body()).map_err(|_| codec_error(&body))
     }
 
     fn of_kind(&self, kind: SectionKind) -> impl Iterator<Item = Body<'a>> + '_ {

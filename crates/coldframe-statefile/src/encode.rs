@@ -7,7 +7,6 @@ use alloc::collections::btree_map::Entry;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bitcode::Encode;
 use coldframe_envelope::{ContainerBuilder, EncodeError, Producer, SectionFlags, SectionKind};
 use coldframe_units::{Arch, RootHash};
 
@@ -145,7 +144,8 @@ impl StateBuilder {
     ///
     /// # Errors
     /// As [`StateBuilder::opaque`].
-    pub fn typed<T: Encode>(
+    #[cfg(feature = "bitcode")]
+    pub fn typed<T: bitcode::Encode>(
         &mut self,
         kind: SectionKind,
         instance: u32,

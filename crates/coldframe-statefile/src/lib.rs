@@ -11,15 +11,18 @@
 //!
 //! const CLOCK: SectionKind = SectionKind::new(*b"rtcx"); // lower case: the VMM's own
 //! let mut builder = StateBuilder::new(Arch::X86_64, Producer::new("my-vmm", "1.0")?);
-//! builder.typed(CLOCK, 0, 1, SectionFlags::MUST_UNDERSTAND, &(2026_u32, 7_u8))?;
+//! builder.opaque(CLOCK, 0, 1, SectionFlags::MUST_UNDERSTAND, b"2026".to_vec())?;
 //! let (file, root) = builder.finish()?;
 //!
 //! let state = StateFile::decode(&file, &[CLOCK], Limits::SMALL_FILE)?;
-//! assert_eq!(state.typed::<(u32, u8)>(CLOCK, 0, 1)?, (2026, 7));
+//! assert_eq!(state.opaque(CLOCK, 0).map(|body| body.body()), Some(&b"2026"[..]));
 //! assert_eq!(state.root(), root);
 //! assert!(StateFile::decode(&file, &[], Limits::SMALL_FILE).is_err()); // nobody knows `rtcx`
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Bodies are written and read here, as bitcode 0.6 lays them out, without that crate. Feature
+//! `bitcode` links it for sections of the VMM's own: `StateBuilder::typed`, `StateFile::typed`.
 //!
 //! What it does not do: no I/O, no system call, no look into the bytes of an item; whether a state
 //! fits a host is for `coldframe-hv`. Spec: `specs/statefile.md`.
@@ -38,6 +41,7 @@ compile_error!("coldframe supports 64-bit targets only");
 extern crate alloc;
 
 mod body;
+mod columns;
 mod decode;
 mod encode;
 mod layout;

@@ -4,21 +4,23 @@
 //! anyone), or the caller has promised as much.
 //!
 //! # Safety
-//! memmap2 needs one promise: the file is not changed or cut short while it is mapped, or the
-//! bytes change under a `&[u8]` and a read past the new end is SIGBUS (mmap(2)).
+//! A mapping handed out as `&[u8]` needs one promise: the file is not changed or cut short while it
+//! is mapped, or the bytes change under a borrow and a read past the new end is SIGBUS (mmap(2)).
 //! [`MappedFile::open_published`] takes the mode as the token for it: [`crate::PendingFile`] and
 //! [`crate::PendingDir`] set it to 0400 and never write afterwards. Whoever gives a published
 //! file its write bits back breaks that promise.
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 
 use bytes::Bytes;
 use coldframe_units::{ByteLen, FileOffset};
-use memmap2::Mmap;
 
 use crate::open::{Access, Kinds, open_kind};
 use crate::source::{ByteSource, range_within};
@@ -88,14 +90,16 @@ impl MappedFile {
     /// in this process or another: the bytes would change under a shared borrow, and a read past
     /// the new end raises SIGBUS (mmap(2)).
     pub unsafe fn map_unchecked(file: File, path: &Path) -> Result<Self, StorageError> {
-        let empty = file.metadata().at(Operation::Len, path)?.len() == 0;
-        let all = if empty {
-            Bytes::new()
-        } else {
-            // SAFETY: the caller promises that the file stays as it is while it is mapped, and
-            // the mapping lives in the Bytes made of it here.
-            let map = unsafe { Mmap::map(&file) };
-            Bytes::from_owner(map.at(Operation::Map, path)?)
+        let len = file.metadata().at(Operation::Len, path)?.len();
+        // 64-bit targets only: a u64 is a usize.
+        let all = match NonZeroUsize::new(len as usize) {
+            None => Bytes::new(),
+            Some(len) => {
+                // SAFETY: the caller promises that the file stays as it is while it is mapped, and
+                // the mapping lives in the Bytes made of it here.
+                let map = unsafe { Mapping::new(&file, len) };
+                Bytes::from_owner(map.at(Operation::Map, path)?)
+            }
         };
         Ok(Self {
             all,
@@ -114,6 +118,45 @@ impl MappedFile {
     #[must_use]
     pub const fn file(&self) -> &File {
         &self.file
+    }
+}
+
+/// A whole file, mapped for reading; unmapped when it is dropped.
+struct Mapping {
+    at: NonNull<c_void>,
+    len: NonZeroUsize,
+}
+
+// SAFETY: the memory is read-only and belongs to no thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// # Safety
+    /// The file is `len` bytes long and stays as it is for as long as this lives.
+    unsafe fn new(file: &File, len: NonZeroUsize) -> nix::Result<Self> {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+        let (access, kind) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice takes no memory of ours away.
+        let at = unsafe { mmap(None, len, access, kind, file, 0) }?;
+        Ok(Self { at, len })
+    }
+}
+
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `len` bytes are mapped there while `self` lives, and whoever made it promises
+        // that they do not change.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr().cast(), self.len.get()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: made with this address and length, and every borrow of it has ended.
+        let unmapped = unsafe { nix::sys::mman::munmap(self.at, self.len.get()) };
+        debug_assert_eq!(unmapped, Ok(()));
     }
 }
 

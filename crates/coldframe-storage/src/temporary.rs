@@ -21,6 +21,7 @@ use coldframe_units::ByteLen;
 use crate::error::has_no_locks;
 use crate::living::Live;
 use crate::lock::{lock, try_lock};
+use crate::random::fill_random;
 use crate::{IoContext, Operation, StorageError};
 
 /// The longest piece of the final name that goes into the temporary one: the rest of it needs at
@@ -53,7 +54,9 @@ pub(crate) fn split(dest: &Path) -> Result<(PathBuf, PathBuf), StorageError> {
 
 /// A new temporary name for `dest`, in the same directory.
 pub(crate) fn invent(dest: &Path) -> Result<PathBuf, StorageError> {
-    let random = getrandom::u64().at(Operation::TemporaryName, dest)?;
+    let mut random = [0; 8];
+    fill_random(&mut random).at(Operation::TemporaryName, dest)?;
+    let random = u64::from_le_bytes(random);
     Ok(name(dest, std::process::id(), random))
 }
 

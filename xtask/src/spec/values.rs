@@ -22,8 +22,8 @@ const ENTRIES: &str = "specs/journal-entries.md";
 /// Checks all of them.
 pub fn check(tree: &Tree, findings: &mut Findings) -> Result<()> {
     let items = markdown::tables(&tree.read(ITEMS)?);
-    let hypervisors = (0..=u8::MAX).filter_map(Hypervisor::from_code);
-    let hypervisors = hypervisors.map(|one| (u64::from(one.code()), one.name().to_owned()));
+    let named = Hypervisor::KNOWN.iter();
+    let hypervisors = named.map(|(one, name)| (u64::from(one.code()), (*name).to_owned()));
     compare(ITEMS, &items, "Hypervisors", hypervisors, findings);
     let known = ItemKind::KNOWN.iter();
     let kinds = known.map(|(kind, name, _)| (u64::from(kind.code()), (*name).to_owned()));

@@ -7,12 +7,14 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+#[cfg(feature = "bitcode")]
 use bitcode::{Decode, Encode};
 
 /// Section `HOST`: the host that the machine was saved on, as far as a guest could tell.
 ///
 /// Fields that an architecture does not have are empty.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "bitcode", derive(Encode, Decode))]
 pub struct HostV1 {
     /// Code of the hypervisor: 1 KVM, 2 Hypervisor.framework, 3 simulated, others open; not 0.
     pub hypervisor: u8,
@@ -47,7 +49,8 @@ pub struct HostV1 {
 }
 
 /// One CPUID leaf as a hypervisor lists it (`struct kvm_cpuid_entry2`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "bitcode", derive(Encode, Decode))]
 pub struct CpuidRowV1 {
     /// Leaf, EAX on entry.
     pub function: u32,
@@ -66,7 +69,8 @@ pub struct CpuidRowV1 {
 }
 
 /// Section `MACH`: state that belongs to no vCPU.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "bitcode", derive(Encode, Decode))]
 pub struct MachineV1 {
     /// Code of the architecture; equal to the header's.
     pub arch: u8,
@@ -77,7 +81,8 @@ pub struct MachineV1 {
 }
 
 /// Section `VCPU`: the state of one vCPU.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "bitcode", derive(Encode, Decode))]
 pub struct VcpuV1 {
     /// The number that the vCPU was created with; equal to the section's instance.
     pub index: u32,
@@ -90,7 +95,8 @@ pub struct VcpuV1 {
 }
 
 /// Section `DEVC`: the state of one device of the VMM, opaque byte for byte.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "bitcode", derive(Encode, Decode))]
 pub struct DeviceV1 {
     /// What kind of device, in the VMM's own words: 1 to 64 printable ASCII bytes.
     pub kind: String,
@@ -103,7 +109,8 @@ pub struct DeviceV1 {
 }
 
 /// Section `META`: what the guest's metadata service held.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "bitcode", derive(Encode, Decode))]
 pub struct MetadataV1 {
     /// JSON text; carried as it is, not parsed here.
     pub json: String,

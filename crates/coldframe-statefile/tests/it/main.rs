@@ -4,6 +4,7 @@
 mod bitcode;
 mod body;
 mod bound;
+mod columns;
 mod compat;
 mod fuzz;
 mod golden;
