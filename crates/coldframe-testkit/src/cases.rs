@@ -14,16 +14,21 @@ use crate::rng::Rng;
 /// Looks at `short` of the cases, or, in the long form, at all; `check` panics if one is wrong.
 ///
 /// # Panics
-/// If one is, and says which.
+/// If one is, and says which; the long form, which takes minutes, goes on and says which all are.
 #[track_caller]
 pub fn explore<C: Debug>(name: &str, short: usize, cases: &[C], check: &dyn Fn(&C)) {
     let started = Instant::now();
     let mut drawn: Vec<&C> = cases.iter().collect();
-    if std::env::var_os(ITERS).is_none() {
+    let wrong = if std::env::var_os(ITERS).is_none() {
         shuffle(&mut drawn);
         drawn.truncate(short);
-    }
-    let wrong = first_wrong(&drawn, check);
+        first_wrong(&drawn, check)
+    } else {
+        let wrong = drawn.iter().filter_map(|case| wrong(*case, check));
+        let wrong: Vec<String> = wrong.collect();
+        let count = format!("{} of {} cases\n", wrong.len(), drawn.len());
+        (!wrong.is_empty()).then(|| count + &wrong.join("\n"))
+    };
     let millis = started.elapsed().as_millis();
     match wrong {
         None => {
@@ -62,10 +67,12 @@ pub fn planted<C: Debug>(name: &str, cases: &[C], check: &dyn Fn(&C)) -> String 
 }
 
 fn first_wrong<C: Debug>(cases: &[&C], check: &dyn Fn(&C)) -> Option<String> {
-    cases.iter().find_map(|case| {
-        let panic = attempt(|| check(case)).err()?;
-        Some(format!("{case:?}: {}", message_of(&*panic)))
-    })
+    cases.iter().find_map(|case| wrong(*case, check))
+}
+
+fn wrong<C: Debug>(case: &C, check: &dyn Fn(&C)) -> Option<String> {
+    let panic = attempt(|| check(case)).err()?;
+    Some(format!("{case:?}: {}", message_of(&*panic)))
 }
 
 fn shuffle<T>(all: &mut [T]) {

@@ -143,10 +143,37 @@ pub fn explore_sampled<W: World>(name: &str, cases: u64, world: &W) {
     let started = Instant::now();
     let seed = setting(SEED, 1);
     let result = match std::env::var_os(ITERS) {
-        Some(_) => find(world, seed, 1),
+        Some(_) => all_of_one(world, seed),
         None => sample(world, seed, cases),
     };
     tell(name, result, started);
+}
+
+/// Looks at all cases of one place, and goes on after a violation: such a run takes minutes, and
+/// tells of all that it found.
+fn all_of_one<W: World>(world: &W, seed: u64) -> Result<(u64, u64), Violation> {
+    let drawn = Rng::new(seed).next_u64();
+    let place = world.draw(&mut Rng::new(drawn));
+    let (mut count, mut violations) = (0, Vec::new());
+    for thing in world.things(&place) {
+        for ailment in AILMENTS {
+            for operation in world.operations() {
+                count += 1;
+                let check = || world.check(&place, &thing, ailment, operation);
+                if let Err(panic) = attempt(check) {
+                    let message = message_of(&*panic);
+                    violations.push(format!("{thing:?}: {ailment:?}: {operation:?}: {message}"));
+                }
+            }
+        }
+    }
+    if violations.is_empty() {
+        return Ok((count, 1));
+    }
+    Err(Violation {
+        case: format!("place {drawn}: {} of {count} cases", violations.len()),
+        message: violations.join("\n"),
+    })
 }
 
 /// Runs a scenario: at least `cases` cases, or as many as [`ITERS`] says, and reports them.
