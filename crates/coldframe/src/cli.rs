@@ -35,7 +35,8 @@ fn new_name() -> impl TypedValueParser<Value = PathBuf> {
 
 /// Freeze, thaw, inspect, verify and convert microVM snapshots.
 ///
-/// Exit codes: 0 done or sound, 1 checked and found wanting, 2 wrong usage, 3 I/O or environment.
+/// Exit codes: 0 done or sound, 1 checked and found wanting, 2 wrong usage, 3 I/O or environment;
+/// 141, as if by SIGPIPE, if nobody reads standard output any more.
 #[derive(Debug, Parser)]
 #[command(
     name = "coldframe",
