@@ -195,6 +195,69 @@ fn a_dump_with_huge_pages_in_one_place_is_not_believed() {
     }
 }
 
+/// File systems that allocate by other units than pages, or show no hole at once: the program that
+/// makes one in a file, and its arguments.
+const MAKERS: [&[&str]; 6] = [
+    &["mkfs.xfs", "-q"],
+    &["mkfs.xfs", "-q", "-b", "size=64k"],
+    &["mkfs.xfs", "-q", "-d", "extszinherit=16"],
+    &["mkfs.btrfs", "-q"],
+    &["mkfs.ext4", "-q", "-b", "4096"],
+    &[
+        "mkfs.ext4",
+        "-q",
+        "-b",
+        "4096",
+        "-O",
+        "bigalloc",
+        "-C",
+        "65536",
+    ],
+];
+
+/// A dump on such a file system, written page by page, one of them zero; `$0` is the mount point,
+/// `$1` makes the file system, and the command follows.
+const ON_ANOTHER: &str = "img=\"$0.img\"; truncate -s 400M \"$img\"; \
+    $1 \"$img\" >&2 && mount -o loop \"$img\" \"$0\" || exit 77; \
+    shift; cd \"$0\"; truncate -s 6M dump; \
+    one() { dd of=dump bs=4k count=1 seek=\"$1\" conv=notrunc 2>/dev/null; }; \
+    for page in 3 17 1025; do printf x | one $page; done; one 40 </dev/zero; \
+    exec \"$@\"";
+
+#[test]
+fn a_dump_on_any_file_system_gives_the_memory_of_its_guest_or_is_refused() {
+    let home = Home::new();
+    let mut truth = base(&home);
+    for page in [3, 17, 40, 1025] {
+        truth[page * PAGE..][..PAGE].fill(0);
+        truth[page * PAGE] = if page == 40 { 0 } else { b'x' };
+    }
+    for (index, maker) in MAKERS.iter().enumerate() {
+        let (out, point) = (home.at("out"), home.at(&format!("point-{index}")));
+        fs::create_dir(&point).unwrap();
+        let Some(mut mounted) = child::mounting(ON_ANOTHER) else {
+            return;
+        };
+        let full = home.at("full");
+        let import = command(&[&"import", &"raw", &"dump", &"--parent", &full, &"-o", &out]);
+        mounted.arg(&point).arg(maker.join(" "));
+        mounted.arg(import.get_program()).args(import.get_args());
+        let import = Outcome::from(mounted.output().unwrap());
+        let what = maker.join(" ");
+        if import.code == 77 {
+            skipped(
+                &what,
+                import.stderr.lines().last().unwrap_or("it says nothing"),
+            );
+        } else if is_done(&import, &what) {
+            eprintln!("{what}: taken");
+            assert!(memory_of(&out) == truth, "{what}");
+            fs::remove_dir_all(&out).unwrap();
+        }
+        fs::remove_file(home.at(&format!("point-{index}.img"))).unwrap();
+    }
+}
+
 #[test]
 fn what_a_dump_says_may_be_told_by_the_caller() {
     let home = Home::new();
