@@ -28,6 +28,7 @@ mod miri;
 mod parity;
 mod picture;
 mod readers;
+mod readme;
 mod release;
 mod source;
 mod spec;
@@ -71,6 +72,8 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Write the README of each crate, from its `lib.rs` and its manifest.
+    Readme,
     /// Compare the specs with the layouts in the code, their ids with the tests, and their links.
     Spec,
     /// Print every offset and limit, and compare them with specs/layout.snapshot.
@@ -178,6 +181,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Tidy => report(tidy::check(&tree)?),
         Command::Layers { write: true } => picture::write(&tree),
         Command::Layers { write: false } => report(layers::check(&tree)?),
+        Command::Readme => readme::write(&tree),
         Command::Spec => report(spec::check(&tree)?),
         Command::Layout { bless: true } => layout::bless(&tree),
         Command::Layout { bless: false } => {

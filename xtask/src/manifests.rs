@@ -27,6 +27,10 @@ pub struct Crate {
     pub pure: bool,
     /// Our crates that it uses outside tests.
     pub uses: Vec<String>,
+    /// Crates of others that it always uses outside tests.
+    pub externals: Vec<String>,
+    /// Crates of others that it uses with a feature alone.
+    pub optional: Vec<String>,
     /// Its features but `default`.
     pub features: Vec<String>,
     /// Whether `default` turns anything on.
@@ -43,6 +47,14 @@ pub struct Crate {
     pub published: bool,
     /// What it says of itself there.
     pub description: Option<String>,
+    /// Words to find it by.
+    pub keywords: Vec<String>,
+    /// What the registry files it under.
+    pub categories: Vec<String>,
+    /// Where its documentation is.
+    pub documentation: Option<String>,
+    /// Where its source is.
+    pub repository: Option<String>,
     /// Its licence.
     pub license: Option<String>,
     /// Our crates that its package names, in tests too: they have a version beside the path.
@@ -118,6 +130,7 @@ fn read(tree: &Tree, package: &Package) -> Result<Crate> {
         .collect();
     uses.sort();
     uses.dedup();
+    let theirs = |optional| externals(package, optional);
     // `*` is what cargo makes of a dependency without a version.
     let has_version = |dep: &&Dependency| dep.req.to_string() != "*";
     let ours = || package.dependencies.iter().filter(|dep| dep.path.is_some());
@@ -136,6 +149,12 @@ fn read(tree: &Tree, package: &Package) -> Result<Crate> {
         rank,
         pure,
         uses,
+        externals: theirs(false),
+        optional: theirs(true),
+        keywords: package.keywords.clone(),
+        categories: package.categories.clone(),
+        documentation: package.documentation.clone(),
+        repository: package.repository.clone(),
         has_default: features.get("default").is_some_and(|on| !on.is_empty()),
         features: features.into_keys().filter(|f| f != "default").collect(),
         rust_version: package.rust_version.as_ref().map(ToString::to_string),
@@ -150,6 +169,20 @@ fn read(tree: &Tree, package: &Package) -> Result<Crate> {
         has_loom_tests: tree.has(&format!("crates/{name}/tests/loom.rs")),
         name,
     })
+}
+
+/// Crates of others that it uses outside tests: with a feature alone, or always.
+fn externals(package: &Package, optional: bool) -> Vec<String> {
+    let mut theirs: Vec<&Dependency> = package
+        .dependencies
+        .iter()
+        .filter(|dep| dep.kind != DependencyKind::Development && dep.path.is_none())
+        .collect();
+    // One that is there for two targets counts as always there if it is for one.
+    theirs.sort_by(|a, b| (&a.name, a.optional).cmp(&(&b.name, b.optional)));
+    theirs.dedup_by(|a, b| a.name == b.name);
+    let chosen = theirs.iter().filter(|dep| dep.optional == optional);
+    chosen.map(|dep| dep.name.clone()).collect()
 }
 
 /// Whether `` `NAME` =VERSION `` is the one version of that package in the lock file, and the

@@ -1,5 +1,11 @@
 //! The `coldframe` command: freeze, thaw, inspect, verify and convert microVM snapshots.
 //!
+//! ```sh
+//! coldframe inspect --against-host SNAP   # what a guest would find different here
+//! coldframe verify SNAP                   # every byte against its hash
+//! coldframe push SNAP --store s3://bucket/snapshots --name nightly
+//! ```
+//!
 //! Each verb is a module of [`verbs`]; this file only parses, dispatches and turns the outcome
 //! into an exit code: 0 done or sound, 1 found wanting, 2 wrong usage, 3 I/O or environment, 141 if
 //! the reader of standard output has gone away.

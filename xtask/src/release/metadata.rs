@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::findings::Findings;
 use crate::manifests::Crate;
+use crate::readme;
 use crate::tree::Tree;
 
 const CHANGELOG: &str = "CHANGELOG.md";
@@ -14,6 +15,14 @@ const DOCS_DEFAULT: &str = "x86_64-unknown-linux-gnu";
 /// Checks description, licence, docs.rs targets and features, licence texts, changelog entry.
 pub fn check(tree: &Tree, chosen: &[&Crate], findings: &mut Findings) -> Result<()> {
     let changelog = tree.read(CHANGELOG)?;
+    readme::check(tree, chosen, findings)?;
+    // One for all, where the workspace has it.
+    if chosen.iter().any(|one| one.repository.is_none()) {
+        findings.warn(
+            "Cargo.toml",
+            "states no `repository` for the crates to inherit",
+        );
+    }
     for one in chosen {
         for what in describe(one) {
             findings.fail(format!("crates/{}/Cargo.toml", one.name), what);
@@ -40,6 +49,17 @@ pub fn check(tree: &Tree, chosen: &[&Crate], findings: &mut Findings) -> Result<
 /// What a manifest lacks.
 pub fn describe(one: &Crate) -> Vec<String> {
     let mut lacks = Vec::new();
+    // What the registry takes: at most five words of at most twenty characters.
+    let is_word = |word: &String| word.len() <= 20 && !word.contains(' ');
+    if !matches!(one.keywords.len(), 1..=5) || !one.keywords.iter().all(is_word) {
+        lacks.push("states not 1 to 5 `keywords` of at most 20 characters".to_owned());
+    }
+    if one.categories.is_empty() {
+        lacks.push("states no `categories`".to_owned());
+    }
+    if one.documentation != Some(format!("https://docs.rs/{}", one.name)) {
+        lacks.push(format!("`documentation` is https://docs.rs/{}", one.name));
+    }
     if one.description.is_none() {
         lacks.push("states no `description`".to_owned());
     }

@@ -76,7 +76,7 @@ pub fn missing(listing: &str) -> Vec<&'static str> {
     WANTED.into_iter().filter(|wanted| !has(wanted)).collect()
 }
 
-/// A workspace of the packages, in which each stands for the one that the registry would have.
+/// A workspace of the packages, in which each takes the place of the one in the registry.
 fn unpack(tree: &Tree, crates: &[&Crate]) -> Result<PathBuf> {
     let folder = tree.path(FOLDER).join("unpacked");
     if folder.exists() {
