@@ -72,6 +72,8 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Write what others have and the tests that prove it is here too, to target/xtask/parity.md.
+    Parity,
     /// Write the README of each crate, from its `lib.rs` and its manifest.
     Readme,
     /// Compare the specs with the layouts in the code, their ids with the tests, and their links.
@@ -181,6 +183,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Tidy => report(tidy::check(&tree)?),
         Command::Layers { write: true } => picture::write(&tree),
         Command::Layers { write: false } => report(layers::check(&tree)?),
+        Command::Parity => parity::write(&tree),
         Command::Readme => readme::write(&tree),
         Command::Spec => report(spec::check(&tree)?),
         Command::Layout { bless: true } => layout::bless(&tree),

@@ -62,11 +62,6 @@ pub fn links(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The texts between backticks.
-pub fn code_spans(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
-}
-
 fn cells(line: &str) -> Option<Vec<String>> {
     let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
     // A bar inside a cell is written `\|`.

@@ -70,6 +70,7 @@ fn a_first_mark_beside_a_take_is_taken_or_waits() {
     });
 }
 
+// Parity: F15
 #[test]
 fn mark_take_and_rollback_lose_nothing() {
     loom::model(|| {
@@ -143,6 +144,7 @@ fn adaptive() -> AdaptiveBitmap {
     AdaptiveBitmap::new(bitmap(2, 1 << 20), 0).unwrap()
 }
 
+// Parity: D13, F17
 #[test]
 fn every_page_opened_beside_a_step_down_is_marked() {
     loom::model(|| {

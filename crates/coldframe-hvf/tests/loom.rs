@@ -135,11 +135,13 @@ fn check(beside: fn(&Memory)) {
     });
 }
 
+// Parity: A3
 #[test]
 fn no_write_is_lost_beside_a_harvest() {
     check(|_| ());
 }
 
+// Parity: A3
 #[test]
 fn no_write_is_lost_beside_a_step_down_and_a_harvest() {
     check(|stage2| {

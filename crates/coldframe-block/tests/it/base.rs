@@ -60,6 +60,7 @@ impl Flat {
 }
 
 // Spec: BLK-31
+// Parity: F31
 #[test]
 fn what_was_read_is_in_the_store_and_zeros_are_nothing() {
     let flat = Flat::new();
@@ -89,6 +90,7 @@ fn what_was_read_is_in_the_store_and_zeros_are_nothing() {
 }
 
 // Spec: BLK-32
+// Parity: F32
 #[test]
 fn a_disk_names_its_base_until_its_last_block_was_read() {
     let flat = Flat::new();
@@ -109,6 +111,7 @@ fn a_disk_names_its_base_until_its_last_block_was_read() {
 }
 
 // Spec: BLK-32
+// Parity: F32
 #[test]
 fn a_disk_shorter_than_its_base_takes_all_of_it_in_when_its_chain_is_full() {
     let flat = Flat::new();
@@ -131,6 +134,7 @@ fn a_disk_shorter_than_its_base_takes_all_of_it_in_when_its_chain_is_full() {
 }
 
 // Spec: BLK-31
+// Parity: D32
 #[test]
 fn what_was_taken_from_the_base_never_hides_a_change() {
     let flat = Flat::new();
@@ -158,6 +162,7 @@ fn what_was_taken_from_the_base_never_hides_a_change() {
 }
 
 // Spec: BLK-30
+// Parity: F31
 #[test]
 fn a_base_image_that_changed_is_refused() {
     let flat = Flat::new();
@@ -219,6 +224,7 @@ fn a_base_image_that_changed_under_its_old_time_of_change_is_refused_while_it_is
 }
 
 // Spec: BLK-30
+// Parity: D24b, F31
 #[test]
 fn identity_is_of_the_content_not_of_the_name() {
     let flat = Flat::new();

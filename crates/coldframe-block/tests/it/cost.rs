@@ -20,6 +20,7 @@ fn bytes_under(dir: &Path) -> u64 {
 }
 
 // Spec: BLK-22
+// Parity: F32
 #[test]
 fn a_checkpoint_of_a_tebibyte_with_a_hundred_changed_chunks_is_small_and_quick() {
     let dir = coldframe_testkit::scratch::on_disk();

@@ -234,6 +234,7 @@ impl Story {
 }
 
 // Spec: BLK-10, BLK-21, BLK-22
+// Parity: D25, D31b, F36
 #[test]
 fn a_power_cut_leaves_what_was_flushed_and_of_the_rest_old_or_new() {
     let mut story = Story::new(PAGES * PAGE);
@@ -257,6 +258,7 @@ fn a_power_cut_leaves_what_was_flushed_and_of_the_rest_old_or_new() {
 }
 
 // Spec: BLK-13
+// Parity: F33
 #[test]
 fn a_power_cut_in_a_resize_leaves_the_old_size_or_the_new_one() {
     let (store, backend) = new_store();

@@ -32,6 +32,7 @@ fn damaged(is_missing: bool) -> Rig {
 }
 
 // Spec: BLK-2
+// Parity: D22b
 #[test]
 fn a_block_whose_chunk_is_lost_is_an_error_that_names_it_and_never_zeros() {
     for is_missing in [false, true] {
@@ -66,6 +67,7 @@ fn a_block_whose_chunk_is_lost_is_an_error_that_names_it_and_never_zeros() {
 }
 
 // Spec: BLK-24
+// Parity: D22b
 #[test]
 fn changes_of_a_block_that_cannot_be_read_are_kept_and_hold_nothing_up() {
     for is_missing in [false, true] {
@@ -130,6 +132,7 @@ fn a_page_that_is_damaged_in_the_log_is_an_error_with_its_place_until_it_is_writ
     assert_same(&all(&device)[..bytes.len()], &bytes, "written again");
 }
 
+// Parity: D23b
 #[test]
 fn a_chunk_that_is_put_again_heals_its_block() {
     let rig = damaged(true);

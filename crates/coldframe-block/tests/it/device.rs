@@ -39,6 +39,7 @@ fn what_a_fold_brings_down_while_extents_are_told_is_not_told_as_zero() {
 }
 
 // Spec: BLK-1
+// Parity: D26, F35
 #[test]
 fn what_reaches_past_the_end_is_refused_and_nothing_of_it_is_done() {
     let rig = Rig::new(3 * PAGE + 5, MIB, CALM);
@@ -61,6 +62,7 @@ fn what_reaches_past_the_end_is_refused_and_nothing_of_it_is_done() {
 }
 
 // Spec: BLK-11
+// Parity: D33b
 #[test]
 fn small_writes_need_no_block_from_the_store() {
     let rig = Rig::new(MIB, 8 * MIB, CALM);
@@ -89,6 +91,7 @@ fn small_writes_need_no_block_from_the_store() {
 }
 
 // Spec: BLK-12
+// Parity: F37
 #[test]
 fn zeros_take_no_space_and_hide_what_was_there() {
     let rig = Rig::new(64 * MIB, MIB, CALM);
@@ -121,6 +124,7 @@ fn zeros_take_no_space_and_hide_what_was_there() {
 }
 
 // Spec: BLK-12
+// Parity: D37b, F30
 #[test]
 fn a_block_that_becomes_zero_is_told_from_one_that_is_inherited() {
     let rig = Rig::new(4 * BLOCK, MIB, CALM);
@@ -137,6 +141,7 @@ fn a_block_that_becomes_zero_is_told_from_one_that_is_inherited() {
     assert_same(&all_of(&rig.image("disk")), &all(&device), "the index");
 }
 
+// Parity: F37
 #[test]
 fn trimming_what_is_zero_already_costs_nothing() {
     let rig = Rig::new(1 << 40, MIB, CALM);
@@ -155,6 +160,7 @@ fn trimming_what_is_zero_already_costs_nothing() {
 }
 
 // Spec: BLK-13
+// Parity: D30, F33
 #[test]
 fn a_disk_grows_with_zeros_and_shrinks_only_when_told_to() {
     let rig = Rig::new(BLOCK + 100, MIB, CALM);
@@ -191,6 +197,7 @@ fn a_disk_grows_with_zeros_and_shrinks_only_when_told_to() {
 }
 
 // Spec: BLK-22
+// Parity: D29b, F32
 #[test]
 fn a_checkpoint_stays_as_it_is_while_writing_goes_on() {
     let rig = Rig::new(MIB, MIB, CALM);
@@ -228,6 +235,7 @@ fn a_checkpoint_stays_as_it_is_while_writing_goes_on() {
     assert_same(&all_of(&rig.image("c1")), &states[1], "c1 keeps its blocks");
 }
 
+// Parity: D33b
 #[test]
 fn memory_is_bounded_by_bringing_changes_into_the_store() {
     let max = 16 << 10;
@@ -287,6 +295,7 @@ fn streamed(read_ahead_blocks: u64) -> u64 {
     device.stat().read_ahead_chunks
 }
 
+// Parity: F76
 #[test]
 fn blocks_are_read_ahead_of_a_stream_unless_switched_off() {
     assert_eq!(streamed(0), 0);

@@ -12,6 +12,7 @@ use crate::support::{
 };
 
 // Spec: BLK-10
+// Parity: D27, F38
 #[test]
 fn a_log_that_cannot_be_written_or_synced_ends_acknowledging_and_loses_nothing_flushed() {
     for call in [Call::Write, Call::Sync] {
@@ -50,6 +51,7 @@ fn a_log_that_cannot_be_written_or_synced_ends_acknowledging_and_loses_nothing_f
 }
 
 // Spec: BLK-23
+// Parity: D34b
 #[test]
 fn a_full_store_is_an_error_once_log_and_memory_are_full_and_nothing_is_lost() {
     let by_memory = DeviceOptions {
@@ -97,6 +99,7 @@ fn a_full_store_is_an_error_once_log_and_memory_are_full_and_nothing_is_lost() {
 }
 
 // Spec: BLK-23
+// Parity: D25, D34b
 #[test]
 fn whichever_call_of_the_store_fails_in_a_checkpoint_nothing_is_lost() {
     let mut failures = 0;

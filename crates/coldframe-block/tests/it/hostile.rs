@@ -52,6 +52,7 @@ fn refused(record: Record<'_>, change: impl FnOnce(&mut Vec<u8>)) -> Error {
 }
 
 // Spec: BLK-41, BLK-42, BLK-43, BLK-44
+// Parity: D28b
 #[test]
 fn each_rule_is_refused_by_name() {
     let [(_, base), (_, write), (_, zero), (_, resize), _] = all();

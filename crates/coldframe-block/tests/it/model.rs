@@ -127,6 +127,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     // Spec: BLK-1, BLK-11, BLK-12, BLK-20
+    // Parity: D32
     #[test]
     fn any_order_of_operations_equals_the_model(
         steps in prop::collection::vec(step(), 1..60),

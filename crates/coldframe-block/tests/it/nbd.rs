@@ -7,6 +7,7 @@ use crate::backend::Trouble;
 use crate::support::{BLOCK, CALM, MIB, PAGE, Rig, STORE, noise};
 
 // Spec: BLK-12
+// Parity: F37
 #[test]
 fn an_export_tells_holes_and_keeps_zero_modes() {
     let rig = Rig::new(MIB, MIB, CALM);
@@ -43,6 +44,7 @@ fn an_export_tells_holes_and_keeps_zero_modes() {
     device.cache(0, MIB).unwrap();
 }
 
+// Parity: F35
 #[test]
 fn errors_have_the_number_that_is_nearest() {
     let rig = Rig::new(MIB, 96 << 10, CALM);

@@ -12,6 +12,7 @@ use crate::support::{
 };
 
 // Spec: BLK-20
+// Parity: D25
 #[test]
 fn what_the_index_has_is_not_replayed_over_what_is_newer() {
     let rig = Rig::new(MIB, MIB, CALM);

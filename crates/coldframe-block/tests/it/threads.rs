@@ -29,6 +29,7 @@ fn turn_of(bytes: &[u8], writer: u64) -> u64 {
 }
 
 // Spec: BLK-11
+// Parity: D32, F39
 #[test]
 fn writers_of_neighbouring_pages_and_readers_and_checkpoints_do_not_harm_each_other() {
     // Every block has pages of all writers: whoever reads, changes and writes a block would lose.
@@ -101,6 +102,7 @@ fn writers_of_neighbouring_pages_and_readers_and_checkpoints_do_not_harm_each_ot
 }
 
 // Spec: BLK-11
+// Parity: F39
 #[test]
 fn parts_of_one_page_written_by_many_are_all_there() {
     let rig = Rig::new(BLOCK, MIB, OPTIONS);
@@ -122,6 +124,7 @@ fn parts_of_one_page_written_by_many_are_all_there() {
     }
 }
 
+// Parity: D32
 #[test]
 fn writers_that_fill_the_log_at_once_all_get_through() {
     let options = DeviceOptions {

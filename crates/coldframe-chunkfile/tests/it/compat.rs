@@ -16,6 +16,7 @@ fn open(name: &str, file: &[u8]) -> Result<(), DecodeError> {
 }
 
 // Spec: PACK-1, CIDX-1, STORE-1
+// Parity: D74, F28
 #[test]
 fn first_bytes_are_frozen() {
     let names = [
@@ -38,6 +39,7 @@ fn first_bytes_are_frozen() {
 }
 
 // Spec: PACK-1, CIDX-1, STORE-1
+// Parity: F28
 #[test]
 fn another_major_is_refused_with_both_versions() {
     let version = |major, minor| Version { major, minor };

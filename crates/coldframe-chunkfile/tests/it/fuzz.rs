@@ -18,6 +18,7 @@ fn fuzz_regressions_of_packs_stay_fixed() {
     replay("chunk_pack", crate::reencode_pack::check);
 }
 
+// Parity: D73
 #[test]
 fn fuzz_regressions_of_indexes_stay_fixed() {
     replay("chunk_index", crate::reencode_index::check);

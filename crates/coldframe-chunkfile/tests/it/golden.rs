@@ -15,6 +15,7 @@ fn path(name: &str, ending: &str) -> String {
 }
 
 // Spec: PACK-8, CIDX-13
+// Parity: D74
 #[test]
 fn todays_encoder_writes_the_goldens_of_version_1() {
     for (name, file) in all() {

@@ -24,6 +24,7 @@ fn goldens() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
 }
 
 // Spec: PACK-2, CIDX-2, STORE-2
+// Parity: F28
 #[test]
 fn every_truncation_is_refused() {
     for (name, file) in goldens() {
@@ -32,6 +33,7 @@ fn every_truncation_is_refused() {
     }
 }
 
+// Parity: D71, D72, F28
 #[test]
 fn every_flipped_bit_is_found_or_leaves_an_equal_table() {
     for (name, file) in goldens() {

@@ -26,6 +26,7 @@ fn chunk(number: u64) -> ChunkId {
 }
 
 // Spec: CIDX-3, CIDX-7
+// Parity: F70
 #[test]
 #[cfg_attr(miri, ignore = "too slow under Miri")]
 fn one_block_is_found_by_one_page_of_many() {
@@ -67,6 +68,7 @@ fn one_block_is_found_by_one_page_of_many() {
 }
 
 // Spec: CIDX-11
+// Parity: F70
 #[test]
 fn damage_in_one_page_leaves_the_others_readable() {
     let mut builder = builder(3000 * BLOCK, IndexOrigin::None);
@@ -112,6 +114,7 @@ fn a_sparse_delta_is_as_long_as_what_changed() {
 }
 
 // Spec: CIDX-6
+// Parity: D37, F71
 #[test]
 fn neighbouring_zeros_are_one_row_up_to_the_largest() {
     let blocks = 3 * u64::from(u32::MAX);
@@ -127,6 +130,7 @@ fn neighbouring_zeros_are_one_row_up_to_the_largest() {
     assert_eq!(index.read(&file, blocks - 1), Ok(Entry::Zero));
 }
 
+// Parity: F71, M9
 #[test]
 #[cfg_attr(miri, ignore = "too slow under Miri")]
 fn an_empty_image_of_any_size_is_a_few_rows() {

@@ -49,6 +49,7 @@ fn sections_stand_in_their_order() {
 }
 
 // Spec: CIDX-4
+// Parity: D28, D28b, F28
 #[test]
 fn sizes_near_the_end_of_numbers_are_refused() {
     for size in [IMAGE_BYTES_MAX + 1, 1 << 63, u64::MAX - 1, u64::MAX] {
@@ -64,6 +65,7 @@ fn sizes_near_the_end_of_numbers_are_refused() {
 }
 
 // Spec: CIDX-5
+// Parity: D24b, F29
 #[test]
 fn rows_that_break_a_rule_are_refused_by_name() {
     let row = |at: usize, bytes: &[u8]| open(full().put(b"ROWS", at, bytes));
@@ -117,6 +119,7 @@ fn the_page_table_agrees_with_the_rows() {
 }
 
 // Spec: CIDX-8
+// Parity: D68
 #[test]
 fn a_block_that_nobody_has_is_refused() {
     let none = full().body(b"ROWS", &[]).body(b"PAGE", &[]);

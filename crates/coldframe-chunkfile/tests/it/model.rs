@@ -64,6 +64,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     // Spec: CIDX-8, CIDX-13
+    // Parity: F70
     #[test]
     fn an_index_is_a_map(runs in prop::collection::vec(run(), 1..12), has_parent: bool) {
         let (file, model, blocks) = build(&runs, has_parent);

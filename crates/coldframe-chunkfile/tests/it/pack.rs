@@ -37,6 +37,7 @@ fn the_table_is_read_without_the_chunks() {
 }
 
 // Spec: PACK-10
+// Parity: D28
 #[test]
 fn tables_over_the_limit_are_refused_before_they_are_read() {
     let file = golden_pack();
@@ -102,6 +103,7 @@ fn sections_stand_in_their_order_and_places() {
 const ROW: usize = 56;
 
 // Spec: PACK-4, PACK-5, PACK-6, PACK-7
+// Parity: F72
 #[test]
 fn rows_that_break_a_rule_are_refused_by_name() {
     let chunk = |at: usize, bytes: &[u8]| open(forge().put(b"CHNK", at, bytes));
@@ -126,6 +128,7 @@ fn rows_that_break_a_rule_are_refused_by_name() {
 }
 
 // Spec: PACK-5
+// Parity: D74
 #[test]
 fn chunks_that_overlap_or_leave_the_pack_are_refused() {
     for offset in [0_u64, 159, 161, 187, u64::MAX] {
@@ -137,6 +140,7 @@ fn chunks_that_overlap_or_leave_the_pack_are_refused() {
 }
 
 // Spec: PACK-10
+// Parity: D28
 #[test]
 #[cfg_attr(miri, ignore = "too slow under Miri")]
 fn a_count_over_the_limit_is_refused_before_rows_are_kept() {

@@ -27,6 +27,7 @@ fn each(check: impl Fn(&Place)) {
 }
 
 // Spec: STORE-23
+// Parity: F42
 #[test]
 fn a_key_is_made_once_and_keeps_its_bytes() {
     each(|place| {
@@ -61,6 +62,7 @@ fn a_range_is_whole_or_an_error() {
     });
 }
 
+// Parity: D28
 #[test]
 fn a_file_longer_than_allowed_is_not_read() {
     each(|place| {
@@ -115,6 +117,7 @@ fn odd_tag_names_come_back_from_a_list() {
 
 // More than a service lists in one page.
 // Spec: STORE-25
+// Parity: M11
 #[test]
 fn a_list_of_many_pages_is_whole() {
     each(|place| {
@@ -167,6 +170,7 @@ fn what_is_removed_is_gone_and_nothing_else() {
 
 // Failure mode 5: of those who write at once, one succeeds.
 // Spec: STORE-23
+// Parity: M5
 #[test]
 fn of_many_that_create_or_swap_at_once_one_succeeds() {
     each(|place| {

@@ -19,6 +19,7 @@ use crate::support::{
 };
 
 // Spec: STORE-10, STORE-11
+// Parity: D37, F41
 #[test]
 fn what_no_tag_needs_is_deleted_and_the_rest_is_kept() {
     let (store, backend) = mem();
@@ -47,6 +48,7 @@ fn what_no_tag_needs_is_deleted_and_the_rest_is_kept() {
 }
 
 // Spec: STORE-10
+// Parity: F41
 #[test]
 fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let (store, backend) = mem();
@@ -136,6 +138,7 @@ fn many_small_packs_become_few() {
 
 // Failure mode 1: the collector deletes what a writer has just deduplicated against.
 // Spec: STORE-11
+// Parity: F41, M1
 #[test]
 fn an_orphan_that_a_writer_has_found_is_kept_until_the_writer_is_done() {
     let (store, backend) = mem();
@@ -209,6 +212,7 @@ fn a_file_that_is_condemned_is_kept_anew_and_not_named() {
 
 // Failure mode 11: an incomplete list.
 // Spec: STORE-11
+// Parity: M11
 #[test]
 fn a_list_that_leaves_tags_out_once_deletes_nothing() {
     let (store, backend) = mem();
@@ -258,6 +262,7 @@ fn a_damaged_chunk_that_is_needed_is_not_thrown_away() {
 }
 
 // Spec: STORE-15
+// Parity: F73, F79
 #[test]
 fn the_statistics_tell_shared_from_exclusive() {
     let (store, _) = mem();

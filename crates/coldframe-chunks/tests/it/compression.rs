@@ -24,6 +24,7 @@ fn noise() -> Chunk {
 }
 
 // Spec: STORE-6
+// Parity: D73, F72
 #[test]
 fn each_compression_is_read_back_by_any_reader() {
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
@@ -55,6 +56,7 @@ fn each_compression_is_read_back_by_any_reader() {
 }
 
 // Spec: STORE-4
+// Parity: D75, F72, F73
 #[test]
 fn a_chunk_stored_with_another_compression_is_not_stored_again() {
     let backend = MemBackend::default();

@@ -27,6 +27,7 @@ fn ten() -> (PackStore<MemBackend>, MemBackend, Key) {
 }
 
 // Spec: PACK-12, STORE-3
+// Parity: D23, F26
 #[test]
 fn a_flipped_bit_hurts_one_chunk_and_a_right_copy_heals_it() {
     let (_, backend, pack) = ten();
@@ -55,6 +56,7 @@ fn a_flipped_bit_hurts_one_chunk_and_a_right_copy_heals_it() {
 }
 
 // Spec: STORE-12
+// Parity: D23
 #[test]
 fn damage_that_a_verification_found_is_healed_by_any_later_push() {
     let (_, backend, pack) = ten();
@@ -71,6 +73,7 @@ fn damage_that_a_verification_found_is_healed_by_any_later_push() {
 }
 
 // Spec: STORE-12
+// Parity: D37
 #[test]
 fn a_verification_names_the_tags_that_are_hurt() {
     let (store, backend) = mem();
@@ -162,6 +165,7 @@ fn a_copy_that_turns_out_sound_is_not_damaged_any_more() {
 }
 
 // Spec: STORE-3
+// Parity: D23
 #[test]
 fn a_cut_pack_is_named_and_the_others_are_read() {
     let (store, backend, pack) = ten();
@@ -187,6 +191,7 @@ fn a_cut_pack_is_named_and_the_others_are_read() {
     assert!((0..10).all(|number| store.get(id(number)).is_ok()));
 }
 
+// Parity: D71, F26
 #[test]
 fn every_cut_and_every_flipped_bit_of_a_pack_is_an_error_or_the_chunk() {
     let (store, backend) = mem();
@@ -216,6 +221,7 @@ fn every_cut_and_every_flipped_bit_of_a_pack_is_an_error_or_the_chunk() {
 }
 
 // Spec: STORE-3
+// Parity: D72, F26
 #[test]
 fn swapped_packs_are_found_by_the_hash() {
     let (store, backend) = mem();
@@ -238,6 +244,7 @@ fn swapped_packs_are_found_by_the_hash() {
 
 // Failure mode 3: an error body, or a short one, taken for data.
 // Spec: STORE-3
+// Parity: D72, D73, F38, M3
 #[test]
 fn short_wrong_and_zero_bodies_are_never_data() {
     for trouble in [
@@ -259,6 +266,7 @@ fn short_wrong_and_zero_bodies_are_never_data() {
 
 // Failure mode 2: a lost ancestor.
 // Spec: STORE-7
+// Parity: D22, D68, F27, M2
 #[test]
 fn the_file_of_a_lost_ancestor_is_an_error_and_never_zeros() {
     let (store, backend) = mem();
@@ -270,6 +278,7 @@ fn the_file_of_a_lost_ancestor_is_an_error_and_never_zeros() {
     assert!(matches!(error, StoreError::MissingRoot { root: missing } if missing == root));
 }
 
+// Parity: D71
 #[test]
 fn a_damaged_file_is_named_by_its_root() {
     let (store, backend) = mem();

@@ -13,6 +13,7 @@ use coldframe_units::{ByteLen, FileOffset};
 use crate::support::{AT_ONCE, chunk, id, name, push_image, untag};
 
 // Spec: STORE-1, STORE-5
+// Parity: F42
 #[test]
 fn files_lie_where_their_keys_say_and_are_their_owners() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -36,6 +37,7 @@ fn files_lie_where_their_keys_say_and_are_their_owners() {
     assert!(LocalStore::open(&path).unwrap().has_root(root).unwrap());
 }
 
+// Parity: D24, F29
 #[test]
 fn names_that_are_not_ours_are_passed_over() {
     for name in [
@@ -297,6 +299,7 @@ fn child_that_pushes_until_killed() {
 
 // Failure mode 12: half done after a kill.
 // Spec: STORE-5, STORE-11
+// Parity: D34, F25, F41, M12
 #[test]
 fn after_kills_at_any_moment_tags_are_whole_and_the_rest_is_garbage() {
     let dir = coldframe_testkit::scratch::on_disk();

@@ -9,6 +9,7 @@ use crate::support::{
 
 // Failure mode 7: disk full, then freed.
 // Spec: STORE-5
+// Parity: D34, D76, F80, M7
 #[test]
 fn a_full_disk_loses_nothing_and_works_again_when_freed() {
     let (store, backend) = mem();
@@ -35,6 +36,7 @@ fn a_full_disk_loses_nothing_and_works_again_when_freed() {
 
 // Failure mode 4: an index that is durable before its data.
 // Spec: STORE-7
+// Parity: D31, M4
 #[test]
 fn a_file_is_kept_only_after_the_chunks_that_it_names() {
     let (store, backend) = mem();
@@ -58,6 +60,7 @@ fn a_file_is_kept_only_after_the_chunks_that_it_names() {
 // Every single call of a push fails once, with and without its effect: afterwards the store is
 // sound, and the same push again succeeds.
 // Spec: STORE-8
+// Parity: D34, F42, F80
 #[test]
 fn any_one_failure_leaves_a_sound_store_and_a_push_that_can_be_repeated() {
     let (store, backend) = mem();
@@ -122,6 +125,7 @@ fn any_one_failure_of_a_collection_loses_nothing() {
 }
 
 // Failure mode 8: one bad file does not stop the store from being opened.
+// Parity: M8
 #[test]
 fn an_unreadable_tag_stops_the_collector_and_not_the_readers() {
     let (store, backend) = mem();

@@ -46,6 +46,7 @@ fn bytes(number: u8) -> BlockData {
 }
 
 // Spec: STORE-16
+// Parity: D37, D67, F30, F70, F71, F74, M9
 #[test]
 fn the_nearest_index_that_says_anything_is_believed() {
     let (store, _) = mem();
@@ -80,6 +81,7 @@ fn the_nearest_index_that_says_anything_is_believed() {
 
 // Failure mode 2: a lost ancestor.
 // Spec: STORE-16
+// Parity: D68, F27, F30, F74, M2
 #[test]
 fn a_lost_ancestor_is_named_when_the_image_is_opened() {
     let (store, backend) = mem();
@@ -104,6 +106,7 @@ fn a_lost_ancestor_is_named_when_the_image_is_opened() {
 }
 
 // Spec: STORE-16
+// Parity: F74
 #[test]
 fn a_parent_of_another_size_is_refused() {
     let (store, _) = mem();
@@ -115,6 +118,7 @@ fn a_parent_of_another_size_is_refused() {
 }
 
 // Spec: STORE-16
+// Parity: D29, D29b, F30, F74
 #[test]
 fn a_chain_is_bounded() {
     let (store, _) = mem();
@@ -152,6 +156,7 @@ fn what_no_index_names_is_the_base_images() {
 }
 
 // Spec: CIDX-12
+// Parity: D73
 #[test]
 fn a_chunk_of_another_length_than_its_block_is_refused() {
     let (store, _) = mem();

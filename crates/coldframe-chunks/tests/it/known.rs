@@ -44,6 +44,7 @@ fn give_up(place: &Ailing, root: RootHash) -> Result<Collected, StoreError> {
 }
 
 // Spec: STORE-45
+// Parity: M11
 #[test]
 fn a_file_that_every_listing_leaves_out_is_read_and_protected_though_it_is_given_up() {
     let (place, root) = filled();
@@ -250,6 +251,7 @@ fn the_neighbours_of_a_chunk_that_is_deleted_are_read_and_not_believed_to_be_els
 
 // What a push has found is deleted when no listing has its lease: it must not be tagged.
 // Spec: STORE-46
+// Parity: M11
 #[test]
 fn a_push_whose_lease_a_listing_left_out_is_told_and_tags_nothing() {
     // When the leases are listed, of three collections.

@@ -14,6 +14,7 @@ fn cached(remote: Arc<dyn ChunkStore>, cache: &Arc<DiskCache>) -> Layers {
 }
 
 // Spec: STORE-14
+// Parity: F75
 #[test]
 fn a_cache_answers_after_the_first_read_and_after_a_restart() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -45,6 +46,7 @@ fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 
 // Failure mode 8: a poisoned cache.
 // Spec: STORE-14
+// Parity: F75, M8
 #[test]
 fn a_poisoned_cache_heals_itself() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -65,6 +67,7 @@ fn a_poisoned_cache_heals_itself() {
 
 // Failure mode 7: a bound that counts what others wrote.
 // Spec: STORE-14
+// Parity: D70, F75
 #[test]
 fn a_cache_is_bounded_whoever_writes_to_it() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -98,6 +101,7 @@ fn a_cache_is_bounded_whoever_writes_to_it() {
 
 // Failure mode 7: a cache on a full disk.
 // Spec: STORE-14
+// Parity: M7
 #[test]
 fn a_cache_that_cannot_be_written_is_only_slow() {
     let (remote, _) = mem();
@@ -109,6 +113,7 @@ fn a_cache_that_cannot_be_written_is_only_slow() {
 }
 
 // Spec: STORE-14
+// Parity: F42
 #[test]
 fn a_chain_reads_through_what_is_missing_or_damaged() {
     let (near, backend) = mem();

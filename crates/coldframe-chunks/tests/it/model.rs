@@ -231,6 +231,7 @@ proptest! {
     })]
 
     // Spec: STORE-11
+    // Parity: F41
     #[test]
     fn no_order_of_pushes_and_collections_loses_what_is_tagged(
         steps in prop::collection::vec(step(), 1..60),

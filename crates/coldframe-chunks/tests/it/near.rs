@@ -30,6 +30,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 // Spec: STORE-14
+// Parity: D69
 #[test]
 fn what_was_fetched_once_is_not_fetched_again_even_after_a_restart() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -55,6 +56,7 @@ fn what_was_fetched_once_is_not_fetched_again_even_after_a_restart() {
 
 // Failure mode 8: a poisoned cache.
 // Spec: STORE-14
+// Parity: M8
 #[test]
 fn a_poisoned_entry_is_fetched_again_and_healed() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -71,6 +73,7 @@ fn a_poisoned_entry_is_fetched_again_and_healed() {
 
 // Failure mode 2: it works until the cache is evicted.
 // Spec: STORE-14
+// Parity: M2
 #[test]
 fn everything_is_read_again_after_the_whole_cache_was_lost() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -99,6 +102,7 @@ fn a_verification_reads_the_store_and_not_the_cache() {
 }
 
 // Spec: STORE-14, STORE-16
+// Parity: F71
 #[test]
 fn an_image_is_read_through_the_cache() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -152,6 +156,7 @@ fn child_that_reads_through_a_cache() {
 }
 
 // Spec: STORE-14
+// Parity: M10
 #[test]
 fn two_processes_share_a_cache_that_is_too_small_for_either() {
     let dir = coldframe_testkit::scratch::on_disk();

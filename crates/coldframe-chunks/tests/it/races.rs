@@ -58,6 +58,7 @@ fn race<B: Backend>(open: &(impl Fn() -> PackStore<B> + Sync), rounds: usize) {
 }
 
 // Spec: STORE-11
+// Parity: M10
 #[test]
 fn two_pushes_and_a_collector_at_once_lose_nothing_that_is_tagged() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -65,6 +66,7 @@ fn two_pushes_and_a_collector_at_once_lose_nothing_that_is_tagged() {
 }
 
 // Spec: STORE-11, STORE-24
+// Parity: M1
 #[test]
 fn two_pushes_and_a_collector_at_once_lose_nothing_in_object_storage() {
     for place in remotes() {
@@ -77,6 +79,7 @@ fn two_pushes_and_a_collector_at_once_lose_nothing_in_object_storage() {
 }
 
 // A list that is older than a push of another thread once made the catalog forget the pack.
+// Parity: M10
 #[test]
 fn threads_of_one_store_do_not_forget_each_others_packs() {
     let dir = coldframe_testkit::scratch::on_disk();

@@ -101,6 +101,7 @@ fn any_one_request_of_a_collection_that_goes_wrong_loses_nothing() {
 // Failure mode 3: what comes instead of data is never data, and no reason to call the chunk
 // damaged.
 // Spec: STORE-3, STORE-25
+// Parity: M3
 #[test]
 fn a_service_that_is_down_is_an_io_error_and_not_damage() {
     let faulty = Faulty::default();
@@ -131,6 +132,7 @@ fn a_service_that_is_down_is_an_io_error_and_not_damage() {
 
 // Failure mode 3: wrong bytes.
 // Spec: STORE-3
+// Parity: F26
 #[test]
 fn bytes_that_are_wrong_twice_are_damage_and_once_are_not() {
     let faulty = Faulty::default();
@@ -149,6 +151,7 @@ fn bytes_that_are_wrong_twice_are_damage_and_once_are_not() {
 
 // Failure mode 5: a conflict with nothing behind it, and a success whose answer was lost.
 // Spec: STORE-23
+// Parity: M5
 #[test]
 fn a_conditional_write_whose_effect_is_open_is_read_back() {
     let faulty = Faulty::default();
@@ -178,6 +181,7 @@ fn a_conditional_write_whose_effect_is_open_is_read_back() {
 
 // Failure mode 5: equal bytes are no proof that they are ours.
 // Spec: STORE-23
+// Parity: M5
 #[test]
 fn the_same_bytes_by_someone_else_are_someone_elses() {
     let faulty = Faulty::default();
@@ -191,6 +195,7 @@ fn the_same_bytes_by_someone_else_are_someone_elses() {
 
 // Failure mode 6: a service slower than anyone waits.
 // Spec: STORE-25
+// Parity: M6
 #[test]
 fn a_slow_service_is_given_up_in_time_and_asked_again() {
     let faulty = Faulty::default();
@@ -240,6 +245,7 @@ fn a_request_is_tried_as_often_as_allowed_and_no_more() {
 
 // Failure mode 11: an incomplete list.
 // Spec: STORE-11, STORE-25
+// Parity: M11
 #[test]
 fn an_incomplete_list_hides_nothing_for_long_and_deletes_nothing() {
     let faulty = Faulty::default();
@@ -262,6 +268,7 @@ fn an_incomplete_list_hides_nothing_for_long_and_deletes_nothing() {
 
 // Failure mode 7: no room at the service.
 // Spec: STORE-5
+// Parity: M7
 #[test]
 fn writes_that_are_refused_lose_nothing_and_work_again_later() {
     let faulty = Faulty::default();
@@ -278,6 +285,7 @@ fn writes_that_are_refused_lose_nothing_and_work_again_later() {
 
 // Failure mode 12: half of an upload, and the process is gone.
 // Spec: STORE-22
+// Parity: F80
 #[test]
 fn an_upload_that_goes_wrong_leaves_no_pack_and_one_that_is_repeated_a_whole_one() {
     let large = Options {
@@ -344,6 +352,7 @@ fn an_upload_that_takes_no_mark_is_known_by_its_bytes() {
 
 // Failure mode 12: what a dead process has begun to send.
 // Spec: STORE-22
+// Parity: F41, M12
 #[test]
 fn uploads_of_dead_processes_are_swept_and_those_of_the_living_are_not() {
     use object_store::ObjectStoreExt as _;

@@ -206,6 +206,7 @@ fn remove_leases(faulty: &Faulty) {
 
 // Failure mode 1: two collectors at once.
 // Spec: STORE-24
+// Parity: M1
 #[test]
 fn the_right_of_a_collector_that_died_is_taken_over_and_not_given_back_to_it() {
     let faulty = Faulty::default();

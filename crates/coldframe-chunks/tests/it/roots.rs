@@ -41,6 +41,7 @@ fn a_file_is_found_by_its_root_whole_and_in_parts() {
 }
 
 // Spec: STORE-7
+// Parity: F28
 #[test]
 fn what_is_no_sound_file_is_not_kept() {
     let (store, _) = mem();
@@ -65,6 +66,7 @@ fn what_is_no_sound_file_is_not_kept() {
 }
 
 // Spec: STORE-7
+// Parity: F74
 #[test]
 fn an_index_is_kept_only_with_its_parent() {
     let (store, _) = mem();

@@ -13,6 +13,7 @@ use crate::backend::MemBackend;
 use crate::support::{OPTIONS, bytes, chunk, id, mem, put, reopened};
 
 // Spec: STORE-3, STORE-5
+// Parity: F25
 #[test]
 fn what_was_put_is_got_by_another_process() {
     let (store, backend) = mem();
@@ -33,6 +34,7 @@ fn what_was_put_is_got_by_another_process() {
 }
 
 // Spec: STORE-4
+// Parity: F25, F73
 #[test]
 fn chunks_are_kept_once() {
     let (store, backend) = mem();
@@ -45,6 +47,7 @@ fn chunks_are_kept_once() {
 }
 
 // Spec: STORE-5
+// Parity: D33, D33b
 #[test]
 fn many_chunks_take_few_files_and_few_syncs() {
     let (store, backend) = mem();
@@ -55,6 +58,7 @@ fn many_chunks_take_few_files_and_few_syncs() {
     assert!((10..12).contains(&packs), "{packs} packs");
 }
 
+// Parity: D22, F27
 #[test]
 fn a_missing_chunk_is_an_error_that_names_it() {
     let (store, _) = mem();
@@ -76,6 +80,7 @@ fn what_another_process_adds_is_seen() {
     assert_eq!(store.has_many(&[id(3), id(4)]).unwrap(), [true, false]);
 }
 
+// Parity: F42
 #[test]
 fn listing_and_deleting() {
     let (store, backend) = mem();
@@ -107,6 +112,7 @@ fn listing_and_deleting() {
     assert!(left.iter().all(|id| other.get(*id).is_ok()));
 }
 
+// Parity: F72
 #[test]
 fn lengths_are_bounded() {
     let (store, _) = mem();
@@ -120,6 +126,7 @@ fn lengths_are_bounded() {
 }
 
 // Spec: STORE-3
+// Parity: D75
 #[test]
 fn bytes_that_are_not_the_chunk_are_refused() {
     let (store, backend) = mem();
@@ -137,6 +144,7 @@ fn bytes_that_are_not_the_chunk_are_refused() {
     assert!(backend.keys(Folder::Packs).is_empty());
 }
 
+// Parity: F79
 #[test]
 fn a_push_reports_what_it_did() {
     let (store, _) = mem();
@@ -153,6 +161,7 @@ fn a_push_reports_what_it_did() {
 }
 
 // Spec: STORE-14
+// Parity: D69, D70, F75
 #[test]
 fn reads_fill_the_cache_and_its_bytes_are_bounded() {
     let options = Options {

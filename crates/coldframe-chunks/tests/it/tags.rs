@@ -7,6 +7,7 @@ use crate::backend::Trouble;
 use crate::support::{AT_ONCE, id, index_of, mem, name, push_image, put, reopened, tag_of, untag};
 
 // Spec: STORE-9
+// Parity: D24, F29
 #[test]
 fn names_are_safe_file_names() {
     let long = "x".repeat(129);
@@ -74,6 +75,7 @@ fn a_tag_names_only_what_is_there() {
 
 // Failure mode 5: a swap whose outcome is not known.
 // Spec: STORE-8
+// Parity: M5
 #[test]
 fn a_swap_that_failed_after_its_effect_is_told_apart_by_looking() {
     let (store, backend) = mem();

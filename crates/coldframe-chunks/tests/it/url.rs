@@ -15,6 +15,7 @@ fn bucket(service: Service, bucket: &str, prefix: &str) -> StoreUrl {
     }
 }
 
+// Parity: F42
 #[test]
 fn each_kind_of_place_is_told_by_its_scheme() {
     let directory = |path: &str| StoreUrl::Directory(path.into());

@@ -179,6 +179,7 @@ fn store(endpoint: &str, prefix: &str, options: RemoteOptions) -> PackStore<Remo
 
 // Failure mode 3: an error body, a short body, another range: taken for data by some.
 // Spec: STORE-3, STORE-25
+// Parity: M3
 #[test]
 fn answers_that_are_not_what_was_asked_for_are_never_data() {
     let between = Between::start();

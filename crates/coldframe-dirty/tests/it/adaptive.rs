@@ -29,6 +29,7 @@ fn a_fault_in_a_coarse_block_marks_and_opens_the_whole_block() {
     assert_eq!(plain(adaptive.bitmap().runs()), [(128, 136)]);
 }
 
+// Parity: F17
 #[test]
 fn a_hot_block_steps_down_once_and_is_then_marked_by_page() {
     let adaptive = adaptive(2);
@@ -55,6 +56,7 @@ fn faults_of_different_windows_do_not_add_up() {
     }
 }
 
+// Parity: D17, F17
 #[test]
 fn a_cool_block_steps_back_up_at_a_checkpoint_and_a_hot_one_stays_down() {
     let adaptive = adaptive(2);
@@ -98,6 +100,7 @@ fn a_switch_neither_takes_nor_loses_marks() {
     assert_eq!(plain(adaptive.bitmap().runs()), [(0, 128)]);
 }
 
+// Parity: D13, F17
 #[test]
 fn no_opened_page_is_lost_while_blocks_switch_under_eight_threads() {
     let adaptive = adaptive(1);

@@ -18,6 +18,7 @@ fn check_mark(offset: u64, len: u64, expected: &[(u64, u64)]) {
     assert_eq!(plain(dirty.runs()), expected);
 }
 
+// Parity: D15, F14
 #[test]
 fn a_byte_range_marks_every_page_it_touches() {
     check_mark(0, 1, &[(0, 1)]);
@@ -35,6 +36,7 @@ fn an_empty_range_marks_nothing_even_at_the_end_of_ram() {
     check_mark(RAM, 0, &[]);
 }
 
+// Parity: F16
 #[test]
 fn the_partial_last_page_is_a_page() {
     let dirty = bitmap(RAM);
@@ -76,6 +78,7 @@ fn a_page_outside_the_ram_is_an_error_and_never_dirty() {
     assert_eq!(dirty.count(), 0);
 }
 
+// Parity: F14
 #[test]
 fn the_transition_from_clean_is_reported_once() {
     let dirty = bitmap(RAM);
@@ -85,6 +88,7 @@ fn the_transition_from_clean_is_reported_once() {
     assert_eq!(dirty.mark_page(page(7)), Ok(true));
 }
 
+// Parity: F14
 #[test]
 fn eight_threads_of_a_thousand_marks_lose_none_and_share_the_transitions() {
     // Miri takes far longer for each.
@@ -134,6 +138,7 @@ fn check_log(first: u64, log: &[u64], expected: &[(u64, u64)]) {
     assert_eq!(plain(dirty.runs()), expected);
 }
 
+// Parity: D15
 #[test]
 fn a_dirty_log_is_marked_at_any_first_page() {
     check_log(0, &[0b101, 1 << 63], &[(0, 1), (2, 1), (127, 1)]);
@@ -198,6 +203,7 @@ fn runs_are_maximal_over_word_and_leaf_boundaries() {
     assert_eq!(dirty.count(), 89);
 }
 
+// Parity: F14
 #[test]
 fn union_takes_pages_of_any_granularity() {
     let ram = 40 * 4096 + 100; // the last 16 KiB page and the last 4 KiB page are both partial

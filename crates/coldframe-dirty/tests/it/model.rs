@@ -163,6 +163,7 @@ impl Pair {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
+    // Parity: F14
     #[test]
     fn any_order_of_operations_equals_the_model(
         ram in 1..4_000_000_u64,

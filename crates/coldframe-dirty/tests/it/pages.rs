@@ -53,6 +53,7 @@ fn what_is_outside_the_ram_is_an_error_and_adds_nothing() {
     assert_eq!(from_runs, Err(outside));
 }
 
+// Parity: D16, F16
 #[test]
 fn coarse_pages_become_all_their_fine_pages() {
     let coarse = pages(RAM, PageSize::SIZE_2M, &[run(1, 1)]);
@@ -62,6 +63,7 @@ fn coarse_pages_become_all_their_fine_pages() {
     assert_eq!(fine.ram(), coarse.ram());
 }
 
+// Parity: D16, F16
 #[test]
 fn fine_pages_become_the_coarse_pages_that_hold_one() {
     let fine = pages(

@@ -24,6 +24,7 @@ fn take_leaves_the_bitmap_clean_and_commit_keeps_it_so() {
     assert_eq!(dirty.count(), 0);
 }
 
+// Parity: F15
 #[test]
 fn rollback_puts_back_what_was_taken_and_keeps_what_was_marked_since() {
     let dirty = marked(&[3, 4, 900]);
@@ -43,6 +44,7 @@ fn commit_keeps_what_was_marked_since_the_take() {
     assert_eq!(plain(dirty.runs()), [(4, 1)]);
 }
 
+// Parity: D14
 #[test]
 fn an_early_return_puts_the_pages_back() {
     fn failing_capture(dirty: &DirtyBitmap) -> Result<(), DirtyError> {
@@ -79,6 +81,7 @@ fn a_token_outlives_its_handle_and_moves_to_another_thread() {
     assert_eq!(plain(other.runs()), [(8, 1)]);
 }
 
+// Parity: D14
 #[test]
 fn a_panicking_publisher_puts_the_pages_back() {
     let dirty = marked(&[8]);

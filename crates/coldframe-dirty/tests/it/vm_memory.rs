@@ -59,6 +59,7 @@ fn device_writes_mark_the_pages_of_their_region() {
     check(atomic, &[(23, 1)]);
 }
 
+// Parity: D15
 #[test]
 fn a_device_write_across_pages_marks_all_of_them() {
     check(

@@ -33,6 +33,7 @@ fn decode_as(format: Format, file: &[u8]) -> Result<(), Kind> {
 }
 
 // Spec: CONV-8, CONV-13
+// Parity: F4
 #[test]
 fn another_major_is_refused_with_both_versions() {
     for (major, minor) in [(0, 9), (2, 0), (0xffff, 0xffff)] {
@@ -49,6 +50,7 @@ fn another_major_is_refused_with_both_versions() {
 }
 
 // Spec: CONV-8
+// Parity: F4
 #[test]
 fn every_minor_of_the_same_major_is_read() {
     for minor in [0, 1, 2, 3, 0xffff] {
@@ -93,6 +95,7 @@ fn another_codec_or_release_is_refused_with_both() {
 }
 
 // Spec: ENV-3, CONV-13, CONV-3
+// Parity: F3
 #[test]
 fn file_of_another_format_is_foreign_and_named() {
     let (file, _) = sections();

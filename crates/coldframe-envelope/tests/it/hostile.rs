@@ -16,6 +16,7 @@ fn is_refused(file: &[u8]) {
 }
 
 // Spec: CONV-6, CONV-12
+// Parity: F2
 #[test]
 fn every_truncation_is_refused() {
     for name in ["minimal", "sections"] {
@@ -25,6 +26,7 @@ fn every_truncation_is_refused() {
 }
 
 // Spec: CONV-6, CONV-12
+// Parity: F2
 #[test]
 fn every_flipped_bit_is_found() {
     for name in ["minimal", "sections"] {
@@ -34,6 +36,7 @@ fn every_flipped_bit_is_found() {
     }
 }
 
+// Parity: D10, F2
 #[test]
 fn all_zero_file_is_refused() {
     is_refused(&[0; 4096]);

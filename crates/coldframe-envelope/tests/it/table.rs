@@ -17,6 +17,7 @@ const RANGE: Kind = Kind::Invalid {
 };
 
 // Spec: ENV-6
+// Parity: F2
 #[test]
 fn length_of_the_file_is_exact() {
     let (mut file, _) = sections();
@@ -123,6 +124,7 @@ fn padding_and_reserved_bytes_of_rows_are_zero() {
 }
 
 // Spec: ENV-16, CONV-6
+// Parity: F5
 #[test]
 fn huge_counts_are_refused_before_anything_is_allocated() {
     let (file, _) = minimal();

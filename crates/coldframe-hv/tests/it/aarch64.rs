@@ -44,6 +44,7 @@ fn state(vcpus: u32) -> MachineState {
 }
 
 // Spec: ITEM-5
+// Parity: A11
 #[test]
 fn the_timer_ids_that_kvm_swaps_get_their_true_names() {
     let name = |id| RegId::from_kvm(id).as_system().unwrap();
@@ -263,6 +264,7 @@ proptest! {
         prop_assert_eq!(RegId::from_system(register).as_system(), Some(register));
     }
 
+    // Parity: A8
     #[test]
     fn the_counter_never_steps_back(host in any::<u64>(), guest in 0..u64::MAX / 2,
                                     later in any::<u64>(), nanos in 0..u64::MAX / 64) {

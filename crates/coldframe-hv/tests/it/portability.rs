@@ -150,6 +150,7 @@ fn msrs_and_capabilities_that_are_lacking_must_be_waived() {
     );
 }
 
+// Parity: F3
 #[test]
 fn a_smaller_extended_state_or_another_architecture_is_impossible() {
     check(

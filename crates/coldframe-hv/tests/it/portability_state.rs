@@ -49,6 +49,7 @@ fn check(state: &MachineState, offer: Offer<'_>, item: &str, expected: Option<Ve
 
 type Edit = fn(&mut HostIdentity);
 
+// Parity: H1
 #[test]
 fn each_difference_of_two_macs_is_named_by_its_item() {
     let state = saved(Hypervisor::HVF, GicModel::Apple);
@@ -85,6 +86,7 @@ fn each_difference_of_two_macs_is_named_by_its_item() {
     }
 }
 
+// Parity: H1
 #[test]
 fn interrupt_controllers_do_not_turn_into_each_other() {
     let both = [GicModel::V2, GicModel::V3];
@@ -142,6 +144,7 @@ fn a_controller_that_nobody_knows_is_impossible_and_a_machine_without_one_has_no
     check(&state, (&here).into(), "gic.kind", None);
 }
 
+// Parity: H1
 #[test]
 fn a_vector_length_that_one_vcpu_had_must_be_there() {
     let mut state = saved(Hypervisor::KVM, GicModel::V3);
@@ -178,6 +181,7 @@ fn a_vector_length_that_one_vcpu_had_must_be_there() {
     assert_eq!(found.unwrap().saved, "128 256 512");
 }
 
+// Parity: H1
 #[test]
 fn extended_state_is_as_long_as_the_longest_of_all_vcpus() {
     let host = HostIdentity {
@@ -204,6 +208,7 @@ fn extended_state_is_as_long_as_the_longest_of_all_vcpus() {
     check(&state, (&here).into(), item, Some(Verdict::Compatible));
 }
 
+// Parity: H1
 #[test]
 fn a_capability_that_nobody_here_knows_must_be_waived() {
     let mut state = saved(Hypervisor::KVM, GicModel::V3);
@@ -240,6 +245,7 @@ fn a_capability_that_nobody_here_knows_must_be_waived() {
     );
 }
 
+// Parity: H1
 #[test]
 fn what_is_the_same_is_in_the_report_too() {
     let state = saved(Hypervisor::HVF, GicModel::Apple);

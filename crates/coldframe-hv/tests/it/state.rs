@@ -8,6 +8,7 @@ use coldframe_hv::{
 use coldframe_testkit::hv::{FakeMachine, FakeMachineError, sample_state};
 use coldframe_units::Arch;
 
+// Parity: F6
 #[test]
 #[cfg_attr(miri, ignore = "too slow under Miri")]
 fn a_state_has_between_one_and_the_limit_of_vcpus() {
@@ -40,6 +41,7 @@ fn a_vcpu_without_state_is_refused() {
     assert_eq!(state.check(), Err(StateError::VcpuEmpty { index: 1 }));
 }
 
+// Parity: F3
 #[test]
 fn state_and_host_agree_on_the_architecture() {
     let mut state = sample_state(1);
@@ -70,6 +72,7 @@ fn a_device_that_is_there_twice_is_refused() {
     );
 }
 
+// Parity: F18
 #[test]
 fn registers_that_were_not_read_are_known_as_omitted() {
     let state = sample_state(1);

@@ -42,6 +42,7 @@ fn device_write(vmm: &Vmm, bitmap: &DirtyBitmap, offset: u64, value: u64) {
 
 /// One thread, exact: what is told is what was written, in pages where a block is watched by
 /// pages, and never less.
+// Parity: A4
 #[test]
 fn what_is_told_is_what_was_written() {
     for seed in 0..8 {
@@ -90,6 +91,7 @@ fn what_is_told_is_what_was_written() {
     }
 }
 
+// Parity: A4
 #[test]
 fn only_what_was_dirty_is_protected_again() {
     let vmm = Vmm::new(1, Host::default());
@@ -166,6 +168,7 @@ fn a_harvest_that_fails_tells_all_the_next_time() {
 
 /// Writers of both kinds beside harvests and steps: what a copy of the told pages has at the end
 /// is what memory has.
+// Parity: A3
 #[test]
 fn no_write_is_lost_beside_harvests_and_steps() {
     const ROUNDS: u64 = 300;

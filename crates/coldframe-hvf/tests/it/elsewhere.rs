@@ -17,6 +17,7 @@ fn chain(snapshot: &Snapshot) -> Chain {
     Chain::of(Snapshot::open(snapshot.path()).unwrap(), &[]).unwrap()
 }
 
+// Parity: H3
 #[test]
 fn a_chain_of_the_framework_is_verified_merged_pushed_and_pulled_and_ends_the_same() {
     let home = coldframe_testkit::scratch::on_disk();
@@ -53,6 +54,7 @@ fn a_chain_of_the_framework_is_verified_merged_pushed_and_pulled_and_ends_the_sa
     }
 }
 
+// Parity: H3
 #[test]
 fn a_host_of_another_kind_is_told_apart_item_by_item() {
     let home = coldframe_testkit::scratch::on_disk();

@@ -95,11 +95,13 @@ fn check(vcpus: u32, diffs: u64) {
     }
 }
 
+// Parity: A1
 #[test]
 fn one_vcpu_with_its_timer_ends_as_if_never_stopped() {
     check(1, 4);
 }
 
+// Parity: A1
 #[test]
 fn several_vcpus_end_as_if_never_stopped() {
     check(3, 3);

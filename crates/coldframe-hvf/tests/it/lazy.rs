@@ -57,6 +57,7 @@ fn pattern(len: u64) -> Vec<u8> {
         .collect()
 }
 
+// Parity: A1
 #[test]
 fn a_guest_thawed_on_demand_ends_as_if_never_stopped() {
     let vmm = Vmm::new(2, Host::default());
@@ -91,6 +92,7 @@ fn a_guest_thawed_on_demand_ends_as_if_never_stopped() {
     assert_eq!(image.reads.load(Ordering::SeqCst), blocks);
 }
 
+// Parity: A10
 #[test]
 fn a_block_is_read_once_whoever_wants_it() {
     let vmm = Vmm::new(1, Host::default());
@@ -112,6 +114,7 @@ fn a_block_is_read_once_whoever_wants_it() {
     assert_eq!(vmm.rams[0].load(5 * FILL_BYTES), word * 3 + 1);
 }
 
+// Parity: A10
 #[test]
 fn a_block_that_cannot_be_had_stays_missing_and_is_never_zeros() {
     let vmm = Vmm::new(1, Host::default());

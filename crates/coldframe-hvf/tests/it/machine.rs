@@ -93,6 +93,7 @@ fn a_host_without_physical_timer_saves_none() {
     restore(&state, &[]).unwrap();
 }
 
+// Parity: A7
 #[test]
 fn power_lines_and_mask_are_restored_as_they_were() {
     let vmm = Vmm::new(1, Host::default());
@@ -134,6 +135,7 @@ fn a_vcpu_that_is_off_does_not_run() {
     assert!(matches!(refused, HvfError::PoweredOff { vcpu: 0 }));
 }
 
+// Parity: A9
 #[test]
 fn an_interrupt_in_service_is_refused_for_the_moment() {
     let error = save(Host::default(), |vcpu| {
@@ -151,6 +153,7 @@ fn an_interrupt_in_service_is_refused_for_the_moment() {
     assert!(error.is_retryable());
 }
 
+// Parity: A11
 #[test]
 fn a_guest_that_is_offered_sme_is_refused() {
     let error = save(Host::default(), |vcpu| {
@@ -163,6 +166,7 @@ fn a_guest_that_is_offered_sme_is_refused() {
     assert!(!error.is_retryable());
 }
 
+// Parity: A11
 #[test]
 fn a_register_that_the_framework_lacks_is_named_and_may_be_waived() {
     let mut state = save(Host::default(), with_affinity).unwrap();
@@ -216,6 +220,7 @@ fn states_that_are_not_of_this_machine_are_refused_before_anything_is_written() 
     assert_eq!(item, ItemKind::GUEST_COUNTER);
 }
 
+// Parity: A8
 #[test]
 fn vcpus_with_counters_of_their_own_are_refused() {
     let vmm = Vmm::new(2, Host::default());
@@ -248,6 +253,7 @@ fn vcpus_with_counters_of_their_own_are_refused() {
     ));
 }
 
+// Parity: A8
 #[test]
 fn the_counter_goes_on_as_it_is_told_to() {
     let state = save(Host::default(), with_affinity).unwrap();

@@ -92,6 +92,7 @@ fn the_plan_itself_ends_as_the_guest_did() {
     assert_eq!(ends, frozen.ends);
 }
 
+// Parity: A2
 #[test]
 fn every_order_that_is_broken_is_refused_or_seen() {
     let frozen = freeze();
@@ -114,6 +115,7 @@ fn every_order_that_is_broken_is_refused_or_seen() {
     }
 }
 
+// Parity: A2
 #[test]
 fn every_step_that_is_left_out_is_refused_or_seen() {
     let frozen = freeze();
@@ -156,6 +158,7 @@ fn a_compare_value_set_before_the_offset_fires_early() {
     assert_ne!(ends, frozen.ends);
 }
 
+// Parity: A2
 #[test]
 fn a_machine_that_has_run_takes_no_state() {
     let frozen = freeze();
@@ -175,6 +178,7 @@ fn a_machine_that_has_run_takes_no_state() {
     assert!(matches!(refused, Err(HvfError::AlreadyRan { vcpu: 0 })));
 }
 
+// Parity: A9
 #[test]
 fn another_build_of_the_system_is_refused_and_named() {
     let frozen = freeze();

@@ -17,6 +17,7 @@ fn vcpu(vmm: &Vmm) -> ModelVcpu {
     ModelVcpu { framework, id }
 }
 
+// Parity: A6
 #[test]
 fn a_thread_that_waits_for_an_interrupt_is_woken_by_a_pause() {
     let (vmm, lot) = (Vmm::new(1, Host::default()), ParkingLot::new(1));

@@ -56,6 +56,7 @@ fn the_restore_is_taken_by_the_hypervisor() {
     LAWS.restore_is_taken();
 }
 
+// Parity: A2
 #[test]
 fn swapping_any_two_steps_that_a_rule_orders_is_caught() {
     LAWS.every_rule_is_felt();

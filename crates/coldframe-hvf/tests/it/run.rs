@@ -124,6 +124,7 @@ fn read(size: u64, flags: u64, value: u64) -> u64 {
     vcpu.get(7)
 }
 
+// Parity: A5
 #[test]
 fn an_answered_read_is_in_its_register_and_past_its_instruction() {
     assert_eq!(read(3, WIDE, u64::MAX - 1), u64::MAX - 1);
@@ -164,6 +165,7 @@ fn an_access_that_is_not_described_is_refused() {
     assert!(matches!(refused, HvfError::Undecoded { addr: DEVICE, .. }));
 }
 
+// Parity: A5
 #[test]
 fn calls_and_waits_are_past_their_instruction() {
     let wait = Scripted::exception(0x01, 0, 0);

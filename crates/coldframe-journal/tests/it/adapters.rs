@@ -13,6 +13,7 @@ use super::sample::{
 };
 
 // Spec: JRNL-10
+// Parity: F52
 #[test]
 fn transaction_commits_all_or_leaves_no_trace() {
     let (storage, mut writer) = fresh();
@@ -32,6 +33,7 @@ fn transaction_commits_all_or_leaves_no_trace() {
     assert_eq!(notes_in(&storage.to_vec()).0, [0, 1, 2, 3]);
 }
 
+// Parity: F53
 #[test]
 fn filters_work_by_type_and_by_index_on_both_sides() {
     let (storage, writer) = fresh();
@@ -66,6 +68,7 @@ fn is_tick(entry: &coldframe_journal::EntryRef<'_>) -> bool {
     entry.is::<Tick>()
 }
 
+// Parity: F54
 #[test]
 fn tee_counter_null_and_copy_agree() {
     let (storage, writer) = fresh();
@@ -96,6 +99,7 @@ fn tee_counter_null_and_copy_agree() {
     assert_eq!(read_notes(&mut source).0, [0, 1, 2]);
 }
 
+// Parity: D52, F49, F54
 #[test]
 fn a_journal_in_memory_is_a_pipe_between_threads() {
     let storage = Arc::new(MemStorage::new());
@@ -124,6 +128,7 @@ fn a_journal_in_memory_is_a_pipe_between_threads() {
     assert_eq!(read_notes(&mut reader).0.len(), 200);
 }
 
+// Parity: F54
 #[test]
 fn entries_print_as_text_and_as_json() {
     let storage = Arc::new(MemStorage::new());
@@ -155,6 +160,7 @@ fn entries_print_as_text_and_as_json() {
     assert_eq!(json["offset"], 112);
 }
 
+// Parity: F54
 #[test]
 fn entries_of_other_programs_print_too() {
     let (storage, mut writer) = fresh();

@@ -14,6 +14,7 @@ use super::sample::{
 };
 
 // Spec: JRNL-1, JRNL-8
+// Parity: D52, F43
 #[test]
 fn entries_come_back_in_order_with_their_spans() {
     let (bytes, spans) = notes(5, false);
@@ -35,6 +36,7 @@ fn entries_come_back_in_order_with_their_spans() {
 }
 
 // Spec: JRNL-14
+// Parity: F43, F65
 #[test]
 fn closed_journal_says_so_and_can_be_continued() {
     let (bytes, _) = notes(3, true);
@@ -69,6 +71,7 @@ fn payloads_are_borrowed_from_the_buffer() {
 }
 
 // Spec: JRNL-9
+// Parity: D43
 #[test]
 fn unaligned_buffer_reads_the_same() {
     let (bytes, _) = notes(4, true);
@@ -172,6 +175,7 @@ fn zeros_ahead_are_no_records_and_are_given_back_on_close() {
 }
 
 // Spec: JRNL-16
+// Parity: F46
 #[test]
 fn append_is_one_write_and_a_flush_one_sync() {
     let storage = Arc::new(FaultStorage::new(MemStorage::new(), &[]));
@@ -186,6 +190,7 @@ fn append_is_one_write_and_a_flush_one_sync() {
 }
 
 // Spec: JRNL-16
+// Parity: F46
 #[test]
 fn failed_sync_closes_the_journal_to_writers() {
     let storage = Arc::new(FaultStorage::new(MemStorage::new(), &[]));
@@ -212,6 +217,7 @@ fn failed_sync_closes_the_journal_to_writers() {
 }
 
 // Spec: JRNL-12
+// Parity: D44, F49, F66
 #[test]
 fn two_writers_are_refused_and_a_reader_is_not() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -238,6 +244,7 @@ fn two_writers_are_refused_and_a_reader_is_not() {
 }
 
 // Spec: JRNL-16
+// Parity: D42
 #[test]
 fn append_that_failed_can_be_repeated() {
     for fit in 0..200 {
@@ -262,6 +269,7 @@ fn append_that_failed_can_be_repeated() {
     }
 }
 
+// Parity: F68
 #[test]
 fn too_long_an_entry_is_refused_with_both_lengths() {
     let storage = Arc::new(MemStorage::new());

@@ -29,6 +29,7 @@ fn image_of(path: &Path) -> Vec<u8> {
 }
 
 // Spec: JRNL-17, JRNL-18
+// Parity: F50
 #[test]
 fn state_stays_and_the_file_stays_short_by_each_trigger() {
     let none = CompactWhen::default();
@@ -78,6 +79,7 @@ fn state_stays_and_the_file_stays_short_by_each_trigger() {
 }
 
 // Spec: JRNL-17
+// Parity: D47, F50
 #[test]
 fn appends_go_on_while_a_compaction_runs() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -112,6 +114,7 @@ fn appends_go_on_while_a_compaction_runs() {
 }
 
 // Spec: JRNL-17
+// Parity: F50
 #[test]
 fn closing_compacts_if_told_to() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -133,6 +136,7 @@ fn closing_compacts_if_told_to() {
 }
 
 // Spec: JRNL-17
+// Parity: D47
 #[test]
 fn a_compaction_that_fails_costs_no_entry_and_is_not_tried_at_once_again() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -179,6 +183,7 @@ fn append_for_ever(path: &Path) -> ! {
 }
 
 // Spec: JRNL-16, JRNL-17
+// Parity: F50
 #[test]
 fn what_was_flushed_is_there_whenever_a_compacting_process_is_killed() {
     if let Some(path) = std::env::var_os(INNER) {

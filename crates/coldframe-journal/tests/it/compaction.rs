@@ -60,6 +60,7 @@ fn compact_now(writer: &mut Core) -> (u64, u64) {
 }
 
 // Spec: JRNL-18
+// Parity: D53, F50, F51
 #[test]
 fn random_regions_rebuild_the_same_image_after_compaction() {
     let mut rng = Rng::new(7);
@@ -86,6 +87,7 @@ fn random_regions_rebuild_the_same_image_after_compaction() {
 }
 
 // Spec: JRNL-18
+// Parity: D49, F51
 #[test]
 fn identical_ranges_keep_the_last_and_others_stay() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -100,6 +102,7 @@ fn identical_ranges_keep_the_last_and_others_stay() {
 }
 
 // Spec: JRNL-17
+// Parity: F50, F66
 #[test]
 fn what_is_appended_during_a_compaction_is_kept() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -140,6 +143,7 @@ fn abandoned_compaction_leaves_nothing() {
 }
 
 // Spec: JRNL-17
+// Parity: F50
 #[test]
 fn triggers_go_by_entries_growth_factor_and_close() {
     let dir = coldframe_testkit::scratch::on_disk();

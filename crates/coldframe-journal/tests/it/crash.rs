@@ -11,6 +11,7 @@ use super::sample::{Note, Writer, note, notes, notes_in, options};
 use super::world::{Journal, JournalFile};
 
 // Spec: JRNL-5, JRNL-16
+// Parity: F46, F52
 #[test]
 fn power_cut_leaves_what_was_flushed() {
     explore("journal, flush", 4000, &Journal::new(None));
@@ -64,6 +65,7 @@ fn planted_page_cache_bytes_taken_for_durable_are_found() {
 }
 
 // Spec: JRNL-5
+// Parity: F44
 #[test]
 fn power_cut_during_recovery_is_recovered_from() {
     let bytes = notes(9, false).0;

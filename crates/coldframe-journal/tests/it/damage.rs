@@ -11,6 +11,7 @@ use super::sample::{
 };
 
 // Spec: JRNL-5, JRNL-11
+// Parity: F44
 #[test]
 fn tail_cut_at_any_byte_of_the_last_three_records_drops_only_what_is_not_whole() {
     let (bytes, spans) = notes(8, false);
@@ -35,6 +36,7 @@ fn tail_cut_at_any_byte_of_the_last_three_records_drops_only_what_is_not_whole()
 }
 
 // Spec: JRNL-5, JRNL-11
+// Parity: F44
 #[test]
 fn tail_of_zeros_from_any_byte_on_is_torn_or_clean() {
     let (bytes, spans) = notes(4, false);
@@ -48,6 +50,7 @@ fn tail_of_zeros_from_any_byte_on_is_torn_or_clean() {
 }
 
 // Spec: JRNL-4, JRNL-5
+// Parity: F45
 #[test]
 fn every_flipped_bit_of_a_closed_journal_is_found() {
     let (bytes, spans) = notes(4, true);
@@ -92,6 +95,7 @@ fn endless_header(bytes: &[u8], at: usize) -> [u8; 32] {
 }
 
 // Spec: JRNL-5, JRNL-13
+// Parity: D41, F45
 #[test]
 fn length_of_2_to_the_48_is_held_against_the_file_before_anything_is_allocated() {
     let (bytes, spans) = notes(4, false);
@@ -146,6 +150,7 @@ fn tail_is_damage_if_the_caller_knows_that_it_was_durable() {
 }
 
 // Spec: JRNL-13
+// Parity: F45
 #[test]
 fn salvage_yields_the_sound_records_on_both_sides() {
     let (bytes, spans) = notes(6, true);
@@ -174,6 +179,7 @@ fn salvage_yields_the_sound_records_on_both_sides() {
 }
 
 // Spec: JRNL-7
+// Parity: F48
 #[test]
 fn unknown_type_is_skipped_with_a_count_or_stops_by_its_bit() {
     let (storage, mut writer) = fresh();
@@ -206,6 +212,7 @@ fn unknown_type_is_skipped_with_a_count_or_stops_by_its_bit() {
 }
 
 // Spec: JRNL-6
+// Parity: F47
 #[test]
 fn journals_joined_by_cat_read_as_one() {
     let (a, _) = notes(3, true);
@@ -221,6 +228,7 @@ fn journals_joined_by_cat_read_as_one() {
 }
 
 // Spec: JRNL-6, JRNL-13
+// Parity: F47
 #[test]
 fn joined_journal_with_a_torn_part_goes_on_when_told_to_and_is_not_continued() {
     let (a, _) = notes(3, true);
@@ -254,6 +262,7 @@ fn joined_journal_with_a_torn_part_goes_on_when_told_to_and_is_not_continued() {
 }
 
 // Spec: JRNL-6
+// Parity: F48
 #[test]
 fn part_of_another_program_is_unsupported_and_can_be_passed_over() {
     let (a, _) = notes(2, true);

@@ -1,5 +1,5 @@
 //! What the typed journal before ours got wrong, each as a test: the numbers are those of
-//! `specs/parity.md`.
+//! `xtask/parity.md`.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use super::sample::{
 };
 
 // Spec: JRNL-16
+// Parity: D39
 #[test]
 fn d39_flush_syncs_so_that_a_power_cut_takes_nothing() {
     let storage = Arc::new(CrashStorage::new(Vec::new()));
@@ -33,6 +34,7 @@ fn d39_flush_syncs_so_that_a_power_cut_takes_nothing() {
 }
 
 // Spec: JRNL-11
+// Parity: D40
 #[test]
 fn d40_what_is_appended_after_a_torn_tail_is_visible() {
     let (bytes, _) = notes(3, false);
@@ -46,6 +48,7 @@ fn d40_what_is_appended_after_a_torn_tail_is_visible() {
 }
 
 // Spec: JRNL-4, JRNL-5
+// Parity: D41
 #[test]
 fn d41_cut_and_rotten_records_are_ends_and_never_panics() {
     let (bytes, spans) = notes(3, true);
@@ -67,6 +70,7 @@ fn d41_cut_and_rotten_records_are_ends_and_never_panics() {
 }
 
 // Spec: JRNL-16
+// Parity: D42
 #[test]
 fn d42_failed_write_does_not_shift_what_follows() {
     let storage = Arc::new(FaultStorage::new(MemStorage::new(), &[]));
@@ -82,6 +86,7 @@ fn d42_failed_write_does_not_shift_what_follows() {
 }
 
 // Spec: JRNL-6, JRNL-9
+// Parity: D43, F47
 #[test]
 fn d43_joined_journals_of_any_length_stay_aligned() {
     for count in 0..6 {
@@ -100,6 +105,7 @@ fn d43_joined_journals_of_any_length_stay_aligned() {
 }
 
 // Spec: JRNL-12
+// Parity: D44, F56
 #[test]
 fn d44_read_only_open_writes_nothing_even_to_an_empty_file() {
     let (bytes, _) = notes(2, false);
@@ -156,6 +162,7 @@ fn compacted(bytes: &[u8]) -> (Vec<u8>, u64) {
 }
 
 // Spec: JRNL-18
+// Parity: D45
 #[test]
 fn d45_compacting_twice_is_compacting_once() {
     let (storage, mut writer) = core();
@@ -171,6 +178,7 @@ fn d45_compacting_twice_is_compacting_once() {
 }
 
 // Spec: JRNL-17
+// Parity: D46
 #[test]
 fn d46_reader_of_a_replaced_file_is_told_and_misses_nothing() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -197,6 +205,7 @@ fn d46_reader_of_a_replaced_file_is_told_and_misses_nothing() {
 }
 
 // Spec: JRNL-17
+// Parity: D47
 #[test]
 fn d47_factor_is_not_due_on_a_new_journal_nor_again_at_once() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -220,6 +229,7 @@ fn d47_factor_is_not_due_on_a_new_journal_nor_again_at_once() {
 }
 
 // Spec: JRNL-18
+// Parity: D48
 #[test]
 fn d48_entries_that_no_rule_supersedes_are_never_lost() {
     let (storage, mut writer) = core();
@@ -237,6 +247,7 @@ fn d48_entries_that_no_rule_supersedes_are_never_lost() {
 }
 
 // Spec: JRNL-18
+// Parity: D49
 #[test]
 fn d49_memory_behind_the_last_mark_supersedes_nothing_before_it() {
     let (storage, mut writer) = core();
@@ -255,6 +266,7 @@ fn d49_memory_behind_the_last_mark_supersedes_nothing_before_it() {
 }
 
 // Spec: JRNL-10
+// Parity: D50, F52
 #[test]
 fn d50_commit_that_fails_anywhere_leaves_nothing_and_can_be_repeated() {
     for fit in 0..300 {
@@ -279,6 +291,7 @@ fn d50_commit_that_fails_anywhere_leaves_nothing_and_can_be_repeated() {
 }
 
 // Spec: JRNL-10
+// Parity: D50
 #[test]
 fn d50_batched_entries_have_places_of_their_own() {
     let (_, mut writer) = fresh();
@@ -293,6 +306,7 @@ fn d50_batched_entries_have_places_of_their_own() {
 }
 
 // Spec: JRNL-10
+// Parity: D51
 #[test]
 fn d51_dropped_transaction_leaves_nothing_open() {
     let (storage, mut writer) = fresh();
@@ -305,6 +319,7 @@ fn d51_dropped_transaction_leaves_nothing_open() {
 }
 
 // Spec: JRNL-20
+// Parity: D52
 #[test]
 fn d52_image_keeps_its_length_and_refuses_what_does_not_fit() {
     let (storage, mut writer) = core();
@@ -318,6 +333,7 @@ fn d52_image_keeps_its_length_and_refuses_what_does_not_fit() {
 }
 
 // Spec: JRNL-18
+// Parity: D53, F51
 #[test]
 fn d53_overlapping_adjacent_and_disjoint_regions_are_kept() {
     for (regions, kept) in [
@@ -343,6 +359,7 @@ fn d53_overlapping_adjacent_and_disjoint_regions_are_kept() {
 }
 
 // Spec: JRNL-5, JRNL-11
+// Parity: D66
 #[test]
 fn d66_damaged_tail_is_dropped_as_a_short_one_is() {
     let (bytes, spans) = notes(3, false);

@@ -128,6 +128,7 @@ fn payloads_of_every_kind_are_the_golden_bytes() {
     assert_golden("tests/golden/v1/journal_kinds.bin", &payloads());
 }
 
+// Parity: F54
 #[test]
 fn every_kind_of_the_goldens_is_printed_with_its_fields() {
     let bytes = golden("tests/golden/v1/journal.bin");

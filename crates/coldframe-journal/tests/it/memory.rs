@@ -22,6 +22,7 @@ fn apply(
 }
 
 // Spec: JRNL-20
+// Parity: F55
 #[test]
 fn regions_are_applied_in_order() {
     let (applied, image) = apply(|writer| {
@@ -38,6 +39,7 @@ fn regions_are_applied_in_order() {
 }
 
 // Spec: JRNL-20
+// Parity: F55
 #[test]
 fn region_outside_the_image_is_refused_and_the_length_stays() {
     for (start, len) in [(60, 5), (64, 1), (u64::MAX, 2), (1 << 40, 1)] {

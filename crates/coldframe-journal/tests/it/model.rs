@@ -45,6 +45,7 @@ fn read(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 proptest! {
     // Spec: JRNL-1, JRNL-10, JRNL-11
+    // Parity: F43
     #[test]
     fn journal_behaves_as_a_list(steps in steps()) {
         let mut storage = Arc::new(MemStorage::new());
@@ -87,6 +88,7 @@ proptest! {
     }
 
     // Spec: JRNL-5
+    // Parity: F45
     #[test]
     fn any_bytes_read_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         let mut reader = reader_of::<All>(&bytes);

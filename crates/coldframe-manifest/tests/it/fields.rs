@@ -292,6 +292,7 @@ fn labels_are_clean_and_in_order() {
 }
 
 // Spec: MANI-14, CONV-7
+// Parity: F5
 #[test]
 fn limits_hold_when_writing() {
     let mut manifest = full();
@@ -315,6 +316,7 @@ fn limits_hold_when_writing() {
 }
 
 // Spec: MANI-14, CONV-7
+// Parity: D9, F5
 #[test]
 #[cfg_attr(miri, ignore = "too slow under Miri")]
 fn the_largest_manifest_that_can_be_written_can_be_read() {

@@ -88,6 +88,7 @@ fn bytes_behind_parent(file: &MappedFile) -> (Vec<String>, Vec<u8>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
+    // Parity: F12
     #[test]
     fn flatten_is_replay(steps in steps(1..6)) {
         let files = Files::new();

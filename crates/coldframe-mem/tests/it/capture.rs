@@ -14,6 +14,7 @@ fn may_open_map_files() -> bool {
     entries.any(|entry| std::fs::File::open(entry.unwrap().path()).is_ok())
 }
 
+// Parity: D21
 #[test]
 fn memory_never_touched_stays_untouched() {
     let backings = [

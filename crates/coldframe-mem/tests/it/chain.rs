@@ -36,6 +36,7 @@ fn kinds_in_the_wrong_place_are_refused() {
     ));
 }
 
+// Parity: F12
 #[test]
 fn a_diff_on_another_parent_is_refused_by_root() {
     let files = Files::new();

@@ -41,6 +41,7 @@ fn a_full_disk_is_an_error_wherever_it_comes() {
     }
 }
 
+// Parity: F13
 #[test]
 fn bytes_that_cannot_be_read_back_are_an_error() {
     let guest = guest();

@@ -90,6 +90,7 @@ fn hashes_are_counted() {
 }
 
 // Spec: MEM-5, MEM-6
+// Parity: F10
 #[test]
 fn full_pages_lie_where_ram_has_them_and_diff_pages_are_packed() {
     let places = |kind, size: PageSize| {

@@ -237,6 +237,7 @@ fn pages_begin_at_one_place_and_have_one_length() {
 }
 
 // Spec: MEM-7
+// Parity: D21
 #[test]
 fn regions_rise_apart_in_whole_pages() {
     let (file, _) = full();

@@ -59,6 +59,7 @@ fn rows_of_extents_hold_known_codes_and_zeros() {
 }
 
 // Spec: MEM-10
+// Parity: F10
 #[test]
 fn a_full_file_leaves_no_page_out() {
     let (file, _) = full();
@@ -70,6 +71,7 @@ fn a_full_file_leaves_no_page_out() {
 }
 
 // Spec: MEM-11
+// Parity: F11
 #[test]
 fn zero_and_absent_are_told_apart() {
     let (file, _) = diff();

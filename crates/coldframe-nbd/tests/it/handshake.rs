@@ -44,6 +44,7 @@ fn unknown_client_flags_end_the_connection() {
 }
 
 // Spec: NBD-2, NBD-4, NBD-8
+// Parity: F34
 #[test]
 fn plain_newstyle_clients_may_name_an_export_only() {
     let site = two_exports();
@@ -67,6 +68,7 @@ fn plain_newstyle_clients_may_name_an_export_only() {
 }
 
 // Spec: NBD-3, NBD-4
+// Parity: D28b, F35
 #[test]
 fn options_of_hostile_length_are_refused() {
     let site = two_exports();
@@ -92,6 +94,7 @@ fn options_of_hostile_length_are_refused() {
 }
 
 // Spec: NBD-4, NBD-5, NBD-6
+// Parity: F34
 #[test]
 fn malformed_options_are_invalid_and_the_handshake_goes_on() {
     let site = two_exports();
@@ -142,6 +145,7 @@ fn malformed_options_are_invalid_and_the_handshake_goes_on() {
 }
 
 // Spec: NBD-4, NBD-5, NBD-8, NBD-9
+// Parity: F34
 #[test]
 fn exports_are_listed_and_described() {
     let site = two_exports();

@@ -30,6 +30,7 @@ pub fn eventually(what: impl Fn() -> bool) {
 }
 
 // Spec: NBD-23
+// Parity: D38
 #[test]
 fn a_thousand_clients_are_served_at_once() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -96,6 +97,7 @@ fn a_client_killed_in_a_write_leaves_what_was_there() {
 }
 
 // Spec: NBD-28
+// Parity: F39
 #[test]
 fn clients_in_parallel_and_one_after_the_other_see_one_disk() {
     let disk = Arc::new(MemDisk::new(4 * MIB));
@@ -166,6 +168,7 @@ fn a_request_that_hangs_does_not_stop_those_behind_it() {
 }
 
 // Spec: NBD-24, NBD-26
+// Parity: F40
 #[test]
 fn clients_that_do_not_take_replies_keep_neither_others_nor_the_server() {
     let limits = Limits {
@@ -234,6 +237,7 @@ fn slow_clients_are_dropped_and_silent_ones_are_not() {
 }
 
 // Spec: NBD-26
+// Parity: F40
 #[test]
 fn stopping_finishes_what_was_taken_and_flushes_last() {
     let mut disk = MemDisk::new(MIB);
@@ -270,6 +274,7 @@ fn a_flush_that_fails_at_the_end_is_told() {
 }
 
 // Spec: NBD-27
+// Parity: D35, F40
 #[test]
 fn a_live_socket_is_left_alone_and_a_dead_one_is_replaced() {
     let dir = scratch::dir();
@@ -306,6 +311,7 @@ fn a_live_socket_is_left_alone_and_a_dead_one_is_replaced() {
 }
 
 // Spec: NBD-27
+// Parity: D35
 #[test]
 fn one_of_many_servers_takes_a_dead_socket() {
     for mode in [0o700, 0o755] {

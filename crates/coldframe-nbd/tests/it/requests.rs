@@ -20,6 +20,7 @@ fn served(disk: MemDisk) -> (Arc<MemDisk>, Site) {
 }
 
 // Spec: NBD-13, NBD-14, NBD-19
+// Parity: D26, F35
 #[test]
 fn odd_requests_are_answered_and_change_nothing() {
     let (disk, site) = served(MemDisk::new(MIB as usize));
@@ -82,6 +83,7 @@ fn odd_requests_are_answered_and_change_nothing() {
 }
 
 // Spec: NBD-8, NBD-13
+// Parity: D36
 #[test]
 fn a_read_only_export_cannot_be_written() {
     let disk = Arc::new(MemDisk::holding(&patchwork(MIB as usize, 3)));
@@ -182,6 +184,7 @@ fn block_status_merges_clips_and_honours_one() {
 }
 
 // Spec: NBD-17, NBD-18
+// Parity: F37
 #[test]
 fn trim_cache_and_zeroing_reach_the_export() {
     let (disk, site) = served(MemDisk::new(MIB as usize));

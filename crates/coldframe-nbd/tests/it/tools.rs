@@ -78,6 +78,7 @@ pub fn patchwork(len: usize, seed: u64) -> Vec<u8> {
 }
 
 // Spec: NBD-4, NBD-8, NBD-9, NBD-10, NBD-11
+// Parity: D36, F34
 #[test]
 fn nbdinfo_sees_all_that_is_offered() {
     let served = Served::new(MemDisk::new(8 * MIB));
@@ -159,6 +160,7 @@ fn nbdinfo_maps_holes_and_zeros() {
 }
 
 // Spec: NBD-14, NBD-15, NBD-20
+// Parity: D36
 #[test]
 fn qemu_img_converts_compares_and_maps() {
     let image = patchwork(12 * MIB, 2);

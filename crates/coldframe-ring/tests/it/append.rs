@@ -32,6 +32,7 @@ fn impossible_regions_are_refused() {
 }
 
 // Spec: RING-30
+// Parity: F57
 #[test]
 fn sequences_count_from_one_across_openings() {
     let log = create(1024);
@@ -45,6 +46,7 @@ fn sequences_count_from_one_across_openings() {
 }
 
 // Spec: RING-32
+// Parity: F62
 #[test]
 fn a_full_log_says_how_much_to_free() {
     let log = create(256); // four records of 64
@@ -68,6 +70,7 @@ fn a_full_log_says_how_much_to_free() {
 }
 
 // Spec: RING-33
+// Parity: F58
 #[test]
 fn a_payload_as_long_as_the_ring_allows_fits_wherever_the_head_is() {
     let log = create(512);
@@ -87,6 +90,7 @@ fn a_payload_as_long_as_the_ring_allows_fits_wherever_the_head_is() {
 }
 
 // Spec: RING-31
+// Parity: F57
 #[test]
 fn a_batch_is_one_write_and_all_or_nothing_for_room() {
     let log = create(512);
@@ -100,6 +104,7 @@ fn a_batch_is_one_write_and_all_or_nothing_for_room() {
 }
 
 // Spec: RING-31
+// Parity: F57
 #[test]
 fn sync_each_is_one_write_and_one_sync() {
     let storage = Arc::new(FaultStorage::new(MemStorage::new(), &[]));
@@ -156,6 +161,7 @@ fn a_checkpoint_is_of_a_record_that_is_there() {
 }
 
 // Spec: RING-42
+// Parity: F62
 #[test]
 fn a_checkpoint_is_due_by_occupancy_or_by_count() {
     let log = create(64 * 100);
@@ -184,6 +190,7 @@ fn a_checkpoint_is_due_by_occupancy_or_by_count() {
 }
 
 // Spec: RING-25
+// Parity: F62
 #[test]
 fn recovery_reports_records_and_laps() {
     let log = create(256);
@@ -210,6 +217,7 @@ fn recovery_reports_records_and_laps() {
 }
 
 // Spec: RING-50, RING-51
+// Parity: F63
 #[test]
 fn growing_keeps_all_records_and_makes_room() {
     let mut log = create(256);

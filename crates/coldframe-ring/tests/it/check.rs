@@ -48,6 +48,7 @@ fn a_sound_log_has_no_findings() {
 }
 
 // Spec: RING-61, RING-62
+// Parity: D56, F67
 #[test]
 fn repair_keeps_every_sound_record_around_damage() {
     // Damage in the middle, twice, of neighbours, and at the end of a closed log.
@@ -118,6 +119,7 @@ fn a_torn_tail_is_a_finding_and_no_damage() {
 }
 
 // Spec: RING-61
+// Parity: F67
 #[test]
 fn an_outdated_plan_is_refused() {
     let mut image = eight();
@@ -131,6 +133,7 @@ fn an_outdated_plan_is_refused() {
 }
 
 // Spec: RING-61
+// Parity: F65, F67
 #[test]
 fn a_crash_during_a_repair_loses_nothing_more() {
     use coldframe_testkit::crash::{CrashStorage, SECTOR_512};

@@ -12,6 +12,7 @@ use super::sample::{create, payload, records, region};
 use super::world::{Creation, Ring};
 
 // Spec: RING-5, RING-20, RING-22, RING-30
+// Parity: F57
 #[test]
 fn synced_appends_survive_any_cut() {
     let world = Ring {
@@ -23,6 +24,7 @@ fn synced_appends_survive_any_cut() {
 }
 
 // Spec: RING-22, RING-31
+// Parity: D64, F59
 #[test]
 fn unsynced_appends_leave_a_prefix_after_any_cut() {
     let world = Ring {
@@ -34,6 +36,7 @@ fn unsynced_appends_leave_a_prefix_after_any_cut() {
 }
 
 // Spec: RING-12, RING-40, RING-50, RING-51
+// Parity: D60, F58, F63, F65
 #[test]
 fn wraps_checkpoints_and_growth_survive_any_cut() {
     // No round number: records straddle the end in every way.
@@ -78,6 +81,7 @@ fn planted_page_cache_bytes_taken_for_durable_are_found() {
 }
 
 // Spec: RING-14, RING-22
+// Parity: F59
 #[test]
 fn phantoms_of_a_dropped_tail_never_come_back() {
     // Unsynced records whose first is lost and whose later ones are whole, then equal ones anew.

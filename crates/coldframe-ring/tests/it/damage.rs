@@ -22,6 +22,7 @@ fn closed() -> Vec<u8> {
 }
 
 // Spec: RING-10, RING-23
+// Parity: F60
 #[test]
 fn every_flipped_bit_is_harmless_or_an_error_with_its_place() {
     let image = closed();
@@ -47,6 +48,7 @@ fn every_flipped_bit_is_harmless_or_an_error_with_its_place() {
 }
 
 // Spec: RING-23
+// Parity: F60
 #[test]
 fn a_flipped_bit_of_a_record_names_that_record() {
     let image = closed();
@@ -163,6 +165,7 @@ fn a_log_is_not_created_over_another_one_even_if_that_is_damaged() {
 }
 
 // Spec: RING-5
+// Parity: F64, F65
 #[test]
 fn one_control_block_is_enough() {
     for (slot, filler) in [(0, 0), (0, 0xff), (4096, 0), (4096, 0xff)] {

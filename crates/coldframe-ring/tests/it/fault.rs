@@ -137,6 +137,7 @@ fn a_failure_while_opening_loses_nothing() {
 }
 
 // Spec: RING-50
+// Parity: F63
 #[test]
 fn growing_that_fails_leaves_the_log_as_it_was() {
     for nth in 0..4 {

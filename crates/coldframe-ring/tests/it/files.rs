@@ -10,6 +10,7 @@ use super::sample::{records, region};
 const OPTIONS: RingOptions = RingOptions::SYNC_EACH;
 
 // Spec: RING-70, RING-71
+// Parity: F66
 #[test]
 fn a_second_writer_is_refused_and_told_who_has_the_log() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -35,6 +36,7 @@ fn a_second_writer_is_refused_and_told_who_has_the_log() {
 }
 
 // Spec: RING-70
+// Parity: F66
 #[test]
 fn readers_share_and_keep_writers_out() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -53,6 +55,7 @@ fn readers_share_and_keep_writers_out() {
 }
 
 // Spec: RING-71
+// Parity: D65
 #[test]
 fn the_log_of_a_dead_owner_is_taken_over_and_the_owner_named() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -75,6 +78,7 @@ fn the_log_of_a_dead_owner_is_taken_over_and_the_owner_named() {
 }
 
 // Spec: RING-21
+// Parity: D62
 #[test]
 fn opening_read_only_changes_no_byte_and_needs_no_write_permission() {
     let dir = coldframe_testkit::scratch::on_disk();

@@ -41,6 +41,7 @@ fn threads_get_distinct_sequences_and_all_records_are_there() {
 }
 
 // Spec: RING-37
+// Parity: F57
 #[test]
 fn one_sync_serves_many() {
     // Where a sync costs nothing, as on tmpfs, it may be over before a second thread has come.

@@ -1,4 +1,4 @@
-//! Each defect of the predecessors that a ring can have, by its number in `specs/parity.md`.
+//! Each defect of the predecessors that a ring can have, by its number in `xtask/parity.md`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -15,6 +15,7 @@ use coldframe_walframe::ring::RING_START;
 use super::sample::{create, inspect, open, payload, records, region};
 
 // Spec: RING-13, RING-30
+// Parity: D54, F58
 #[test]
 fn d54_records_that_leave_few_bytes_free_are_kept() {
     for ring in (160..400).step_by(16) {
@@ -32,6 +33,7 @@ fn d54_records_that_leave_few_bytes_free_are_kept() {
 }
 
 // Spec: RING-13
+// Parity: D55, F58
 #[test]
 fn d55_a_ring_that_is_filled_exactly_keeps_its_records() {
     let log = create(256);
@@ -49,6 +51,7 @@ fn d55_a_ring_that_is_filled_exactly_keeps_its_records() {
 }
 
 // Spec: RING-22
+// Parity: D56
 #[test]
 fn d56_a_torn_last_record_does_not_close_the_log() {
     let log = create(1024);
@@ -64,6 +67,7 @@ fn d56_a_torn_last_record_does_not_close_the_log() {
 }
 
 // Spec: RING-12, RING-13
+// Parity: D57
 #[test]
 fn d57_a_lost_end_mark_after_a_wrap_brings_no_old_record_back() {
     let log = create(64 * 4);
@@ -88,6 +92,7 @@ fn d57_a_lost_end_mark_after_a_wrap_brings_no_old_record_back() {
 }
 
 // Spec: RING-10
+// Parity: D58
 #[test]
 fn d58_a_flipped_sequence_or_length_is_never_believed() {
     let log = create(1024);
@@ -105,6 +110,7 @@ fn d58_a_flipped_sequence_or_length_is_never_believed() {
 }
 
 // Spec: RING-30
+// Parity: D59, F61
 #[test]
 fn d59_an_empty_payload_is_a_record() {
     let log = create(256);
@@ -116,6 +122,7 @@ fn d59_an_empty_payload_is_a_record() {
 }
 
 // Spec: RING-13, RING-32
+// Parity: D60
 #[test]
 fn d60_the_ring_wraps_with_records_pending_and_full_is_an_error_of_its_own() {
     let log = create(320);
@@ -131,6 +138,7 @@ fn d60_the_ring_wraps_with_records_pending_and_full_is_an_error_of_its_own() {
 }
 
 // Spec: RING-21, RING-34
+// Parity: D61
 #[test]
 fn d61_listing_writes_nothing_and_copies_nothing() {
     use coldframe_testkit::alloc::alloc_peak;
@@ -161,6 +169,7 @@ fn records_counted<S: Storage>(log: &RingWal<S>) -> usize {
 }
 
 // Spec: RING-70
+// Parity: D62
 #[test]
 fn d62_the_lock_stays_with_the_log_when_another_file_takes_its_name() {
     let dir = coldframe_testkit::scratch::on_disk();
@@ -193,6 +202,7 @@ fn d62_the_lock_stays_with_the_log_when_another_file_takes_its_name() {
 }
 
 // Spec: RING-60, RING-61
+// Parity: D63
 #[test]
 fn d63_a_plan_is_made_with_records_pending_and_writes_nothing() {
     let log = create(1024);
@@ -202,6 +212,7 @@ fn d63_a_plan_is_made_with_records_pending_and_writes_nothing() {
 }
 
 // Spec: RING-31
+// Parity: D64
 #[test]
 fn d64_on_demand_is_crash_safe_and_costs_no_copy_of_the_log() {
     let storage = Arc::new(CrashStorage::new(Vec::new()));
@@ -230,6 +241,7 @@ fn hold(path: &Path) -> ! {
 }
 
 // Spec: RING-70, RING-71
+// Parity: D65, F66
 #[test]
 fn d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known() {
     if let Some(path) = std::env::var_os(INNER) {
@@ -272,6 +284,7 @@ fn d65_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_was_known() {
 }
 
 // Spec: RING-22, RING-26
+// Parity: D66
 #[test]
 fn d66_a_tail_with_a_wrong_checksum_or_length_is_torn_and_not_fatal() {
     let log = create(1024);
@@ -288,6 +301,7 @@ fn d66_a_tail_with_a_wrong_checksum_or_length_is_torn_and_not_fatal() {
 }
 
 // Spec: RING-32
+// Parity: D60, F62
 #[test]
 fn full_is_told_by_kind_and_not_by_text() {
     let log = create(64);

@@ -39,6 +39,7 @@ fn a_tail_cut_at_every_byte_of_the_last_record_drops_only_that() {
 }
 
 // Spec: RING-22
+// Parity: F59
 #[test]
 fn a_tail_of_unsynced_records_cut_at_every_byte_keeps_the_whole_ones() {
     let (image, starts) = six_unsynced();
@@ -112,6 +113,7 @@ fn the_last_record_of_a_closed_log_cannot_pass_for_torn() {
 }
 
 // Spec: RING-12
+// Parity: F59
 #[test]
 fn a_record_of_an_earlier_lap_is_no_continuation() {
     // Records of equal size: without a lap in the record the old ones would follow smoothly.

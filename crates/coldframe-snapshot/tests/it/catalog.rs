@@ -51,6 +51,7 @@ fn refused(result: Result<(), CatalogError>) -> CatalogError {
 }
 
 // Spec: CAT-1, CAT-2
+// Parity: F68
 #[test]
 fn what_was_done_to_the_directories_is_noted_when_it_is_opened() {
     let home = Home::new();
@@ -115,6 +116,7 @@ fn pins_and_leases_outlive_the_process_and_keep_a_snapshot() {
 }
 
 // Spec: CAT-1
+// Parity: F68
 #[test]
 fn a_lost_catalog_is_made_again_from_the_directories() {
     let home = Home::new();
@@ -127,6 +129,7 @@ fn a_lost_catalog_is_made_again_from_the_directories() {
 }
 
 // Spec: CAT-2
+// Parity: F68
 #[test]
 fn a_tail_cut_at_every_byte_of_the_last_event_costs_that_event_alone() {
     let home = Home::new();
@@ -153,6 +156,7 @@ fn a_tail_cut_at_every_byte_of_the_last_event_costs_that_event_alone() {
 }
 
 // Spec: CAT-2
+// Parity: F68
 #[test]
 fn a_damaged_catalog_is_refused_with_its_place_and_rebuilt_beside_the_old_one() {
     let home = Home::new();

@@ -87,6 +87,7 @@ fn a_missing_parent_is_named() {
     assert_eq!(found[0].kind, "missing parent");
 }
 
+// Parity: F12
 #[test]
 fn another_snapshot_of_the_same_id_is_refused_by_root() {
     let home = Home::new();
@@ -115,6 +116,7 @@ fn another_snapshot_of_the_same_id_is_refused_by_root() {
     assert!(error.is_corrupt());
 }
 
+// Parity: D3, F12
 #[test]
 fn memory_of_another_parent_is_refused_by_root() {
     let home = Home::new();
@@ -137,6 +139,7 @@ fn memory_of_another_parent_is_refused_by_root() {
     assert!(!damages.is_empty());
 }
 
+// Parity: D3
 #[test]
 fn state_and_memory_of_two_snapshots_do_not_go_together() {
     let home = Home::new();
@@ -221,6 +224,7 @@ fn what_is_no_snapshot_beside_the_child_is_passed_over() {
     assert_eq!(open_chain(diff.path()).unwrap().links().len(), 2);
 }
 
+// Parity: D20, F6
 #[test]
 fn a_manifest_that_disagrees_with_its_memory_is_refused() {
     let home = Home::new();

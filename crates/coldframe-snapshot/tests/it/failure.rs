@@ -34,6 +34,7 @@ fn check_nothing_lost(home: &Home, mut vm: Vm, full: &Snapshot) {
     assert!(thawed_memory(next.path()) == vm.read());
 }
 
+// Parity: F15
 #[test]
 fn a_machine_that_cannot_be_saved_loses_no_dirty_page() {
     let home = Home::new();
@@ -44,6 +45,7 @@ fn a_machine_that_cannot_be_saved_loses_no_dirty_page() {
     check_nothing_lost(&home, vm, &full);
 }
 
+// Parity: F15
 #[test]
 fn a_harvest_that_fails_loses_no_dirty_page() {
     let home = Home::new();
@@ -54,6 +56,7 @@ fn a_harvest_that_fails_loses_no_dirty_page() {
     check_nothing_lost(&home, vm, &full);
 }
 
+// Parity: F19
 #[test]
 fn a_device_that_is_there_twice_is_refused_before_anything_is_taken() {
     let home = Home::new();
@@ -75,6 +78,7 @@ fn a_device_that_is_there_twice_is_refused_before_anything_is_taken() {
     check_nothing_lost(&home, vm, &full);
 }
 
+// Parity: D14, F9
 #[test]
 fn a_capture_that_is_dropped_leaves_nothing() {
     let home = Home::new();
@@ -96,6 +100,7 @@ fn a_capture_that_is_dropped_leaves_nothing() {
     check_nothing_lost(&home, vm, &full);
 }
 
+// Parity: F15
 #[test]
 fn pages_written_before_publish_stay_dirty_after_it() {
     let home = Home::new();
@@ -114,6 +119,7 @@ fn pages_written_before_publish_stay_dirty_after_it() {
     assert!(thawed_memory(next.path()) == vm.read());
 }
 
+// Parity: D1, F11
 #[test]
 fn two_captures_to_one_name_end_with_the_first() {
     let home = Home::new();
@@ -175,6 +181,7 @@ fn a_diff_is_taken_against_the_last_snapshot_only() {
     assert_eq!(baseline, None);
 }
 
+// Parity: D20, F6
 #[test]
 fn a_bitmap_of_another_size_than_the_memory_is_refused() {
     let home = Home::new();
@@ -192,6 +199,7 @@ fn a_bitmap_of_another_size_than_the_memory_is_refused() {
     assert!(home.names().is_empty());
 }
 
+// Parity: F6
 #[test]
 fn a_parent_of_another_memory_is_refused() {
     let home = Home::new();
@@ -202,6 +210,7 @@ fn a_parent_of_another_memory_is_refused() {
     assert!(matches!(error, Err(SnapshotError::Disagree { what, .. }) if what == "RAM layout"));
 }
 
+// Parity: D2, F15
 #[test]
 fn a_full_disk_leaves_no_snapshot_and_loses_no_dirty_page() {
     const INNER: &str = "COLDFRAME_TEST_FULL_DISK";

@@ -10,6 +10,7 @@ use coldframe_units::{PageSize, RootHash};
 
 use crate::support::{Home, PAGE, Vm, assert_sound, producer, thawed_memory};
 
+// Parity: F12
 #[test]
 fn each_link_of_a_chain_restores_the_memory_of_its_moment() {
     let home = Home::new();
@@ -33,6 +34,7 @@ fn each_link_of_a_chain_restores_the_memory_of_its_moment() {
     }
 }
 
+// Parity: F11
 #[test]
 fn a_page_that_became_zero_does_not_come_back_as_the_parents() {
     let home = Home::new();
@@ -48,6 +50,7 @@ fn a_page_that_became_zero_does_not_come_back_as_the_parents() {
     assert_eq!(page(4), [0xbb; 4096]);
 }
 
+// Parity: F11
 #[test]
 fn a_diff_holds_the_dirty_pages_alone() {
     let home = Home::new();
@@ -69,6 +72,7 @@ fn a_diff_holds_the_dirty_pages_alone() {
     frozen.publish().unwrap();
 }
 
+// Parity: F19
 #[test]
 fn everything_that_was_given_is_in_the_snapshot() {
     let home = Home::new();
@@ -108,6 +112,7 @@ fn everything_that_was_given_is_in_the_snapshot() {
     assert_eq!(opened.devices().unwrap(), devices);
 }
 
+// Parity: F1
 #[test]
 fn equal_machines_make_equal_state_files() {
     let home = Home::new();
@@ -119,6 +124,7 @@ fn equal_machines_make_equal_state_files() {
     assert_eq!(state("one"), state("two"));
 }
 
+// Parity: F23
 #[test]
 fn what_is_published_is_the_owners_alone_and_never_written_again() {
     let home = Home::new();
@@ -134,6 +140,7 @@ fn what_is_published_is_the_owners_alone_and_never_written_again() {
     assert_eq!(mode(""), 0o700);
 }
 
+// Parity: D8, F23
 #[test]
 fn no_file_is_open_to_others_while_it_is_written() {
     let home = Home::new();
@@ -165,6 +172,7 @@ fn each_thaw_has_a_generation_of_its_own() {
     assert_ne!(thaw(), thaw());
 }
 
+// Parity: D4, F24
 #[test]
 fn a_bare_name_and_a_relative_path_work() {
     const INNER: &str = "COLDFRAME_TEST_FREEZE_BARE";

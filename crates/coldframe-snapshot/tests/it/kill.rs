@@ -81,6 +81,7 @@ fn run_and_kill(dir: &Path, time: Duration) -> Option<u64> {
     steps.last().or(Some(first))
 }
 
+// Parity: D6, F7, F8, F65
 #[test]
 fn what_is_under_a_final_name_is_whole_whenever_the_process_is_killed() {
     if let Some(dir) = std::env::var_os(INNER) {

@@ -64,6 +64,7 @@ fn crowded() -> MachineState {
     }
 }
 
+// Parity: F1
 #[test]
 fn every_field_of_a_machine_comes_back() {
     let home = Home::new();
@@ -80,6 +81,7 @@ fn every_field_of_a_machine_comes_back() {
     assert_eq!(host.kernel(), "Linux 6.12.0");
 }
 
+// Parity: F6
 #[test]
 fn a_machine_without_vcpus_is_refused_before_anything_is_taken() {
     let home = Home::new();
@@ -94,6 +96,7 @@ fn a_machine_without_vcpus_is_refused_before_anything_is_taken() {
     assert!(home.names().is_empty());
 }
 
+// Parity: F2
 #[test]
 fn a_flipped_bit_is_refused_before_the_codec_runs() {
     let home = Home::new();

@@ -90,6 +90,7 @@ fn errors_of_chains() -> Vec<(SnapshotError, &'static str)> {
     ]
 }
 
+// Parity: F22
 #[test]
 fn each_failure_has_one_text_of_its_own() {
     let mut texts = BTreeSet::new();

@@ -118,6 +118,7 @@ fn each_of_many_damages_is_told() {
     assert_eq!((verified.snapshots, verified.files), (3, 9));
 }
 
+// Parity: F2
 #[test]
 fn a_file_cut_short_or_grown_is_found() {
     let home = Home::new();

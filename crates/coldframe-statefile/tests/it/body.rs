@@ -86,6 +86,7 @@ fn keyed_lists_rise_strictly() {
 }
 
 // Spec: STATE-13, CONV-7
+// Parity: D9, F5
 #[test]
 #[cfg_attr(miri, ignore = "too slow under Miri")]
 fn limits_are_the_same_on_both_sides() {
@@ -222,6 +223,7 @@ fn body_in_another_form_is_refused() {
 }
 
 // Spec: STATE-12
+// Parity: F20
 #[test]
 fn absent_time_to_live_stays_absent() {
     for token_ttl_seconds in [None, Some(0), Some(u32::MAX)] {
@@ -239,6 +241,7 @@ fn absent_time_to_live_stays_absent() {
 }
 
 // Spec: STATE-12
+// Parity: F19
 #[test]
 fn device_bytes_of_any_sort_come_back() {
     for bytes in [Vec::new(), vec![0; 1 << 16], (0..=255).collect()] {

@@ -72,6 +72,7 @@ fn packed_bytes_stay_within_the_stated_bound() {
 }
 
 // Spec: STATE-13, CONV-6
+// Parity: F5
 #[test]
 fn body_over_its_limit_never_reaches_the_codec() {
     let file = with_body(VCPU, &vec![0; (1 << 20) + 1]);

@@ -36,6 +36,7 @@ fn newer_minor_is_read_and_another_codec_is_not() {
 }
 
 // Spec: STATE-1
+// Parity: F3
 #[test]
 fn header_without_an_architecture_is_refused() {
     let format = coldframe_statefile::FORMAT;

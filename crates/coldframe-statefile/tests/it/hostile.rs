@@ -23,6 +23,7 @@ fn every_truncation_is_refused() {
 }
 
 // Spec: CONV-6, CONV-12
+// Parity: F2
 #[test]
 fn every_flipped_bit_is_found_before_the_codec_runs() {
     for name in ["machine", "imported", "foreign"] {

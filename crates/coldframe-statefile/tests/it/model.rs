@@ -63,6 +63,7 @@ fn any_device() -> impl Strategy<Value = (u16, Vec<u8>)> {
 // Spec: STATE-12, CONV-4
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+    // Parity: F1, F20
     #[test]
     fn every_field_survives(
         host in any_host(),

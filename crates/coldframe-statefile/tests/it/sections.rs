@@ -55,6 +55,7 @@ fn a_vcpu_is_named_by_its_index() {
 }
 
 // Spec: STATE-13
+// Parity: D9, F5
 #[test]
 #[cfg_attr(miri, ignore = "too slow under Miri")]
 fn as_many_vcpus_as_may_be_written_can_be_read() {
@@ -69,6 +70,7 @@ fn as_many_vcpus_as_may_be_written_can_be_read() {
 }
 
 // Spec: STATE-4
+// Parity: F19
 #[test]
 fn a_device_stands_once_and_in_order() {
     let mut builder = whole();
@@ -174,6 +176,7 @@ fn typed_section_of_another_version_is_refused() {
 }
 
 // Spec: STATE-7
+// Parity: F1
 #[test]
 fn order_of_calls_does_not_change_the_bytes() {
     let mut builder = StateBuilder::new(Arch::X86_64, producer());

@@ -12,6 +12,7 @@ fn failed(errno: i32, operation: Operation) -> StorageError {
     result.at(operation, Path::new("/x/y")).unwrap_err()
 }
 
+// Parity: F13, F22
 #[test]
 fn text_names_the_place_and_leaves_the_cause_to_the_source() {
     let write = Operation::Write(FileOffset::new(0x1000), ByteLen::new(512));

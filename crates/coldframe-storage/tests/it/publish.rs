@@ -17,6 +17,7 @@ fn pending(path: &Path, overwrite: Overwrite, bytes: &[u8]) -> PendingFile {
     pending
 }
 
+// Parity: D5, D39, F7
 #[test]
 fn nothing_has_the_final_name_before_publish() {
     let dir = scratch::on_disk();
@@ -68,6 +69,7 @@ fn the_second_of_two_savers_is_refused() {
     assert_eq!(fs::read(&path).unwrap(), b"first");
 }
 
+// Parity: D7
 #[test]
 fn of_many_savers_at_once_exactly_one_wins() {
     let dir = scratch::on_disk();
@@ -87,6 +89,7 @@ fn of_many_savers_at_once_exactly_one_wins() {
     assert_eq!(names(dir.path()), ["x"]);
 }
 
+// Parity: F7
 #[test]
 fn replacing_is_done_only_when_told_to() {
     let dir = scratch::on_disk();
@@ -104,6 +107,7 @@ fn replacing_is_done_only_when_told_to() {
     );
 }
 
+// Parity: D7
 #[test]
 fn a_planted_link_is_not_followed() {
     let dir = scratch::on_disk();
@@ -138,6 +142,7 @@ fn a_dangling_link_counts_as_taken() {
     );
 }
 
+// Parity: D7
 #[test]
 fn temporary_names_do_not_collide() {
     let dir = scratch::on_disk();
@@ -189,6 +194,7 @@ fn a_directory_under_the_final_name_is_not_replaced() {
 }
 
 /// The working directory belongs to the whole process: this runs in one of its own.
+// Parity: D4, F24
 #[test]
 fn a_bare_name_works() {
     const INNER: &str = "COLDFRAME_TEST_BARE_NAME";
@@ -210,6 +216,7 @@ fn a_bare_name_works() {
     assert_eq!(names(dir.path()), ["bare.snap"]);
 }
 
+// Parity: F7
 #[test]
 fn an_error_in_publish_leaves_nothing() {
     let dir = scratch::on_disk();

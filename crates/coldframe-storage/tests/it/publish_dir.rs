@@ -9,6 +9,7 @@ use coldframe_units::FileOffset;
 
 use crate::{mode, names};
 
+// Parity: D2, F8
 #[test]
 fn all_files_appear_at_once_and_read_only() {
     let dir = scratch::on_disk();
@@ -31,6 +32,7 @@ fn all_files_appear_at_once_and_read_only() {
     }
 }
 
+// Parity: F9
 #[test]
 fn dropped_unpublished_leaves_nothing() {
     let dir = scratch::on_disk();
@@ -40,6 +42,7 @@ fn dropped_unpublished_leaves_nothing() {
     assert!(names(dir.path()).is_empty());
 }
 
+// Parity: D1
 #[test]
 fn a_taken_name_is_refused_at_once_and_at_the_rename() {
     let dir = scratch::on_disk();

@@ -32,6 +32,7 @@ fn on_all(bytes: &[u8], check: fn(&dyn ByteSource)) {
     check(&PreadSource::new(MemStorage::from_vec(bytes.to_vec())).unwrap());
 }
 
+// Parity: F69
 #[test]
 fn ranges_are_the_bytes_of_the_file() {
     on_all(b"abcdef", |source| {
@@ -43,6 +44,7 @@ fn ranges_are_the_bytes_of_the_file() {
     });
 }
 
+// Parity: F69
 #[test]
 fn an_empty_file_has_empty_bytes() {
     on_all(b"", |source| {
@@ -73,6 +75,7 @@ fn a_range_past_the_end_says_what_is_there() {
     });
 }
 
+// Parity: D77, F69
 #[test]
 fn ranges_that_wrap_around_are_out_of_bounds() {
     on_all(b"abcd", |source| {
@@ -90,6 +93,7 @@ fn ranges_that_wrap_around_are_out_of_bounds() {
     });
 }
 
+// Parity: F69
 #[test]
 fn bytes_outlive_the_mapped_file_and_its_name() {
     let dir = scratch::on_disk();
@@ -105,6 +109,7 @@ fn bytes_outlive_the_mapped_file_and_its_name() {
     assert_eq!(&word.slice(1..)[..], b"cd");
 }
 
+// Parity: D77
 #[test]
 fn a_writable_file_is_not_mapped() {
     let dir = scratch::on_disk();
@@ -150,6 +155,7 @@ fn a_writable_file_is_mapped_on_the_callers_word() {
     assert_eq!(mapped.file().metadata().unwrap().len(), 3);
 }
 
+// Parity: D77, F13, F69
 #[test]
 fn a_file_cut_short_under_plain_reading_is_an_error() {
     let dir = scratch::on_disk();

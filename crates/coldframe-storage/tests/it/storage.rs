@@ -51,6 +51,7 @@ fn a_gap_and_a_longer_length_read_as_zeros() {
     });
 }
 
+// Parity: D27, F38
 #[test]
 fn a_short_read_says_what_is_there() {
     on_both(|storage| {
@@ -151,6 +152,7 @@ fn memory_that_cannot_grow_is_an_error() {
     assert!(storage.is_empty().unwrap());
 }
 
+// Parity: F23
 #[test]
 fn a_new_file_is_private_and_takes_no_others_place() {
     let dir = scratch::on_disk();

@@ -13,6 +13,7 @@ use crate::names;
 /// A name of the kind that a process which died would have left.
 const ORPHAN: &str = ".x.snap.4194304-0123456789abcdef.tmp";
 
+// Parity: F9
 #[test]
 fn orphans_are_removed_and_named() {
     let dir = scratch::on_disk();
@@ -173,6 +174,7 @@ fn sweeping_beside_savers_harms_none() {
     );
 }
 
+// Parity: D7, F9
 #[test]
 fn what_a_dead_process_left_is_removed() {
     const INNER: &str = "COLDFRAME_TEST_DIE_IN";

@@ -106,6 +106,7 @@ fn any_earlier_moment_can_be_cut() {
 }
 
 // Spec: CRASH-5
+// Parity: D6
 #[test]
 fn a_rename_is_lost_without_a_sync_of_the_directory() {
     let dir = CrashDir::new();

@@ -1,6 +1,7 @@
 use coldframe_units::{ByteLen, PageIndex, PageRun, PageSize, PageSizeError, RamOffset};
 use proptest::prelude::*;
 
+// Parity: D12, F10
 #[test]
 fn odd_page_sizes_cannot_exist() {
     assert_eq!(

@@ -81,6 +81,7 @@ fn every_verb_but_completions_has_json() {
     }
 }
 
+// Parity: F22
 #[test]
 fn wrong_usage_is_one_line_and_exit_2() {
     for verb in VERBS {
@@ -137,6 +138,7 @@ fn there_is_no_progress_bar_where_nobody_looks() {
     .done();
 }
 
+// Parity: F24
 #[test]
 fn bare_names_and_relative_paths_work() {
     let home = Home::new();

@@ -128,6 +128,7 @@ fn a_missing_parent_is_named_and_found_elsewhere() {
     coldframe(&[&"verify", &"--deep", &"--search", &away, &diff]).done();
 }
 
+// Parity: D3
 #[test]
 fn memory_of_another_snapshot_is_refused_by_root() {
     let home = Home::new();

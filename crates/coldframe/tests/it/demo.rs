@@ -113,6 +113,7 @@ fn idle_ends_identical_on_kvm() {
     check_kvm("idle", 5);
 }
 
+// Parity: D18
 #[test]
 fn smp_ends_identical_on_kvm() {
     check_kvm("smp", 1);

@@ -19,6 +19,7 @@ fn image(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
+// Parity: F79b
 #[test]
 fn an_image_comes_out_as_it_went_in_and_is_kept_once() {
     let place = Place::new();
@@ -60,6 +61,7 @@ fn an_image_comes_out_as_it_went_in_and_is_kept_once() {
     assert!(table.stdout.lines().count() == 3 && table.stdout.contains("3 MiB"));
 }
 
+// Parity: D23b
 #[test]
 fn what_cannot_be_is_one_line_and_the_exit_code_that_fits() {
     let place = Place::new();
@@ -125,6 +127,7 @@ fn what_cannot_be_is_one_line_and_the_exit_code_that_fits() {
     assert!(!place.at("x").exists());
 }
 
+// Parity: D30, F33
 #[test]
 fn a_disk_is_resized_and_shrinks_only_when_told_to() {
     let place = Place::new();
@@ -155,6 +158,7 @@ fn a_disk_is_resized_and_shrinks_only_when_told_to() {
     assert!(place.export("a") == bytes[..MIB / 2]);
 }
 
+// Parity: F36, F40
 #[test]
 fn what_clients_write_is_there_after_sigterm_and_after_sigkill() {
     let place = Place::new();
@@ -190,6 +194,7 @@ fn what_clients_write_is_there_after_sigterm_and_after_sigkill() {
     assert_eq!(interrupted.code, 0, "{interrupted:?}");
 }
 
+// Parity: D35
 #[test]
 fn a_checkpoint_is_served_read_only_while_the_first_goes_on() {
     let place = Place::new();
@@ -250,6 +255,7 @@ fn a_checkpoint_is_served_read_only_while_the_first_goes_on() {
     assert!(place.export("a") == bytes && place.export("monday") == bytes);
 }
 
+// Parity: F31, F79b
 #[test]
 fn a_lazy_disk_needs_its_image_unchanged() {
     let place = Place::new();

@@ -114,6 +114,7 @@ fn check_store(place: &Place) -> u64 {
     deleted
 }
 
+// Parity: D37b, F36
 #[test]
 fn what_was_flushed_is_there_however_often_the_server_is_killed() {
     let kills = std::env::var("COLDFRAME_KILLS").ok();

@@ -69,6 +69,7 @@ fn checkpoint(control: &str, name: &str) {
     coldframe(&args).done();
 }
 
+// Parity: F36
 #[test]
 fn a_real_disk_is_served_written_killed_and_served_again() {
     let place = Place::new();
@@ -125,6 +126,7 @@ fn a_real_disk_is_served_written_killed_and_served_again() {
     succeed("qemu", "/usr/sbin/e2fsck", &["-fn", out.to_str().unwrap()]).unwrap();
 }
 
+// Parity: D36, F34
 #[test]
 fn nbd_tools_see_and_copy_a_served_disk() {
     let place = Place::new();

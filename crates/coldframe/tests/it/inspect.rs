@@ -35,6 +35,7 @@ impl Look {
     }
 }
 
+// Parity: F21
 #[test]
 fn a_snapshot_is_shown_with_all_its_files() {
     let look = Look::new();
@@ -108,6 +109,7 @@ fn a_foreign_file_is_told_what_it_is_not() {
     assert_eq!(report["file_len"], 5000);
 }
 
+// Parity: F21
 #[test]
 fn a_truncated_file_is_told_how_much_is_missing() {
     let look = Look::new();
@@ -130,6 +132,7 @@ fn a_truncated_file_is_told_how_much_is_missing() {
     assert!(!shown.stdout.contains("not a coldframe file"), "{shown:#?}");
 }
 
+// Parity: F4
 #[test]
 fn a_newer_major_is_refused_with_both_versions_and_a_newer_minor_read() {
     let look = Look::new();
@@ -155,6 +158,7 @@ fn a_newer_major_is_refused_with_both_versions_and_a_newer_minor_read() {
     }
 }
 
+// Parity: F21
 #[test]
 fn what_is_whole_is_shown_beside_what_is_broken() {
     let look = Look::new();
@@ -201,6 +205,7 @@ fn a_directory_without_a_manifest_is_no_snapshot() {
     look.at("nowhere").fails(3, &["nowhere"]);
 }
 
+// Parity: D11, F21
 #[test]
 fn no_more_than_the_header_and_tables_of_a_large_file_are_read() {
     let look = Look::new();

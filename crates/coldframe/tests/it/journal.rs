@@ -191,6 +191,7 @@ fn unknown_entries_are_printed_as_bytes_with_their_type() {
     assert_eq!(json("stat", &path, 0)["kinds"]["type_9234"], 1);
 }
 
+// Parity: F45
 #[test]
 fn every_flipped_byte_of_an_entry_is_damage_at_its_offset_and_both_sides_are_shown() {
     let home = Home::new();
@@ -236,6 +237,7 @@ fn every_flipped_byte_of_an_entry_is_damage_at_its_offset_and_both_sides_are_sho
     );
 }
 
+// Parity: F44
 #[test]
 fn a_journal_cut_at_every_byte_of_the_last_three_entries_is_sound() {
     let home = Home::new();
@@ -320,6 +322,7 @@ fn joined_journals_are_read_as_one_also_behind_a_torn_or_a_newer_part() {
     );
 }
 
+// Parity: F49
 #[test]
 fn a_journal_that_is_being_written_is_read_without_a_lock() {
     let home = Home::new();

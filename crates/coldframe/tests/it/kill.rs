@@ -103,6 +103,7 @@ fn what_a_killed_vmm_has_published_thaws_to_the_same_end() {
     check("simulated", 30, Duration::from_millis(120));
 }
 
+// Parity: F8
 #[test]
 fn what_a_killed_vmm_has_published_thaws_to_the_same_end_on_kvm() {
     if !no_kvm() {

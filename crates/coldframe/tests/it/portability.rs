@@ -212,6 +212,7 @@ fn check(original: &Path, home: &Home, planted: &Planted) {
     assert_eq!(waived.done().json()["end"], whole["end"], "{item}");
 }
 
+// Parity: H2
 #[test]
 fn each_planted_difference_is_named_refused_and_waived_by_its_name() {
     let home = Home::new();
@@ -222,6 +223,7 @@ fn each_planted_difference_is_named_refused_and_waived_by_its_name() {
     }
 }
 
+// Parity: H2
 #[test]
 fn on_kvm_too_a_waived_difference_lets_the_guest_end_as_it_would_have() {
     if no_kvm() {
@@ -236,6 +238,7 @@ fn on_kvm_too_a_waived_difference_lets_the_guest_end_as_it_would_have() {
     }
 }
 
+// Parity: H2
 #[test]
 fn a_refusal_names_every_item_on_one_line() {
     let home = Home::new();
@@ -258,6 +261,7 @@ fn a_refusal_names_every_item_on_one_line() {
     assert!(text.stdout.ends_with(&format!("{advice}\n")), "{text:#?}");
 }
 
+// Parity: H2
 #[test]
 fn a_guest_of_another_hypervisor_is_refused_with_its_system_named() {
     if no_kvm() {
@@ -352,6 +356,7 @@ fn from_a_mac(home: &Home) -> [PathBuf; 2] {
     [full, diff]
 }
 
+// Parity: H3
 #[test]
 fn a_chain_from_another_architecture_is_inspected_verified_merged_pushed_and_pulled() {
     let home = Home::new();

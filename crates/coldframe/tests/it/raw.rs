@@ -26,6 +26,7 @@ fn sparse(path: &Path, pages: &[(u64, u8)]) {
     file.sync_all().unwrap();
 }
 
+// Parity: F10
 #[test]
 fn a_full_dump_comes_out_as_it_went_in_at_each_page_size() {
     let home = Home::new();
@@ -82,6 +83,7 @@ fn a_sparse_export_has_holes_for_zeros() {
     assert!(fs::read(&dense).unwrap() == bytes);
 }
 
+// Parity: F11
 #[test]
 fn a_hole_means_clean_and_an_allocated_zero_page_means_zero() {
     let home = Home::new();
@@ -142,6 +144,7 @@ fn a_sparse_dump_without_changes_is_an_empty_diff() {
     assert_sound(&diff);
 }
 
+// Parity: D12
 #[test]
 fn dumps_that_make_no_snapshot_are_refused_and_leave_nothing() {
     let home = Home::new();

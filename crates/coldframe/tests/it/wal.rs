@@ -266,6 +266,7 @@ fn an_impossible_region_is_wrong_usage_and_a_missing_file_is_exit_3() {
     coldframe(&[&"wal", &"stat"]).fails(2, &["FILE"]);
 }
 
+// Parity: F66
 #[test]
 fn a_log_in_use_is_exit_3_and_names_the_owner() {
     let home = Home::new();

@@ -48,6 +48,7 @@ fn history() -> Vec<Files> {
 }
 
 // Spec: STORE-5, STORE-11
+// Parity: D31, D31b, F28, M4
 #[test]
 fn after_a_power_cut_at_any_change_the_store_is_sound() {
     let history = history();
@@ -86,6 +87,7 @@ fn torn(name: &str, bytes: &[u8], seed: u64) -> Vec<Option<Vec<u8>>> {
 }
 
 // Spec: STORE-5
+// Parity: D34, D76, F25, F80
 #[test]
 fn of_a_file_that_is_being_published_all_is_left_or_nothing() {
     let history = history();
@@ -109,6 +111,7 @@ fn of_a_file_that_is_being_published_all_is_left_or_nothing() {
 }
 
 // The torn-write analysis of the pack: should a half one be seen all the same.
+// Parity: D34, F25
 #[test]
 fn a_torn_pack_is_left_out_or_its_chunks_are_errors() {
     let (store, backend) = mem();

@@ -51,11 +51,13 @@ fn check_exact(tracking: Tracking) {
     assert!(harvest(&mut source).is_empty(), "after the last harvest");
 }
 
+// Parity: K6
 #[test]
 fn the_log_has_exactly_the_pages_that_were_written() {
     check_exact(Tracking::Log);
 }
 
+// Parity: K6
 #[test]
 fn the_ring_has_exactly_the_pages_that_were_written() {
     let Some(kvm) = open() else {

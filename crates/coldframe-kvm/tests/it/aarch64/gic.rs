@@ -27,6 +27,7 @@ fn row(bytes: &[u8], attr: u64) -> u64 {
     rows.iter().find(|row| row.attr == attr).unwrap().value
 }
 
+// Parity: K5
 #[test]
 fn pending_enabled_and_priorities_of_shared_interrupts_come_back() {
     let Some((vm, _)) = TestVm::new(1, Tracking::Off) else {
@@ -115,6 +116,7 @@ fn is_pending(vm: &TestVm) -> bool {
     vm.ram()[at] & 1 != 0
 }
 
+// Parity: K5
 #[test]
 fn a_pending_lpi_goes_through_guest_memory_and_comes_back() {
     let Some((vm, _)) = TestVm::new(1, Tracking::Off) else {
@@ -136,6 +138,7 @@ fn a_pending_lpi_goes_through_guest_memory_and_comes_back() {
     assert_eq!(thawed.vm.signal_msi(MSI).unwrap(), 1);
 }
 
+// Parity: K5
 #[test]
 fn tables_that_the_kernel_writes_are_dirty_pages() {
     let Some(kvm) = super::machine::open() else {

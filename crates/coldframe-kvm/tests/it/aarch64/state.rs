@@ -31,6 +31,7 @@ fn thaw(state: &MachineState, ram: &[u8], waivers: &[&str]) -> Result<TestVm, Kv
     Ok(vm)
 }
 
+// Parity: D18, K1
 #[test]
 fn a_thawed_guest_ends_as_one_that_was_never_stopped() {
     let Some(mut original) = midway() else {
@@ -47,6 +48,7 @@ fn a_thawed_guest_ends_as_one_that_was_never_stopped() {
     assert!(thawed.ram() == original.ram() && thawed.ram() != ram);
 }
 
+// Parity: K2
 #[test]
 fn every_register_comes_back_as_it_was() {
     let Some(mut original) = midway() else {
@@ -89,6 +91,7 @@ fn every_register_comes_back_as_it_was() {
     }
 }
 
+// Parity: K3
 #[test]
 fn the_counters_go_on_and_never_step_back() {
     let Some(original) = midway() else {
@@ -105,6 +108,7 @@ fn the_counters_go_on_and_never_step_back() {
     assert!(after.physical >= before.physical);
 }
 
+// Parity: K4
 #[test]
 fn a_vcpu_that_was_off_stays_off() {
     let Some((vm, _)) = TestVm::new(2, Tracking::Off) else {
@@ -123,6 +127,7 @@ fn a_vcpu_that_was_off_stays_off() {
     assert_eq!([power(0), power(1)], [0, KVM_MP_STATE_STOPPED]);
 }
 
+// Parity: K2
 #[test]
 fn a_register_that_this_kernel_lacks_is_named_and_can_be_left_out() {
     let Some(original) = midway() else {
@@ -153,6 +158,7 @@ fn a_register_that_this_kernel_lacks_is_named_and_can_be_left_out() {
     thaw(&state, &ram, &[&names[0], &names[1]]).unwrap();
 }
 
+// Parity: K7
 #[test]
 fn a_state_of_another_machine_is_refused_before_anything_is_written() {
     let Some(original) = midway() else {

@@ -109,6 +109,7 @@ fn an_order_that_the_hypervisor_refuses_is_refused_by_the_check() {
     LAWS.needs_are_as_strict_as_the_rules();
 }
 
+// Parity: D19
 #[test]
 fn what_a_save_reads_a_restore_writes() {
     LAWS.what_is_read_is_written();

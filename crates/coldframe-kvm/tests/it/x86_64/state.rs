@@ -92,6 +92,7 @@ fn a_machine_without_irqchip_is_frozen_and_thawed_too() {
     });
 }
 
+// Parity: D19, F18
 #[test]
 fn saving_after_restoring_gives_the_same_state() {
     let Some((original, host)) = midway(&COUNTING) else {
@@ -206,6 +207,7 @@ fn extended_state_and_debug_registers_come_back() {
     }
 }
 
+// Parity: D19, F18
 #[test]
 fn everything_that_this_host_keeps_is_saved() {
     let Some((original, host)) = midway(&COUNTING) else {
@@ -254,6 +256,7 @@ fn check_refused(change: impl FnOnce(&mut MachineState), expected: impl Fn(&KvmE
     assert!(expected(&error), "{error:?}");
 }
 
+// Parity: F18
 #[test]
 fn a_register_that_refuses_its_value_is_named() {
     // A reserved bit of the memory type of the first fixed range.

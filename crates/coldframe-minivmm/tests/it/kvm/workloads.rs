@@ -51,6 +51,7 @@ fn another_seed_ends_in_other_ram_registers_and_console() {
     assert_ne!(one.console_blake3, other.console_blake3);
 }
 
+// Parity: D21
 #[test]
 fn ram_on_both_sides_of_the_hole_is_used() {
     if no_kvm() {

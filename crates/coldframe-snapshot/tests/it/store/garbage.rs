@@ -18,6 +18,7 @@ const AT_ONCE: CollectOptions = CollectOptions {
 };
 
 // Spec: STORE-10, STORE-20
+// Parity: F41
 #[test]
 fn a_tag_that_is_deleted_frees_what_no_other_needs() {
     let home = Home::new();

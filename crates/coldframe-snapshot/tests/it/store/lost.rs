@@ -35,6 +35,7 @@ fn assert_names(error: &TransferError, chain: &Chain, id: ChunkId) {
 }
 
 // Spec: STORE-3, STORE-21
+// Parity: F27
 #[test]
 fn each_chunk_that_is_lost_is_named_with_its_snapshot_and_heals() {
     let home = Home::new();
@@ -70,6 +71,7 @@ fn rot(path: &std::path::Path, at: u64) {
 }
 
 // Spec: STORE-3, STORE-12, STORE-21
+// Parity: F26
 #[test]
 fn a_chunk_that_is_damaged_is_named_with_its_snapshot_and_heals() {
     let home = Home::new();
@@ -130,6 +132,7 @@ fn check_lost(home: &Home, chain: &Chain, what: &str) {
 }
 
 // Spec: STORE-19, STORE-20, STORE-21
+// Parity: D71
 #[test]
 fn each_file_that_is_lost_or_damaged_is_named_and_heals() {
     let home = Home::new();

@@ -18,6 +18,7 @@ fn tables(home: &Home) -> u64 {
 }
 
 // Spec: STORE-21
+// Parity: F73
 #[test]
 fn blocks_of_snapshots_nearby_are_not_fetched() {
     let home = Home::new();

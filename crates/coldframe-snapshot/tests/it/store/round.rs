@@ -10,6 +10,7 @@ use super::{assert_equal, chain_in, name, new_store, pull, push, reopened, scrib
 use crate::support::{Home, Vm, assert_sound, open_chain, thawed_memory};
 
 // Spec: STORE-20, STORE-21, MEM-26
+// Parity: D67, F74
 #[test]
 fn a_chain_comes_back_byte_for_byte_and_thaws_to_the_same_memory() {
     let home = Home::new();
@@ -47,6 +48,7 @@ fn a_second_push_sends_nothing() {
 }
 
 // Spec: STORE-20
+// Parity: F73
 #[test]
 fn a_parent_that_two_snapshots_share_is_pushed_once() {
     let home = Home::new();
@@ -73,6 +75,7 @@ fn a_parent_that_two_snapshots_share_is_pushed_once() {
 }
 
 // Spec: STORE-20
+// Parity: F71
 #[test]
 fn zero_runs_cost_nothing_and_block_hashes_are_the_ids() {
     let home = Home::new();

@@ -85,6 +85,7 @@ fn every_flipped_bit_and_every_cut_of_a_part_header_is_refused() {
 }
 
 // Spec: JRNL-2
+// Parity: F48
 #[test]
 fn another_major_version_is_unsupported_and_a_later_minor_is_read() {
     let mut later = part();

@@ -107,6 +107,7 @@ fn the_golden_has_its_known_value() {
 }
 
 // Spec: RING-4
+// Parity: F64
 #[test]
 fn the_first_bytes_are_frozen() {
     let bytes = sample_bytes();
@@ -128,6 +129,7 @@ fn the_first_bytes_are_frozen() {
 }
 
 // Spec: RING-4, RING-5
+// Parity: F64
 #[test]
 #[cfg_attr(miri, ignore = "too slow under Miri")]
 fn every_flipped_bit_of_a_control_block_is_found() {
@@ -155,6 +157,7 @@ fn every_flipped_bit_of_a_ring_leaves_records_or_an_end_before_them() {
 }
 
 // Spec: RING-12
+// Parity: F60
 #[test]
 fn a_record_is_sound_only_in_its_place_and_its_region() {
     let (control, _) = sample();
@@ -171,6 +174,7 @@ fn a_record_is_sound_only_in_its_place_and_its_region() {
 }
 
 // Spec: RING-4
+// Parity: F64
 #[test]
 fn a_newer_major_version_is_unsupported_and_not_corrupt() {
     let mut block = sample().0.encode();

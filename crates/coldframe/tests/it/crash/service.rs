@@ -329,6 +329,7 @@ fn check_left_out(scene: &Scene, key: &str, words: &str) {
     scene.is_sound();
 }
 
+// Parity: M11
 #[test]
 fn verbs_that_delete_while_a_listing_leaves_out_any_one_object() {
     let scene = Scene::new();

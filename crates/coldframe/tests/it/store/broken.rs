@@ -30,6 +30,7 @@ fn kill_when(mut child: Child, is_time: impl Fn() -> bool) -> bool {
     !child.wait().unwrap().success()
 }
 
+// Parity: D31, D34, F41
 #[test]
 fn a_killed_push_leaves_no_tag_and_goes_on_from_its_packs() {
     let home = Home::new();
@@ -119,6 +120,7 @@ fn a_killed_pull_leaves_no_snapshot_and_fetches_only_what_is_missing() {
     assert!(in_the_middle > 0, "none was killed in the middle");
 }
 
+// Parity: F41
 #[test]
 fn two_pushes_and_collections_at_once_lose_nothing_that_is_tagged() {
     let home = Home::new();

@@ -57,6 +57,7 @@ impl Kept {
     }
 }
 
+// Parity: D23, F26
 #[test]
 fn a_flipped_bit_is_named_by_chunk_and_place_and_heals() {
     let kept = Kept::new(11);
@@ -109,6 +110,7 @@ fn a_flipped_bit_is_named_by_chunk_and_place_and_heals() {
     pull("one", &store, &kept.home.at("again"), &[]).done();
 }
 
+// Parity: D23
 #[test]
 fn a_cut_pack_is_named_and_heals() {
     let kept = Kept::new(12);
@@ -127,6 +129,7 @@ fn a_cut_pack_is_named_and_heals() {
     kept.heals(BLOCKS as u64);
 }
 
+// Parity: D22, F27
 #[test]
 fn lost_chunks_are_named_and_counted_and_heal() {
     let kept = Kept::new(13);
@@ -143,6 +146,7 @@ fn lost_chunks_are_named_and_counted_and_heal() {
     assert_sound_store(&store);
 }
 
+// Parity: D68, D71
 #[test]
 fn each_lost_file_is_named_and_heals() {
     let home = Home::new();
@@ -210,6 +214,7 @@ fn a_damaged_tag_is_an_error_and_no_reason_to_delete() {
     pull("one", &store, &kept.home.at("out"), &[]).done();
 }
 
+// Parity: D75
 #[test]
 fn a_damaged_snapshot_is_not_pushed() {
     let home = Home::new();

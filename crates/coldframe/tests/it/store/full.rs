@@ -7,6 +7,7 @@ use coldframe_testkit::small::Small;
 use super::{assert_equal, assert_sound_store, frozen, noise, pull, pulled_path, push, store_verb};
 use crate::support::{Home, coldframe, names};
 
+// Parity: D34, F80
 #[test]
 fn a_full_store_is_an_error_that_loses_nothing_and_room_helps() {
     let home = Home::new();

@@ -8,6 +8,7 @@ use crate::support::{Home, coldframe, keys, names};
 
 const BLOCKS: usize = 64;
 
+// Parity: D37, F41
 #[test]
 fn only_garbage_is_freed_and_a_dry_run_says_how_much() {
     let home = Home::new();
@@ -100,6 +101,7 @@ fn a_collection_says_what_it_did() {
     );
 }
 
+// Parity: F41
 #[test]
 fn what_is_condemned_waits_for_the_push_that_was_under_way() {
     let home = Home::new();

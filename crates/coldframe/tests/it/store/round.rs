@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{assert_equal, assert_sound_store, new_store, pull, pulled_path, push, store_verb};
 use crate::support::{Home, assert_sound, coldframe, command, keys, names, no_kvm, simulated};
 
+// Parity: F25
 #[test]
 fn a_push_says_what_was_sent_and_a_second_one_sends_nothing() {
     let home = Home::new();
@@ -114,6 +115,7 @@ fn a_pull_says_where_each_snapshot_is_and_a_second_one_fetches_nothing() {
     );
 }
 
+// Parity: F73
 #[test]
 fn a_snapshot_is_pulled_by_its_id_and_blocks_at_hand_are_not_fetched() {
     let home = Home::new();
@@ -143,6 +145,7 @@ fn two_tags() -> (Home, PathBuf) {
     (home, store)
 }
 
+// Parity: D37
 #[test]
 fn a_listing_has_the_keys_that_programs_read() {
     let (_home, store) = two_tags();
@@ -174,6 +177,7 @@ fn a_listing_has_the_keys_that_programs_read() {
     assert!(line.starts_with("one   snapshot  8 MiB  "), "{said:#?}");
 }
 
+// Parity: D37, F42
 #[test]
 fn statistics_and_verdicts_have_the_keys_that_programs_read() {
     let home = Home::new();

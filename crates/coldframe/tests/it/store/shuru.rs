@@ -158,6 +158,7 @@ fn delta(cas: &Cas, name: &str, parent: &str, size: u64, blocks: &[(usize, &[u8]
     index.save(&cas.path(name)).unwrap();
 }
 
+// Parity: D29, F74
 #[test]
 fn parents_and_the_flat_image_below_them_are_followed() {
     let cas = Cas::new();
@@ -212,6 +213,7 @@ fn parents_and_the_flat_image_below_them_are_followed() {
         .fails(2, &["not exactly one index", "--index"]);
 }
 
+// Parity: D22
 #[test]
 fn lost_and_damaged_chunks_are_named_by_block_and_nothing_is_tagged() {
     let cas = Cas::new();
@@ -270,6 +272,7 @@ fn lost_and_damaged_chunks_are_named_by_block_and_nothing_is_tagged() {
     assert_eq!(report["lost"][1]["block"], 4);
 }
 
+// Parity: D29, F27
 #[test]
 fn a_lost_parent_is_named_and_not_read_as_zeros() {
     let cas = Cas::new();
@@ -285,6 +288,7 @@ fn a_lost_parent_is_named_and_not_read_as_zeros() {
         .fails(1, &["cannot import", "d.idx", "lead round"]);
 }
 
+// Parity: D24, F29
 #[test]
 fn an_index_reaches_nothing_outside_of_its_directory() {
     let cas = Cas::new();
@@ -321,6 +325,7 @@ fn head(size: u64, count: u64, parent: u32, fallback: u32) -> Vec<u8> {
     head
 }
 
+// Parity: D28
 #[test]
 fn an_index_that_lies_is_refused_before_anything_is_allocated() {
     let cas = Cas::new();

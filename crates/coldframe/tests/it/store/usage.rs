@@ -67,6 +67,7 @@ fn urls_that_name_no_directory_are_wrong_usage() {
     }
 }
 
+// Parity: F29
 #[test]
 fn names_that_no_tag_can_have_are_wrong_usage() {
     let home = Home::new();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{RECORD, RING_START, changed, eight, json, log_at, numbers, region, start, wal};
 use crate::support::{Home, coldframe};
 
+// Parity: F60
 #[test]
 fn every_flipped_byte_of_a_record_is_damage_at_the_offset_of_that_record() {
     let home = Home::new();
@@ -69,6 +70,7 @@ fn dump_shows_the_sound_records_on_both_sides_of_damage() {
     );
 }
 
+// Parity: F59
 #[test]
 fn a_tail_cut_at_every_byte_of_the_last_three_records_is_sound() {
     let home = Home::new();
@@ -100,6 +102,7 @@ fn a_tail_cut_at_every_byte_of_the_last_three_records_is_sound() {
     );
 }
 
+// Parity: D63, F67
 #[test]
 fn a_plan_writes_nothing_and_a_repair_keeps_every_sound_record() {
     let home = Home::new();
