@@ -155,7 +155,7 @@ pub struct Listed {
     pub key: Key,
     /// How long it is.
     pub len: ByteLen,
-    /// How long ago it was written, by the clock of whoever keeps it; zero if in the future.
+    /// How long ago it was written, by the clock of the backend; zero if in the future.
     pub age: Duration,
 }
 
@@ -294,7 +294,7 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Puts `new` in the place of `expected`, or removes it, if `expected` is what is there;
-    /// `None` stands for no file. `false` if it was something else.
+    /// `None` means no file. `false` if it was something else.
     ///
     /// # Errors
     /// [`StorageError`]: the place failed, and either is there whole.
@@ -312,7 +312,7 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     fn read(&self, key: &Key, limit: ByteLen) -> Result<Option<Bytes>, StorageError>;
 
     /// A range of the file; `None` if there is no such file. Fewer bytes than asked for are an
-    /// error ([`StorageError::UnexpectedEnd`]), which whoever asks checks once more.
+    /// error ([`StorageError::UnexpectedEnd`]), which the caller checks once more.
     ///
     /// # Errors
     /// [`StorageError`]: the place failed, or the file ends before the range.

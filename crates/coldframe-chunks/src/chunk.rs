@@ -194,7 +194,7 @@ pub trait ChunkStore: Send + Sync {
         each: &mut dyn FnMut(ChunkId, ChunkStat) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
 
-    /// Removes chunks, whoever needs them, and says how many were there. Garbage collection is
+    /// Removes chunks, needed or not, and says how many were there. Garbage collection is
     /// the safe way; this one is for caches and for tests.
     ///
     /// # Errors

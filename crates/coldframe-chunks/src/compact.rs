@@ -52,7 +52,7 @@ fn sharing<B: Backend>(store: &PackStore<B>, packs: &BTreeSet<FileId>) -> BTreeS
     sharing.chain(packs.iter().copied()).collect()
 }
 
-/// Removes chunks, whoever needs them: packs that have any are written anew without them.
+/// Removes chunks, needed or not: packs that have any are written anew without them.
 pub(crate) fn delete<B: Backend>(store: &PackStore<B>, ids: &[ChunkId]) -> Result<u64, StoreError> {
     store.refresh()?;
     let doomed: IdSet = ids.iter().copied().collect();

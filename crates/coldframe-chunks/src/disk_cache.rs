@@ -3,7 +3,7 @@
 //! Invariants: nothing in it is believed (every read is checked against the id, and a file that
 //! does not hold is removed and counts as missing); nothing is synced, since all can be fetched
 //! again; a file appears by rename, so processes may share the directory. The bound is on the
-//! bytes of all files there, whoever wrote them.
+//! bytes of all files there, of any process.
 
 use std::fs;
 use std::ops::ControlFlow;

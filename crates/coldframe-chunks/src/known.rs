@@ -67,8 +67,8 @@ pub(crate) fn know_listed<B: Backend>(
     .map(drop)
 }
 
-/// Takes out of the ledger those of `files` that do not exist: for whoever had lost the right by
-/// which they stay when it put them in. A collector may have deleted them before.
+/// Takes out of the ledger those of `files` that do not exist: for a writer that had lost the lease
+/// by which they stay when it put them in. A collector may have deleted them before.
 pub(crate) fn forget_gone<B: Backend>(
     inner: &Inner<B>,
     files: &BTreeSet<RootFile>,

@@ -1,4 +1,4 @@
-//! The store's ledger: read whole, changed by compare and swap.
+//! The store's ledger: read whole, changed by compare-and-swap.
 
 use std::collections::BTreeSet;
 

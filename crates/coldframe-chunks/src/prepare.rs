@@ -1,6 +1,6 @@
 //! Hashing and compressing chunks, by several threads, with tables and room that are used again.
 //!
-//! Invariant: what is prepared comes out in the order of what came in, whoever did which.
+//! Invariant: what is prepared comes out in the order of what came in, whichever thread did which.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -201,10 +201,10 @@ impl<B: Backend> Push<B> {
         flushed
     }
 
-    /// Makes `name` stand for `new`, if it stands for `expected` now (`None`: is not there yet).
+    /// Compare-and-swaps tag `name` from `expected` to `new`; `None`: the tag must not exist.
     ///
     /// # Errors
-    /// [`StoreError::TagMoved`] if it stands for something else; [`StoreError::MissingRoot`] if
+    /// [`StoreError::TagMoved`] if it points to something else; [`StoreError::MissingRoot`] if
     /// `new` names a file that is not there or is about to be deleted: it must be pushed again,
     /// with all that it names; as [`Push::flush`]. [`StoreError::LeaseLost`]: the tag is pointed
     /// back to `expected`, unless that was deleted meanwhile; then it points to `new`.

@@ -1,4 +1,4 @@
-//! Tags: names for roots, changed by compare and swap.
+//! Tags: names for roots, changed by compare-and-swap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use crate::store::{Inner, PackStore, SMALL_FILE_MAX};
 use crate::{StoreError, ledger, log_note};
 
 impl<B: Backend> PackStore<B> {
-    /// What a tag stands for; `None` if there is no such tag.
+    /// What a tag points to; `None` if there is no such tag.
     ///
     /// # Errors
     /// [`StoreError::DamagedTag`], [`StoreError::Storage`].
@@ -38,7 +38,7 @@ impl<B: Backend> PackStore<B> {
         read_all(self.inner())
     }
 
-    /// Removes a tag if it stands for `expected`. What only it named is left to the collector.
+    /// Removes a tag if it points to `expected`. What only it named is left to the collector.
     ///
     /// # Errors
     /// [`StoreError::TagMoved`], [`StoreError::MissingTag`]; [`StoreError::UnfoldedLog`] while the
@@ -174,7 +174,7 @@ fn know<B: Backend>(inner: &Inner<B>, name: &TagName) -> Result<(), StoreError> 
 }
 
 /// Has the ledger know those tags that are there, and no others. The collector's, who alone takes
-/// names out: a tag that is made meanwhile is put back, by whoever makes it or by this.
+/// names out: a tag that is made meanwhile is put back, by its maker or by this.
 pub(crate) fn know_only<B: Backend>(
     inner: &Inner<B>,
     tags: &BTreeSet<TagName>,

@@ -1,6 +1,6 @@
 //! Leases and the collector's right as objects that are renewed, by the clock of the service.
 //!
-//! Invariants: a lease is void once its object is gone; whoever finds one that was not renewed for
+//! Invariants: a lease is void once its object is gone; a process that finds one not renewed for
 //! as long as its name says removes it, before relying upon that. Its holder renews it only over
 //! what is there, so what was removed never comes back; it takes a lease for lost already when half
 //! of its time has passed without an answer. What the holder's clock does not show, a machine that
@@ -297,7 +297,7 @@ pub(crate) struct ObjectExclusive {
 }
 
 impl ObjectExclusive {
-    /// Takes it, if nobody has it or whoever has it let it run out.
+    /// Takes it if nobody holds it or its holder let it expire.
     pub async fn take(objects: &Objects, clock: &Clock) -> Result<Option<Arc<Renewed>>, Failure> {
         let id = random()?;
         let taken = Self::take_as(objects, clock, id).await;

@@ -1,6 +1,6 @@
 //! The thread on which all requests run, for callers that know nothing of it.
 //!
-//! Invariants: no task holds the runtime, so whoever drops it last is never one of its own tasks;
+//! Invariants: no task holds the runtime, so the last to drop it is never one of its own tasks;
 //! a caller waits on a plain channel, so it may be a thread of any kind.
 
 use std::fmt;
