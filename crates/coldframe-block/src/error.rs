@@ -131,12 +131,12 @@ pub enum BlockError {
         /// The one that the log is of.
         found: String,
     },
-    /// The log holds writes on top of another state than the one that the tag stands for.
-    #[error("the log holds writes on top of {log}, but {head} stands for {root} by now")]
+    /// The log holds writes on top of another state than the one that the tag points to.
+    #[error("the log is based on index {log}, but tag {head} now points to {root}")]
     Diverged {
         /// The tag.
         head: TagName,
-        /// What it stands for.
+        /// What it points to.
         root: RootHash,
         /// What the log is on top of.
         log: RootHash,
@@ -200,7 +200,7 @@ pub enum BlockError {
         /// Its name.
         name: TagName,
     },
-    /// The tag stands for something else.
+    /// The tag points to something else.
     #[error("{name} is no disk")]
     NotADisk {
         /// Its name.
@@ -341,7 +341,7 @@ impl BlockError {
         }
     }
 
-    /// What was to be read from the log is in the store by now: read again.
+    /// What was to be read from the log is in the store meanwhile: read again.
     pub(crate) const fn is_passed(&self) -> bool {
         matches!(self, Self::Log { source } if source.is_passed())
     }

@@ -38,7 +38,7 @@ impl<B: Backend> fmt::Debug for DiskImage<B> {
 }
 
 impl<B: Backend> DiskImage<B> {
-    /// Opens the disk that a tag stands for; `base` is the flat image that it was made of, if it
+    /// Opens the disk that a tag points to; `base` is the flat image that it was made of, if it
     /// still needs one.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl<B: Backend> DiskImage<B> {
     }
 
     /// The `len` bytes from `offset` on, in pieces that lie in one block each: those of a chunk are
-    /// shared with whoever else has it, and not copied.
+    /// shared with its other readers, and not copied.
     ///
     /// # Errors
     /// As [`DiskImage::read_at`].

@@ -22,7 +22,8 @@ const ALIGN: u64 = 16;
 
 /// Opens the log in a file; makes one of `size` bytes there if there is no file.
 ///
-/// The name of the log is durable when this returns, whoever made it: what is flushed is in it.
+/// The name of the log is durable when this returns, also if another process made it: what is
+/// flushed is in it.
 ///
 /// # Errors
 /// [`BlockError::LogFile`]; [`BlockError::LogTooSmall`]: none is made;

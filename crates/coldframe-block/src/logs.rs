@@ -436,7 +436,7 @@ fn host_name() -> Vec<u8> {
 }
 
 impl NotedLog {
-    /// The error of whoever may not go on without the log.
+    /// The error of a caller that needs the log.
     pub(crate) fn refuse(self, head: &TagName) -> BlockError {
         let (head, log) = (head.clone(), Box::new(self));
         BlockError::LogElsewhere { head, log }

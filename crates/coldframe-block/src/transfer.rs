@@ -1,7 +1,7 @@
 //! Raw images into the store and out of it.
 //!
 //! Invariants: a hole of a file is zeros, and costs no reading; an image that changes while it is
-//! read is an error, and no tag stands for it.
+//! read is an error, and no tag points to it.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -180,7 +180,7 @@ fn producer() -> Producer {
     by.expect("name and version are short ASCII")
 }
 
-/// Keeps the index, and makes the tag stand for it.
+/// Keeps the index, and points the tag to it.
 fn publish<B: Backend>(
     into: &PackStore<B>,
     push: &Push<B>,

@@ -1,4 +1,4 @@
-//! Reading ahead: whoever reads on and on finds the next blocks in the store's memory.
+//! Reading ahead: a sequential reader finds the next blocks in the store's memory.
 //!
 //! Invariant: one piece is being read at a time, nobody waits for it, and what goes wrong in it is
 //! told by the read that needs the block, if there ever is one.

@@ -33,7 +33,7 @@ impl<S: Storage> CowStorage<S> {
         }
     }
 
-    /// From now on what cannot be read of a range is no error: other bytes stand for it. However
+    /// From now on what cannot be read of a range is no error: other bytes take its place. However
     /// long the range is, it takes no memory.
     pub fn read_around(&self, offset: FileOffset, len: u64) {
         let end = offset.get().saturating_add(len).div_ceil(CELL);
@@ -58,7 +58,7 @@ impl<S: Storage> CowStorage<S> {
     }
 
     /// The bytes of a cell below, as far as there are any; zeros behind the end. Also whether all
-    /// of it can be read: others stand for what cannot.
+    /// of it can be read: the caller fills what cannot.
     fn cell_below(&self, cell: u64) -> Result<(Box<[u8]>, bool), StorageError> {
         let mut bytes = vec![0; CELL as usize].into_boxed_slice();
         let len = self.below.len()?.get();

@@ -28,7 +28,7 @@ use crate::{BlockError, DiskImage};
 /// How often a fold begins anew because the tag had moved to an index proposed before.
 const TRIES: u32 = 3;
 
-/// A tag that is to stand for what is brought in, and what it stands for now.
+/// A tag that is to point to what is brought in, and what it points to now.
 type Goal<'a> = Option<(&'a TagName, Option<Tag>)>;
 
 impl<B: Backend, S: Storage> Inner<B, S> {

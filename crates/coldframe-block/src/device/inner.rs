@@ -61,7 +61,7 @@ impl Room {
 /// The changed pages of some of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// Held by whoever changes pages, from before the record is appended.
+    /// Held by a writer of pages, from before the record is appended.
     writer: Mutex<()>,
     pages: RwLock<Blocks>,
 }
@@ -80,10 +80,10 @@ impl Shard {
     }
 }
 
-/// What whoever brings changes into the store must know.
+/// What a fold must know.
 #[derive(Debug)]
 pub(super) struct FoldState {
-    /// The index that the tag stands for.
+    /// The index that the tag points to.
     pub root: RootHash,
     /// The tag, as it must be for this device to move it.
     pub tag: Tag,

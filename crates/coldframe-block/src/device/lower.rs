@@ -62,7 +62,7 @@ impl Ingested {
         }
     }
 
-    /// Forgets blocks that an index has by now.
+    /// Forgets blocks that an index has.
     pub fn forget(&self, blocks: impl Iterator<Item = u64>) {
         let mut held = self.blocks();
         for block in blocks {

@@ -3,7 +3,7 @@
 //! only where the log has them.
 //!
 //! Invariants. A page is looked for in the active layer, the frozen one, the image: the first that
-//! has it is right. Whoever changes a page holds the writer's lock of its shard from before the
+//! has it is right. A writer of a page holds the writer's lock of its shard from before the
 //! record is appended until the page is in the active layer, so that the log has the changes of a
 //! page in the order in which they happened. The tag is what decides which index a log is on top
 //! of: it moves after the index and the record that names it are durable, and only then records
@@ -59,7 +59,7 @@ pub struct DeviceOptions {
     pub dirty_bytes_max: u64,
     /// An index with more ancestors than this is written whole.
     pub ancestors_max: usize,
-    /// Blocks that are read ahead of whoever reads on and on; 0 switches it off.
+    /// Blocks that are read ahead of a sequential reader; 0 switches it off.
     pub read_ahead_blocks: u64,
     /// Whether to go on without the changes of another log.
     pub other_log: OtherLog,
@@ -124,7 +124,7 @@ pub struct DeviceParts<B: Backend, S> {
     pub store: PackStore<B>,
     /// Through what chunks are read; `None` for the store itself.
     pub chunks: Option<Arc<dyn ChunkStore>>,
-    /// The tag that stands for the disk, and that the device moves.
+    /// The tag of the disk, and that the device moves.
     pub head: TagName,
     /// Where writes go first.
     pub log: RingWal<S>,
@@ -273,7 +273,7 @@ impl<B: Backend, S: Storage + 'static> BlockDevice<B, S> {
         self.inner.extents(offset, len, each)
     }
 
-    /// Makes a tag stand for the disk as it is now: a delta index on the last one, as long as what
+    /// Points a tag to the disk as it is now: a delta index on the last one, as long as what
     /// changed since. Writes go on meanwhile, and are in it or not.
     ///
     /// Spec: BLK-22

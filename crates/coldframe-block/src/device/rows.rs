@@ -82,7 +82,7 @@ pub(super) struct Rows {
     rows: Vec<Row>,
     /// The chunks that they name.
     pub new: Vec<ChunkId>,
-    /// Blocks of the flat image that are chunks or zeros by now.
+    /// Blocks of the flat image that became chunks or zeros.
     pub ingested: Vec<u64>,
 }
 

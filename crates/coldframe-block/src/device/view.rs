@@ -50,7 +50,7 @@ pub enum DiskView<B: Backend> {
     Logged(Box<LoggedDisk<B>>),
 }
 
-/// A disk as a log has it on top of the store, read-only. Whoever would write to the log is kept
+/// A disk as a log has it on top of the store, read-only. Writers of the log are kept
 /// out as long as it lives.
 pub struct LoggedDisk<B: Backend> {
     inner: Inner<B, Log>,
