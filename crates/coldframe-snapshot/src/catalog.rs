@@ -169,7 +169,7 @@ impl Catalog {
     /// directories. Pins and leases are lost.
     ///
     /// # Errors
-    /// [`CatalogError::Storage`], for one if there is a `catalog.damaged` already; else as
+    /// [`CatalogError::Storage`], for example if there is a `catalog.damaged` already; else as
     /// [`Catalog::open`].
     pub fn rebuild(dir: &Path) -> Result<Self, CatalogError> {
         let path = dir.join(CATALOG);

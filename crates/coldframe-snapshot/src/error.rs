@@ -77,7 +77,7 @@ pub enum SnapshotError {
         id: SnapshotId,
         /// What could not be read.
         path: PathBuf,
-        /// Why; `None` if it can be read by now.
+        /// Why; `None` if it can be read again.
         #[source]
         source: Option<Box<SnapshotError>>,
     },

@@ -289,7 +289,7 @@ impl InFlight {
         }
     }
 
-    /// Says that it is being published: whoever publishes a child waits for it from now on.
+    /// Says that it is being published: the publication of a child waits for it from now on.
     ///
     /// # Errors
     /// [`SnapshotError::ParentFailed`] if its parent has failed meanwhile.

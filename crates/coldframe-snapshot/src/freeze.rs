@@ -129,8 +129,8 @@ impl Freezer {
     /// capture dropped.
     ///
     /// # Errors
-    /// [`SnapshotError::Storage`], for one if `dest` is taken; [`SnapshotError::Encode`] for the
-    /// VMM's own sections; [`SnapshotError::ParentGone`], [`SnapshotError::ParentRoot`],
+    /// [`SnapshotError::Storage`], for example if `dest` is taken; [`SnapshotError::Encode`] for
+    /// the VMM's own sections; [`SnapshotError::ParentGone`], [`SnapshotError::ParentRoot`],
     /// [`SnapshotError::ParentBusy`] if the parent is not what it was.
     pub fn begin(self, kind: Kind<'_>) -> Result<Capture, SnapshotError> {
         self.own.check()?;
@@ -333,8 +333,8 @@ impl Frozen {
 
     /// Hashes, writes state and manifest, syncs, and gives the snapshot its name.
     ///
-    /// A parent that is being published on another thread is waited for. Whoever publishes on many
-    /// threads in no order calls [`Unpublished::wait`] of the parent first.
+    /// A parent that is being published on another thread is waited for. A VMM that publishes on
+    /// many threads in no order calls [`Unpublished::wait`] of the parent first.
     ///
     /// # Errors
     /// [`SnapshotError::ParentUnpublished`] if nobody has begun to publish the parent;

@@ -62,7 +62,7 @@ impl Snapshot {
         self.manifest.id
     }
 
-    /// The one hash that stands for the snapshot and all that it is built on: that of the
+    /// The one hash that identifies the snapshot and all that it is built on: that of the
     /// manifest, which names the roots of its files and of its parent.
     #[must_use]
     pub fn root(&self) -> RootHash {

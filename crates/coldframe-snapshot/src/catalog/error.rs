@@ -57,7 +57,7 @@ pub enum CatalogError {
     Unreadable {
         /// The entry.
         path: PathBuf,
-        /// Why; `None` if it can be read by now.
+        /// Why; `None` if it can be read again.
         #[source]
         source: Option<Box<SnapshotError>>,
     },
@@ -67,7 +67,7 @@ pub enum CatalogError {
     Unread {
         /// The entry.
         path: PathBuf,
-        /// Why; `None` if it can be read by now.
+        /// Why; `None` if it can be read again.
         #[source]
         source: Option<Box<SnapshotError>>,
     },

@@ -99,16 +99,16 @@ pub enum TransferError {
         /// The most snapshots.
         limit: usize,
     },
-    /// The tag stands for a snapshot that the one to be pushed is not built on.
-    #[error("tag {name} stands for {root}, which is no ancestor of this snapshot")]
+    /// The tag points to a snapshot that the one to be pushed is not built on.
+    #[error("tag {name} points to {root}, which is no ancestor of this snapshot")]
     TagTaken {
         /// The tag.
         name: TagName,
-        /// What it stands for.
+        /// What it points to.
         root: RootHash,
     },
-    /// The tag stands for a disk.
-    #[error("tag {name} stands for a disk, not for a snapshot")]
+    /// The tag points to a disk.
+    #[error("tag {name} points to a disk, not to a snapshot")]
     NotASnapshot {
         /// The tag.
         name: TagName,

@@ -11,7 +11,7 @@ use super::TransferError;
 use super::error::store as failed;
 use super::link::Link;
 
-/// What a tag stands for.
+/// What a tag points to.
 #[derive(Clone, Debug)]
 pub enum Tagged {
     /// A snapshot, with its manifest.
@@ -23,7 +23,7 @@ pub enum Tagged {
     },
 }
 
-/// What a tag stands for, looked up.
+/// What a tag points to, looked up.
 ///
 /// # Errors
 /// [`StoreError`]: what it names is missing or damaged, or the place failed.
@@ -40,8 +40,8 @@ pub fn tagged<B: Backend>(store: &PackStore<B>, tag: Tag) -> Result<Tagged, Stor
     }
 }
 
-/// The root of the manifest that `name` stands for: of a tag, or of the snapshot of this id that a
-/// tag stands for or is built on.
+/// The root of the manifest that `name` means: of a tag, or of the snapshot of this id that a
+/// tag points to or is built on.
 ///
 /// # Errors
 /// [`TransferError::Unknown`], [`TransferError::NotASnapshot`]; [`TransferError::Store`];

@@ -61,7 +61,7 @@ impl Pulled {
 /// # Errors
 /// [`TransferError::Block`], [`TransferError::File`], [`TransferError::Manifest`] naming what the
 /// store has lost; [`TransferError::Snapshot`] if one that is there is damaged;
-/// [`TransferError::Storage`], for one if a name is taken by something else.
+/// [`TransferError::Storage`], for example if a name is taken by something else.
 pub fn pull<B: Backend>(
     store: &PackStore<B>,
     root: RootHash,

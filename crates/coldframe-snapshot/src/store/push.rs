@@ -19,7 +19,7 @@ const BATCH: usize = 64;
 /// Where a tag that is there already may be moved to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// To a snapshot that is built on the one it stands for.
+    /// To a snapshot that is built on the one it points to.
     Forward,
     /// To any: what only the tag named is garbage then.
     Anywhere,
@@ -28,7 +28,7 @@ pub enum Move {
 /// What a push came to.
 #[derive(Clone, Copy, Debug)]
 pub struct Pushed {
-    /// The root of the youngest snapshot's manifest: what the tag stands for.
+    /// The root of the youngest snapshot's manifest: what the tag points to.
     pub root: RootHash,
     /// Snapshots in the chain.
     pub snapshots: u64,
@@ -36,11 +36,11 @@ pub struct Pushed {
     pub progress: Progress,
     /// What became of the chunks that were sent.
     pub put: PutCount,
-    /// What the tag stood for before, if it was there.
+    /// What the tag pointed to before, if it was there.
     pub before: Option<RootHash>,
 }
 
-/// Keeps a whole chain in a store, and makes `tag` stand for its youngest snapshot. Blocks that the
+/// Keeps a whole chain in a store, and points `tag` to its youngest snapshot. Blocks that the
 /// store has are not even read; interrupted, it goes on from the packs that were written.
 ///
 /// # Errors
