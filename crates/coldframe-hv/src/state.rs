@@ -127,7 +127,7 @@ pub enum StateError {
 }
 
 impl MachineState {
-    /// Checks the shape of the state; contents are checked by whoever restores them.
+    /// Checks the shape of the state; contents are checked by the restore.
     ///
     /// # Errors
     /// [`StateError`] naming the first thing that is wrong.

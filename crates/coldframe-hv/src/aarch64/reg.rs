@@ -1,4 +1,4 @@
-//! Names of registers: one number for each, whoever saved it.
+//! Names of registers: one number for each, on every hypervisor.
 //!
 //! Invariant: the number is KVM's id of the register (Linux arch/arm64/include/uapi/asm/kvm.h), but
 //! a system register has its architectural encoding. KVM's ids of the virtual timer's compare value

@@ -55,7 +55,7 @@ pub(super) fn of_guest(out: &mut Vec<Difference>, state: &MachineState, host: &H
     }
 }
 
-/// Entries of `struct kvm_cpuid_entry2`; whoever restores checks that they are whole.
+/// Entries of `struct kvm_cpuid_entry2`; the restore checks that they are whole.
 pub(crate) fn leaves(bytes: &[u8]) -> impl Iterator<Item = CpuidLeaf> {
     let (entries, _) = bytes.as_chunks::<40>();
     entries.iter().map(|entry| {

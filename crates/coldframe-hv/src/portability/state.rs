@@ -11,7 +11,7 @@ use crate::aarch64::{GicModel, RegId};
 use crate::x86_64::xsave_in_use;
 use crate::{HostIdentity, Hypervisor, ItemKind, MachineState};
 
-/// What stands for a host that was not asked: whoever makes the machine will be told.
+/// The answer for a host that was not asked: the call that makes the machine decides.
 const NOT_ASKED: &str = "not asked";
 
 pub(super) fn compare(state: &MachineState, offer: Offer<'_>) -> Vec<Difference> {
