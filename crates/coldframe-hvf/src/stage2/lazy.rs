@@ -28,7 +28,7 @@ pub trait Contents: Send + Sync {
     /// block.
     ///
     /// # Errors
-    /// Whatever it is: the block stays missing, and whoever wanted it is told.
+    /// Whatever it is: the block stays missing, and the thread that wanted it gets the error.
     fn read(&self, start: RamOffset, into: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
