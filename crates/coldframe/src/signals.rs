@@ -22,8 +22,8 @@ const ENDING: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
-/// The process that this one waits for. Whoever waits for its exit code or ends it has the lock, so
-/// that its number is not that of another process by then.
+/// The process that this one waits for. The thread that waits for its exit code or ends it has the
+/// lock, so that its number is not that of another process by then.
 static CHILD: Mutex<Option<Child>> = Mutex::new(None);
 
 fn child() -> MutexGuard<'static, Option<Child>> {

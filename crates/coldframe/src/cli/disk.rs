@@ -243,7 +243,7 @@ pub struct Checkpoint {
     /// The name of the checkpoint.
     #[arg(long, value_name = "TAG")]
     pub name: TagName,
-    /// Let the name stand for it if it stands for something else.
+    /// Overwrite NAME if the tag exists already.
     #[arg(long)]
     pub replace: bool,
     /// Print JSON.

@@ -55,7 +55,7 @@ pub struct Push {
     /// The tag to make, or to move on; without it the snapshot's id.
     #[arg(long, value_name = "TAG")]
     pub name: Option<TagName>,
-    /// Move the tag even if it stands for something that this snapshot is not built on.
+    /// Move the tag even if it points to a snapshot that this one is not built on.
     #[arg(long)]
     pub replace: bool,
     /// Look for parents here too.
@@ -264,7 +264,7 @@ pub struct ImportShuru {
     /// The tag to make.
     #[arg(long, value_name = "TAG")]
     pub name: TagName,
-    /// Move the tag if it stands for something else.
+    /// Overwrite the tag if it points to something else.
     #[arg(long)]
     pub replace: bool,
     /// Print JSON.

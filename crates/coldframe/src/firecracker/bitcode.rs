@@ -105,7 +105,7 @@ impl<'a> Columns<'a> {
         Some(values.take(count).collect())
     }
 
-    /// `count` lengths: bytes, of which 255 stands for a longer one that follows.
+    /// `count` lengths: bytes, of which 255 means a longer one that follows.
     pub fn lens(&mut self, count: usize) -> Option<Vec<usize>> {
         let small = self.u8s(count)?;
         let large = small.iter().filter(|len| **len == u8::MAX).count();

@@ -15,7 +15,7 @@ struct Report {
     tag: String,
     id: String,
     root: String,
-    /// What the tag stood for before.
+    /// What the tag pointed to before.
     before: Option<String>,
     snapshots: u64,
     blocks: u64,

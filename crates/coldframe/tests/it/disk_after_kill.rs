@@ -86,7 +86,7 @@ fn no_verb_of_the_store_loses_the_changes() {
         &"a",
         &"--replace",
     ];
-    coldframe(&push).fails(2, &["tag a stands for a disk"]);
+    coldframe(&push).fails(2, &["tag a points to a disk"]);
     assert!(place.export("a") == bytes, "nothing is lost");
     assert!(place.export("b") == vec![0; MIB]);
     disk(&place, "resize", &["a", "--size", "0"]).done();

@@ -271,7 +271,7 @@ fn the_files_of_a_store_are_known() {
         (&json(&tag)["tag"]["kind"], &json(&tag)["tag"]["root"]),
         (&"disk".into(), root)
     );
-    assert!(shown(&tag).contains("stands for"));
+    assert!(shown(&tag).contains("points to"));
     assert!(shown(&store.join("store")).contains("chunk store"));
 
     fs::set_permissions(&pack, Permissions::from_mode(0o600)).unwrap();

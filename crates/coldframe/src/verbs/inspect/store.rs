@@ -191,7 +191,7 @@ impl FileReport {
             }
         }
         if let Some(tag) = &self.tag {
-            say("stands for", format!("{} {}", tag.kind, tag.root));
+            say("points to", format!("{} {}", tag.kind, tag.root));
             if let Some(disk) = &tag.disk {
                 say("disk", disk.clone());
             }

@@ -71,7 +71,7 @@ pub fn run(args: &ImportShuru) -> Result<(), Failure> {
         if before.is_some_and(|tag| !is_same(tag)) && !args.replace {
             let name = &args.name;
             return Err(Failure::Usage(format!(
-                "tag {name} stands for something else: move it with --replace"
+                "tag {name} points to something else: move it with --replace"
             )));
         }
         if !before.is_some_and(is_same) {

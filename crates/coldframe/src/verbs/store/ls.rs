@@ -1,4 +1,4 @@
-//! `coldframe store ls`: the tags, and what they stand for.
+//! `coldframe store ls`: the tags, and what they point to.
 
 use coldframe_chunkfile::{Tag, TagKind};
 use coldframe_chunks::{StoreError, TagName};

@@ -144,7 +144,7 @@ fn a_disk_is_taken_over_byte_for_byte() {
     );
     let out = cas.home.at("out");
     let pulled = coldframe(&[&"pull", &"d", &"--store", &store, &"-o", &out]);
-    pulled.fails(2, &["tag d stands for a disk"]);
+    pulled.fails(2, &["tag d points to a disk"]);
 }
 
 /// An index that names only what differs from its parent, as shuru-store 0.1.2 saved it: 0.2.0
@@ -359,7 +359,7 @@ fn a_tag_that_stands_for_something_else_stays() {
     fs::remove_file(Path::new(&cas.path("d.idx"))).unwrap();
     cas.disk("d.idx", &image(59));
     cas.import("d", &[])
-        .fails(2, &["tag d stands for something else", "--replace"]);
+        .fails(2, &["tag d points to something else", "--replace"]);
     let second = cas.imported("d", &["--replace"]);
     assert_ne!(first["root"], second["root"]);
     assert!(cas.read("d") == image(59));

@@ -110,7 +110,7 @@ fn a_tag_moves_forward_and_elsewhere_only_when_told_to() {
     let before = store_verb("ls", &store, &[]).done().json();
     for snapshot in [&other, &dir.join("diff-1")] {
         let taken = push(snapshot, &store, &nightly);
-        taken.fails(2, &["tag nightly stands for", "no ancestor", "--replace"]);
+        taken.fails(2, &["tag nightly points to", "no ancestor", "--replace"]);
     }
     assert_eq!(store_verb("ls", &store, &[]).done().json(), before);
     let moved = push(&other, &store, &["--name", "nightly", "--replace"]).done();
