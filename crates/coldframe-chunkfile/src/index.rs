@@ -65,7 +65,7 @@ pub enum Entry {
     Parts,
 }
 
-/// The identity of a base image, by which a changed one is told: 32 bytes that whoever ingests it
+/// The identity of a base image, by which a changed one is recognised: 32 bytes that the importer
 /// makes of what names its content. Compared, never interpreted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BaseId([u8; 32]);

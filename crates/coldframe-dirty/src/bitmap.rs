@@ -1,8 +1,8 @@
 //! The shared bitmap that guest and device writes mark.
 //!
 //! Invariants: a page that was marked stays in the bitmap or in a live token until a token that
-//! holds it is committed, or whoever discarded it takes it out; bits past the last page are never
-//! told of; a leaf whose words are not all 0 is marked in `touched`.
+//! holds it is committed, or the caller that discarded it takes it out; bits past the last page are
+//! never told of; a leaf whose words are not all 0 is marked in `touched`.
 //!
 //! The RAM may grow and shrink within the capacity that the words were reserved for. A mark that
 //! races with a shrink may set a bit past the new end: readers mask by the RAM of their moment, and
@@ -25,8 +25,9 @@
 //!   saw to the next taker.
 //! - `touched` has a bit for each leaf (512 words) that was ever marked, so that a scan reads no
 //!   memory that was never written. It is set before the first mark of a leaf and never cleared;
-//!   because it only grows it may be read and set relaxed: whoever comes after a mark also comes
-//!   after the marker's set, or after its look that found the bit set, and by coherence finds it.
+//!   because it only grows it may be read and set relaxed: a thread ordered after a mark is also
+//!   ordered after the marker's set, or after its look that found the bit set, and by coherence
+//!   finds it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -138,7 +139,7 @@ impl DirtyBitmap {
         self.geometry().ram()
     }
 
-    /// The size of the page that a bit stands for.
+    /// The size of the page of each bit.
     #[must_use]
     pub fn page_size(&self) -> PageSize {
         self.inner.page_size

@@ -92,7 +92,7 @@ impl Geometry {
         PageRun::new(PageIndex::new(first), last.checked_sub(first)?)
     }
 
-    /// The bits of word `index` that stand for pages of the RAM.
+    /// The bits of word `index` that have pages of the RAM.
     #[inline]
     pub(crate) const fn mask_of(&self, index: usize) -> u64 {
         match self.pages.saturating_sub(index as u64 * 64) {

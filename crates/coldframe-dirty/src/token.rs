@@ -31,7 +31,8 @@ impl DirtyToken {
         self.pages.clear();
     }
 
-    /// Hands the pages over to whoever answers for them from now on: the token forgets them.
+    /// Hands the pages over to the caller, who answers for them from now on: the token forgets
+    /// them.
     #[must_use = "these pages are in no bitmap any more"]
     pub fn into_pages(mut self) -> DirtyPages {
         let none = DirtyPages::none(*self.pages.geometry());

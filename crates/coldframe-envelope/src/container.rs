@@ -120,7 +120,7 @@ impl<'a> Container<'a> {
         &self.table
     }
 
-    /// The hash that stands for the whole file.
+    /// The hash that identifies the whole file.
     #[must_use]
     pub fn root(&self) -> RootHash {
         self.header.root()

@@ -3,7 +3,7 @@
 //! For people who add a file format, and for tools that must say what a file is without trusting
 //! it. A file is a 160-byte header, sections, and a table of the sections. The header commits to
 //! the table by its BLAKE3 hash, the table to each section by its own: so the hash of the header,
-//! the file's [`root`], stands for every byte. Nothing is handed to a codec before its hash held.
+//! the file's [`root`], covers every byte. Nothing is handed to a codec before its hash held.
 //!
 //! ```
 //! use coldframe_envelope::{Container, ContainerBuilder, Format, Limits, Producer, SectionKind};

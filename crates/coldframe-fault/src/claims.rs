@@ -1,7 +1,7 @@
 //! Who copies a block of a running guest into a capture.
 //!
 //! At the moment of the capture all of memory is put under write protection. After that a block is
-//! copied by whoever comes first: the thread that goes through memory, or the one that answers a
+//! copied by the first to come: the thread that goes through memory, or the one that answers a
 //! write to the block. Nobody lifts the protection of a block before its copy is complete: a write
 //! that got in between would be in the capture, or be half in it.
 //!

@@ -4,7 +4,7 @@
 //! all threads are busy (an epoll(7) instance that they share, edge-triggered, is one). So a fault
 //! wakes one thread, which answers it and hands nothing over, and the next fault another.
 //!
-//! Invariant: what was put into the core is seen by whoever looks for something to do next, as both
+//! Invariant: what was put into the core is seen by the thread that looks for work next, as both
 //! are under one lock. It is held for moments: no call is made and no byte is read under it.
 
 use std::sync::PoisonError;

@@ -11,7 +11,7 @@
 //! - A byte of the template is written once, from the buffer in which it was checked, a page at a
 //!   time: nobody can see half a page, and nobody can change one, the owner included.
 //! - Blocks of zeros never fill it.
-//! - Each block is fetched and checked once, whoever asks, unless the source fails.
+//! - Each block is fetched and checked once for all clones, unless the source fails.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -144,7 +144,7 @@ impl<E: EntrySet> JournalReader<E> {
     }
 
     /// Goes on where the host cannot read: what it hides is an [`End::Unreadable`], and no error.
-    /// For whoever wants all that is left; who decides by what a journal says wants the error.
+    /// For salvage; a caller that decides by what a journal says wants the error.
     #[must_use]
     pub fn read_around(mut self) -> Self {
         self.window.read_around();

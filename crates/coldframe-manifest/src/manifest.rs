@@ -28,7 +28,7 @@ pub struct Manifest {
     /// Whether it stands alone.
     pub kind: SnapshotKind,
     /// The name of the parent's directory when this was made: where the parent is looked for
-    /// first. It may have another name by now. 1 to 255 bytes, of a diff only.
+    /// first. It may have been renamed since. 1 to 255 bytes, of a diff only.
     pub parent_name: Option<Vec<u8>>,
     /// When it was made.
     pub created: Timestamp,

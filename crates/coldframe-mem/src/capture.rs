@@ -68,7 +68,7 @@ pub struct CaptureStats {
 /// A memory file once it is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemRoot {
-    /// The hash that stands for the file.
+    /// The hash that identifies the file.
     pub root: RootHash,
     /// What was counted; here the tables are in it.
     pub stats: CaptureStats,

@@ -7,7 +7,7 @@
 //! | mapping | what is asked |
 //! |---|---|
 //! | private, anonymous | the page table: present or swapped, and not the shared zero page |
-//! | shared, of a file (memfd) | the file: `SEEK_DATA`, whoever wrote to it |
+//! | shared, of a file (memfd) | the file: `SEEK_DATA`, any writer |
 //! | private, of a file (a guest restored by mapping) | both: absent means the file's bytes |
 //! | a file that cannot be opened | nothing: all of it is reported |
 //! | no /proc, or a region filled lazily | nothing: all of it is reported, with care |

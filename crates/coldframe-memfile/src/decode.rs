@@ -173,7 +173,7 @@ impl<'a> MemFile<'a> {
         &self.layout
     }
 
-    /// The hash that stands for the whole file.
+    /// The hash that identifies the whole file.
     #[must_use]
     pub fn root(&self) -> RootHash {
         self.header.root()

@@ -35,7 +35,7 @@ pub struct Encoded {
     pub tail: Vec<u8>,
     /// The length of the whole file.
     pub file_len: ByteLen,
-    /// The hash that stands for the whole file.
+    /// The hash that identifies the whole file.
     pub root: RootHash,
 }
 

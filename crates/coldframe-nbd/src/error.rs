@@ -121,7 +121,7 @@ pub struct ExportError {
 }
 
 impl ExportError {
-    /// An error of this kind, with a sentence for whoever reads the client's log.
+    /// An error of this kind, with a sentence for readers of the client's log.
     #[must_use]
     pub fn new(errno: Errno, message: impl Into<String>) -> Self {
         Self {

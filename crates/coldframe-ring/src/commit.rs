@@ -1,10 +1,10 @@
 //! Group commit: one thread writes and syncs for all that wait.
 //!
-//! Whoever finds no leader becomes the leader, takes all that is staged and does the I/O without
-//! the lock. The others watch for its end (see `progress`), and sleep if that does not come soon;
-//! when a batch is done its threads go on, and one of the next batch leads it once those that are
-//! expected back have come (see `gather`). Syncs never overlap: of two at once, the host tells only
-//! one of an error (fsync(2)).
+//! A thread that finds no leader becomes the leader, takes all that is staged and does the I/O
+//! without the lock. The others watch for its end (see `progress`), and sleep if that does not come
+//! soon; when a batch is done its threads go on, and one of the next batch leads it once those that
+//! are expected back have come (see `gather`). Syncs never overlap: of two at once, the host tells
+//! only one of an error (fsync(2)).
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

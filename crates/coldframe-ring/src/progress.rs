@@ -15,7 +15,7 @@ const SHORT: Duration = Duration::from_micros(500);
 /// that, and one for what comes late.
 const SYNCS: u32 = 4;
 
-/// What whoever holds the log's lock tells those who do not.
+/// What the holder of the log's lock says to the other threads.
 #[derive(Debug)]
 pub(crate) struct Progress {
     durable: AtomicU64,
@@ -31,13 +31,13 @@ impl Progress {
         }
     }
 
-    /// A batch ended; by whoever has the lock.
+    /// A batch ended; by the holder of the lock.
     pub(crate) fn tell(&self, durable: u64) {
         self.durable.store(durable, Ordering::Release);
         self.batches.fetch_add(1, Ordering::Release);
     }
 
-    /// What to [`Progress::watch`] from; by whoever has the lock.
+    /// What to [`Progress::watch`] from; by the holder of the lock.
     pub(crate) fn seen(&self) -> u32 {
         self.batches.load(Ordering::Acquire)
     }

@@ -42,10 +42,10 @@ const PACKINGS: [Packing; 5] = [
 /// The factor of bits.
 const BITS: Packing = PACKINGS[0];
 
-/// The most values that a byte can stand for.
+/// The most values that a byte can have.
 const PER_BYTE_MAX: usize = 8;
 
-/// The length that stands for itself and all longer ones.
+/// The length that means itself and all longer ones.
 const LONG: u8 = 255;
 
 fn packing_above(largest: u8) -> Option<Packing> {

@@ -72,7 +72,7 @@ impl<'a> StateFile<'a> {
         self.container.header()
     }
 
-    /// The hash that stands for the whole file.
+    /// The hash that identifies the whole file.
     #[must_use]
     pub fn root(&self) -> RootHash {
         self.container.root()

@@ -48,8 +48,9 @@ impl Drop for Live {
 
 /// Removes every temporary file and directory that this process has not published yet; how many.
 ///
-/// For a process that is about to end by a signal: whoever is still writing to one of them gets an
-/// error when publishing it, and whoever begins a new one waits for ever. So end the process next.
+/// For a process that is about to end by a signal: a thread that still writes to one of them gets
+/// an error when publishing it, and a thread that begins a new one waits for ever. So end the
+/// process next.
 pub fn discard_living() -> usize {
     let mut living = living();
     let mut count = 0;

@@ -7,8 +7,8 @@
 //! A mapping handed out as `&[u8]` needs one promise: the file is not changed or cut short while it
 //! is mapped, or the bytes change under a borrow and a read past the new end is SIGBUS (mmap(2)).
 //! [`MappedFile::open_published`] takes the mode as the token for it: [`crate::PendingFile`] and
-//! [`crate::PendingDir`] set it to 0400 and never write afterwards. Whoever gives a published
-//! file its write bits back breaks that promise.
+//! [`crate::PendingDir`] set it to 0400 and never write afterwards. A program that gives a
+//! published file its write bits back breaks that promise.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;

@@ -130,7 +130,7 @@ pub(crate) fn open_kind(
 }
 
 /// Refuses a regular file whose length is said to be 0 and that has bytes, as those of /proc have:
-/// whoever goes by the length would take it for empty.
+/// a caller that goes by the length would take it for empty.
 ///
 /// # Errors
 /// [`StorageError::NoLength`], [`StorageError::Read`].

@@ -85,7 +85,7 @@ fn owner_of(made: &File, parent: &Path, path: &Path) -> io::Result<Option<fs::Me
     if there.is_some_and(|there| is_it(&there)) {
         return directory.metadata().map(Some);
     }
-    tracing::warn!(path = %path.display(), "stays root's: its directory is another by now");
+    tracing::warn!(path = %path.display(), "stays root's: its directory is another now");
     Ok(None)
 }
 

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use crate::require::skipped;
 
 /// Runs its arguments, and kills its own process group once standard input ends. The reader's
-/// streams are its own: whoever waits for the end of the program's output does not wait for it.
+/// streams are its own: a wait for the end of the program's output is no wait for it.
 const GROUP: &str = "exec 3<&0; (read _ <&3; kill -KILL 0) >/dev/null 2>&1 & watcher=$!; \
                      \"$0\" \"$@\" </dev/null; code=$?; kill -KILL $watcher; exit $code";
 

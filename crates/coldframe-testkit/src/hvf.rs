@@ -128,7 +128,7 @@ impl Framework {
         Ok(())
     }
 
-    /// `hv_gic_create`; `layout` stands for the base addresses.
+    /// `hv_gic_create`; `layout` has the base addresses.
     ///
     /// # Errors
     /// `HV_NO_DEVICE` without a machine; `HV_BUSY` (the model's choice) once there is a vCPU or a

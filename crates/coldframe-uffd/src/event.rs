@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //! A fork event carries a descriptor as a number. The kernel made it for the reader of the event
-//! (userfaultfd(2)), so whoever decodes the message owns it; each message is decoded once, by the
-//! one iterator over it, or when that is dropped.
+//! (userfaultfd(2)), so the code that decodes the message owns it; each message is decoded once, by
+//! the one iterator over it, or when that is dropped.
 #![allow(unsafe_code)]
 
 use std::os::fd::{FromRawFd as _, OwnedFd};

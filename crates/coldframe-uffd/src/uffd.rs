@@ -86,7 +86,7 @@ impl Filled {
 ///
 /// While one is open, a fault in a range that it is registered for waits for an answer. When its
 /// last descriptor is closed, all that was registered becomes ordinary memory, and waiting threads
-/// find **zeros** there: whoever may not see zeros has to be ended first.
+/// find **zeros** there: threads that may not see zeros have to be ended first.
 #[derive(Debug)]
 pub struct Uffd {
     fd: OwnedFd,

@@ -142,7 +142,7 @@ impl Index {
         parts::tail_range(&SHAPE, header, table, limits)
     }
 
-    /// The hash that stands for the whole index: its id.
+    /// The hash that identifies the whole index: its id.
     #[must_use]
     pub const fn root(&self) -> RootHash {
         self.root

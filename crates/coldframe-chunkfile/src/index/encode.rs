@@ -34,7 +34,7 @@ pub struct EncodedIndex {
     pub rest: Vec<u8>,
     /// The length of the whole file.
     pub file_len: ByteLen,
-    /// The hash that stands for the index.
+    /// The hash that identifies the index.
     pub root: RootHash,
 }
 

@@ -1,4 +1,4 @@
-//! Reading a pack's table: the chunks' own bytes are checked by whoever decompresses them.
+//! Reading a pack's table: the chunks' own bytes are checked when they are decompressed.
 //!
 //! Invariant: the chunks of a [`Pack`] stand in rising id, none twice, and their places tile the
 //! body section: no byte of it belongs to none or to two.
@@ -121,7 +121,7 @@ impl Pack {
         parts::tail_range(&SHAPE, header, table, limits)
     }
 
-    /// The hash that stands for the pack's header and table; the chunks' own ids stand in it.
+    /// The hash of the pack's header and so of its table, which has the ids of the chunks.
     #[must_use]
     pub const fn root(&self) -> RootHash {
         self.root

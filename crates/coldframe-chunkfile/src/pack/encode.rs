@@ -28,7 +28,7 @@ pub struct EncodedPack {
     pub tail: Vec<u8>,
     /// The length of the whole file.
     pub file_len: ByteLen,
-    /// The hash that stands for the pack.
+    /// The hash that identifies the pack.
     pub root: RootHash,
 }
 

@@ -1,7 +1,7 @@
 //! The copy itself: pages of guest memory are told apart as zero or data, and data is written.
 //!
-//! Invariants: memory outside of the touched spans is never read, zeros stand for it; what is to be
-//! read with care is copied out through the kernel first, and looked at and written from there.
+//! Invariants: memory outside of the touched spans is never read, and taken for zeros; what is to
+//! be read with care is copied out through the kernel first, and looked at and written from there.
 
 use std::io;
 use std::ops::Range;

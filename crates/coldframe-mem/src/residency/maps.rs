@@ -23,7 +23,7 @@ pub(super) struct MappedInode {
     pub inode: u64,
     /// Where in the file the mapping begins, in bytes.
     pub offset: u64,
-    /// The name that the kernel shows; it may be of another file by now.
+    /// The name that the kernel shows; it may be of another file since.
     pub path: PathBuf,
 }
 

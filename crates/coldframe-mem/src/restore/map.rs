@@ -194,8 +194,8 @@ pub fn restore_map(chain: &Layers, options: MapOptions) -> Result<MappedRam, Mem
 
 /// Maps the memory of `chain` over that of a guest which does not run.
 ///
-/// The addresses stay the same, and whoever unmaps them by address needs to know nothing. What was
-/// shared there is so no more: other processes do not see the new memory. After an error the
+/// The addresses stay the same, and code that unmaps them by address needs to know nothing. What
+/// was shared there is so no more: other processes do not see the new memory. After an error the
 /// memory holds some of the old and some of the new. What is not plugged in
 /// ([`crate::RamRegion::absent`]) is left as it is.
 ///

@@ -152,7 +152,7 @@ pub(super) const fn is_resting(mp_state: u32) -> bool {
     mp_state == KVM_MP_STATE_STOPPED
 }
 
-/// The port that an address stands for.
+/// The port at an address.
 pub(super) fn port_at(addr: u64) -> Option<u16> {
     u16::try_from(addr.checked_sub(PORTS)?).ok()
 }

@@ -1,6 +1,6 @@
 //! The machine on KVM: a slot for each region of RAM, a thread for each vCPU.
 //!
-//! Invariant: whoever is not the thread of a vCPU uses its descriptor only while that thread is
+//! Invariant: a thread other than the vCPU's uses its descriptor only while that thread is
 //! parked, since the thread hands it over then.
 
 #[cfg(target_arch = "aarch64")]

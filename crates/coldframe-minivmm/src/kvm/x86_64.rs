@@ -113,7 +113,7 @@ pub(super) const fn is_resting(mp_state: u32) -> bool {
     )
 }
 
-/// The port that an address stands for: ports have instructions of their own.
+/// The port at an address: ports have instructions of their own.
 pub(super) const fn port_at(_addr: u64) -> Option<u16> {
     None
 }

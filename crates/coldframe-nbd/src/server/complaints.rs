@@ -1,4 +1,4 @@
-//! Requests that fail for the export's sake are said to whoever runs the server, and not only to
+//! Requests that fail for the export's sake are reported to the server's operator, and not only to
 //! the client that made them: a few lines, however many fail.
 
 use std::sync::Mutex;

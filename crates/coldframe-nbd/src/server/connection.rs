@@ -61,7 +61,7 @@ pub(super) struct Work {
 }
 
 impl Connection {
-    /// Tells whoever runs the server of a request that failed.
+    /// Reports a failed request to the server's operator.
     pub(super) fn complain(&self, error: &ExportError) {
         let what = self.export.description();
         self.shared.complaints.hear(&what, error);

@@ -78,7 +78,7 @@ impl Input {
     }
 
     /// Looks whether a message is coming, for a while, if the last one came as soon as that: to be
-    /// woken takes longer than many a request. Whoever else wants the processor gets it.
+    /// woken takes longer than many a request. Other threads that want the processor get it.
     fn watch(&self, channel: &Channel, began: Instant) {
         while began.elapsed() < self.watch && channel.is_quiet() {
             std::thread::yield_now();

@@ -134,7 +134,7 @@ impl NbdServer {
     }
 
     /// Refuses to listen on TCP where other hosts could connect: NBD itself has no authentication,
-    /// and whoever connects may read and write.
+    /// and any client that connects may read and write.
     #[must_use]
     pub fn loopback_only(mut self) -> Self {
         self.is_loopback_only = true;

@@ -315,7 +315,7 @@ impl Framework {
         cpu.system.insert(CNTV_CTL, 0);
     }
 
-    /// A timer that is on and due makes its interrupt pending, whoever wrote it last.
+    /// A timer that is on and due makes its interrupt pending, guest or host having set it.
     pub(super) fn check_timer(&self, cpu: &Cpu) {
         let register = |name| cpu.system.get(&name).copied().unwrap_or(0);
         let now = self.absolute_time().wrapping_sub(cpu.offset);

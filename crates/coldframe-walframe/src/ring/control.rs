@@ -41,7 +41,7 @@ pub struct Control {
     pub region_id: RegionId,
     /// Bytes in the ring.
     pub ring_len: u64,
-    /// The logical position that offset 0 of the ring stood for in lap 0.
+    /// The logical position of offset 0 of the ring in lap 0.
     pub base: u64,
     /// The logical position behind the last record that was checkpointed.
     pub tail_position: u64,
