@@ -27,6 +27,7 @@ mod minimal;
 mod miri;
 mod parity;
 mod picture;
+mod prose;
 mod readers;
 mod readme;
 mod release;

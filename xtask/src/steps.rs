@@ -70,8 +70,8 @@ pub fn test(tree: &Tree) -> Result<Verdict> {
     Ok(verdict::of_tests(&done, &exec::required()))
 }
 
-/// The same of what `cargo test --workspace` has printed. It cannot be told how that ended: whoever
-/// ran it knows.
+/// The same of what `cargo test --workspace` has printed. It says not how that ended: that is for
+/// the caller to know.
 pub fn tested(output: &Path) -> Result<Verdict> {
     let output = std::fs::read(output).with_context(|| format!("reading {}", output.display()))?;
     let output = String::from_utf8_lossy(&output).into_owned();

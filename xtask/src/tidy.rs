@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::findings::Findings;
 use crate::goldens;
+use crate::prose;
 use crate::source::Source;
 use crate::tree::{Tree, crate_of, is_test_path};
 
@@ -162,7 +163,9 @@ pub fn check(tree: &Tree) -> Result<Findings> {
             findings.fail(path, "nothing of this name belongs at the top level");
         }
         if is_text(path) {
-            check_text(path, &tree.read(path)?, &mut findings);
+            let text = tree.read(path)?;
+            check_text(path, &text, &mut findings);
+            prose::check(path, &text, &mut findings);
         }
     }
     for path in tree.rust_files() {
