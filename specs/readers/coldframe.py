@@ -57,10 +57,10 @@ def names_of(rule):
 class Layout:
     """A structure of fixed layout, as the table under `### Layout: NAME` has it."""
 
-    def __init__(self, page, name):
+    def __init__(self, page, name, heading="Layout: "):
         self.name = name
         self.fields, self.size = [], 0
-        for row in tables(page)["Layout: " + name]:
+        for row in tables(page)[heading + name]:
             at, size = int(row["offset"]), int(row["size"])
             need(at == self.size, f"the table of {name} has a gap at {at}")
             self.fields.append((row["field"].strip("`"), at, size, row["type"], row["rule"]))

@@ -2,8 +2,8 @@
 
 Usage: python3 journal.py FILE...
 
-Entries of types that are not coldframe's own are shown as they are. Records are read up to the
-first that is not sound; how a journal ends is not judged.
+Entries of programs other than coldframe and minivmm are shown as they are. Records are read up to
+the first that is not sound; how a journal ends is not judged.
 """
 
 from coldframe import Layout, RecordKey, blake3, need, run, tables
@@ -15,6 +15,12 @@ ENTRIES_PAGE = "journal-entries.md"
 ENTRIES = {
     int(row["type"], 16): Layout(ENTRIES_PAGE, "entry " + row["entry"].strip("`"))
     for row in tables(ENTRIES_PAGE)["Types"]
+}
+RECORDING = {
+    int(row["type"], 16) | 0x8000: Layout(
+        "minivmm.md", row["entry"].split("`")[1], "Entry layout: "
+    )
+    for row in tables("minivmm.md")["Recording"]
 }
 TRIGGERS = {int(row["value"]): row["trigger"] for row in tables(ENTRIES_PAGE)["Triggers"]}
 MAGIC = "8943464a0d0a1a0a"
@@ -62,9 +68,9 @@ def value(payload, at, size, kind):
     return raw.hex() if kind in ("bytes", "BLAKE3") else integer(raw)
 
 
-def entry(type_, payload):
+def entry(type_, payload, schema=""):
     """The fields of an entry; its structure lies at the end of the payload."""
-    layout = ENTRIES.get(type_)
+    layout = ENTRIES.get(type_) or (schema == "minivmm" and RECORDING.get(type_)) or None
     if layout is None:
         return {"type": type_, "payload": payload.hex()}
     root = len(payload) - layout.size
@@ -77,13 +83,13 @@ def entry(type_, payload):
     return {"type": type_, "entry": layout.name.removeprefix("entry "), **fields}
 
 
-def batch(payload):
+def batch(payload, schema):
     """The entries of a batch."""
     at, found = 0, []
     while at < len(payload):
         item = ITEM.read(payload, at)
         at += ITEM.size
-        found.append(entry(item["type"], payload[at : at + item["size"]]))
+        found.append(entry(item["type"], payload[at : at + item["size"]], schema))
         at += -(-item["size"] // 16) * 16
     return found
 
@@ -113,9 +119,9 @@ def part(data, start):
             need(payload == inverted, "the payload of a seal")
             found.append({"type": SEAL, "entry": "seal"})
         elif record["type"] == BATCH:
-            found.append({"type": BATCH, "batch": batch(payload)})
+            found.append({"type": BATCH, "batch": batch(payload, head["schema"])})
         else:
-            found.append(entry(record["type"], payload))
+            found.append(entry(record["type"], payload, head["schema"]))
         position += RECORD.size + -(-record["size"] // 16) * 16
     shown = {name: head[name] for name in ("major", "minor", "schema", "part_id", "producer")}
     return {**shown, "records": found}, start + position

@@ -102,3 +102,6 @@ fn describe_own(entry: &EntryRef<'_>) -> Option<Description> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;
