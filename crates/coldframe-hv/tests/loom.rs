@@ -157,40 +157,57 @@ fn a_pause_stops_two_vcpus() {
     });
 }
 
-/// That loom finds the interleaving in which nobody can go on.
-#[track_caller]
-fn check_found(case: &'static Case) {
-    let found = std::panic::catch_unwind(|| check(case)).unwrap_err();
-    let text = found.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(found.downcast_ref::<&str>().copied());
-    assert!(
-        text.is_some_and(|text| text.contains("deadlock")),
-        "{text:?}"
-    );
-}
+/// Names a planted case, for a child of this test.
+const PLANTED: &str = "COLDFRAME_TEST_LOOM_PLANTED";
 
 /// A signal alone can arrive between the look at the lot and the entry into the guest.
-#[test]
-fn planted_kick_by_signal_alone_is_lost() {
-    check_found(&Case {
-        vcpus: 1,
-        pauses: 1,
-        sets_the_flag: false,
-        clears_first: true,
-        bound: 3,
-    });
-}
+const SIGNAL_ALONE: Case = Case {
+    vcpus: 1,
+    pauses: 1,
+    sets_the_flag: false,
+    clears_first: true,
+    bound: 3,
+};
 
 /// A flag that is cleared after the look may be that of the next pause.
+const CLEARED_LATE: Case = Case {
+    vcpus: 1,
+    pauses: 2,
+    sets_the_flag: true,
+    clears_first: false,
+    bound: 3,
+};
+
+/// What the child does, which loom ends by a panic.
+#[test]
+fn inner() {
+    match std::env::var(PLANTED).as_deref() {
+        Ok("signal alone") => check(&SIGNAL_ALONE),
+        Ok("cleared late") => check(&CLEARED_LATE),
+        _ => {}
+    }
+}
+
+/// That loom finds an interleaving in which nobody can go on. In a process of its own, since what
+/// is dropped while loom panics ends it.
+#[track_caller]
+fn check_found(planted: &str) {
+    let mut child = coldframe_testkit::child::command(std::env::current_exe().unwrap());
+    child.args(["--exact", "inner", "--nocapture"]);
+    let output = child.env(PLANTED, planted).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{planted} was not found");
+    assert!(text.contains("deadlock"), "{text}");
+}
+
+#[test]
+fn planted_kick_by_signal_alone_is_lost() {
+    check_found("signal alone");
+}
+
 #[test]
 fn planted_flag_cleared_after_the_look_is_lost() {
-    check_found(&Case {
-        vcpus: 1,
-        pauses: 2,
-        sets_the_flag: true,
-        clears_first: false,
-        bound: 3,
-    });
+    check_found("cleared late");
 }
 
 /// A thread that ends while a pause waits for it is named, and does not keep the pause waiting.
