@@ -13,6 +13,7 @@ WRITER, ROUND = Layout("chunk-store.md", "tag writer"), Layout("chunk-store.md",
 LEASE = Layout("chunk-store.md", "ledger lease")
 CONDEMNED = Layout("chunk-store.md", "condemned file")
 DAMAGED, KNOWN = Layout("chunk-store.md", "damaged chunk"), Layout("chunk-store.md", "known tag")
+KEPT = Layout("chunk-store.md", "known file")
 ROWS_PER_PAGE = 1024
 
 
@@ -130,6 +131,7 @@ def ledger(file):
         "leases": LEASE.rows(file.find("WAIT")),
         "condemned": CONDEMNED.rows(file.find("COND")),
         "damaged": DAMAGED.rows(file.find("DAMG")),
+        "files": KEPT.rows(file.find("FILE") or b""),
         "names": [bytes.fromhex(row["name"])[: row["len"]].decode() for row in names],
     }
 

@@ -344,6 +344,9 @@ fn ledger(bytes: &[u8]) -> Result<Value> {
         "damaged": damaged.map(|(id, pack)| json!({
             "id": hex(id.as_bytes()), "pack": pack,
         })).collect::<Vec<_>>(),
+        "files": ledger.files.iter().map(|(root, file)| json!({
+            "root": hex(root.as_bytes()), "file": file,
+        })).collect::<Vec<_>>(),
         "names": ledger.names,
     }))
 }
