@@ -25,18 +25,17 @@ use coldframe_journal::{
 use coldframe_storage::{IoContext, Operation, StorageError, rename_new};
 use coldframe_units::SnapshotId;
 
-use crate::files::{self, MANIFEST, MEMORY, STATE};
+use crate::files::{self, CATALOG_ASIDE, MANIFEST, MEMORY, STATE};
 use crate::{Damaged, Link, Listing, Snapshot, SnapshotError, snapshots_in};
 
 mod damaged;
 mod elsewhere;
 mod error;
 
+pub use crate::files::CATALOG;
 use damaged::Group;
+use elsewhere::Notes;
 pub use error::CatalogError;
-
-/// The journal's name in the directory.
-pub const CATALOG: &str = "catalog";
 
 /// A snapshot and what the catalog knows of it.
 #[derive(Clone, Debug)]
@@ -81,6 +80,17 @@ pub struct Contents {
     pub journal: Option<CatalogError>,
     /// What the journal says of snapshots that are not here any more.
     lost: BTreeMap<SnapshotId, Noted>,
+    /// The parents of diffs, as the journal has them, also of those that are deleted.
+    parents: BTreeMap<SnapshotId, SnapshotId>,
+    /// Notes of children in other directories that cannot be read, by their parents.
+    unread_notes: BTreeMap<SnapshotId, PathBuf>,
+}
+
+/// What the journal says.
+#[derive(Debug, Default)]
+struct History {
+    noted: BTreeMap<SnapshotId, Noted>,
+    parents: BTreeMap<SnapshotId, SnapshotId>,
 }
 
 /// A directory of snapshots, to be changed: there is one at a time.
@@ -96,22 +106,22 @@ pub struct Catalog {
 /// # Errors
 /// [`CatalogError::List`].
 pub fn read(dir: &Path) -> Result<Contents, CatalogError> {
-    let (noted, journal) = match noted(&dir.join(CATALOG)) {
-        Ok(noted) => (noted, None),
-        Err(error) => (BTreeMap::new(), Some(error)),
+    let (history, journal) = match history(&dir.join(CATALOG)) {
+        Ok(history) => (history, None),
+        Err(error) => (History::default(), Some(error)),
     };
-    let listing = list(dir, &noted)?;
-    let (children_in, notes) = match children_in(dir) {
-        Ok(children_in) => (children_in, None),
-        Err(error) => (BTreeMap::new(), Some(error)),
+    let listing = list(dir, &history)?;
+    let (notes, failed) = match notes_in(dir) {
+        Ok(notes) => (notes, None),
+        Err(error) => (Notes::default(), Some(error)),
     };
-    let journal = journal.or(notes);
+    let journal = journal.or(failed);
     if let Some(error) = &journal {
         tracing::warn!(dir = %dir.display(), %error, "not all that keeps snapshots is known");
     }
     Ok(Contents {
         journal,
-        ..contents(listing, noted, children_in)
+        ..contents(listing, history, notes)
     })
 }
 
@@ -151,17 +161,17 @@ impl Catalog {
             }
         } else {
             // Where the directory cannot be read, none is left behind.
-            list(dir, &BTreeMap::new())?;
-            children_in(dir)?;
+            list(dir, &History::default())?;
+            notes_in(dir)?;
             JournalWriter::create(&path, options).map_err(failed)?
         };
-        let noted = noted(&path)?;
+        let history = history(&path)?;
         let mut catalog = Self {
             dir: dir.to_path_buf(),
             journal,
             contents: Contents::default(),
         };
-        catalog.reconcile(noted)?;
+        catalog.reconcile(history)?;
         Ok(catalog)
     }
 
@@ -174,7 +184,7 @@ impl Catalog {
     pub fn rebuild(dir: &Path) -> Result<Self, CatalogError> {
         let path = dir.join(CATALOG);
         if is_there(&path)? {
-            let aside = dir.join("catalog.damaged");
+            let aside = dir.join(CATALOG_ASIDE);
             rename_new(&path, &aside).map_err(CatalogError::Storage)?;
         }
         Self::open(dir)
@@ -367,13 +377,13 @@ impl Catalog {
 
     /// Looks at the directory again.
     fn refresh(&mut self) -> Result<(), CatalogError> {
-        let noted = noted(&self.dir.join(CATALOG))?;
-        self.look(noted)
+        let history = history(&self.dir.join(CATALOG))?;
+        self.look(history)
     }
 
-    fn look(&mut self, noted: BTreeMap<SnapshotId, Noted>) -> Result<(), CatalogError> {
-        let children_in = children_in(&self.dir)?;
-        self.contents = contents(list(&self.dir, &noted)?, noted, children_in);
+    fn look(&mut self, history: History) -> Result<(), CatalogError> {
+        let notes = notes_in(&self.dir)?;
+        self.contents = contents(list(&self.dir, &history)?, history, notes);
         Ok(())
     }
 
@@ -393,12 +403,11 @@ impl Catalog {
     }
 
     /// Writes down what the directories say and the journal does not.
-    fn reconcile(&mut self, noted: BTreeMap<SnapshotId, Noted>) -> Result<(), CatalogError> {
-        let before: BTreeMap<SnapshotId, String> = noted
-            .iter()
+    fn reconcile(&mut self, history: History) -> Result<(), CatalogError> {
+        let before: BTreeMap<SnapshotId, String> = (history.noted.iter())
             .map(|(id, noted)| (*id, noted.name.clone()))
             .collect();
-        self.look(noted)?;
+        self.look(history)?;
         let found: Vec<Item> = self.contents.items.values().cloned().collect();
         for item in found {
             let snapshot = *item.snapshot.id().as_bytes();
@@ -471,34 +480,28 @@ impl Item {
             .map(Snapshot::path)
     }
 
-    /// Whether children of the copy at `path` can do with another one: the same, and its files are
-    /// there and are those that its manifest names. One directory by two names is one copy.
-    fn has_sound_copy_beside(&self, path: &Path, goes_too: impl Fn(&Path) -> bool) -> bool {
+    /// The other copies of the one at `path`, with files of their own: whether they are whole is
+    /// for the caller to check. One directory by two names is one copy.
+    fn copies_beside(&self, path: &Path) -> impl Iterator<Item = &Snapshot> {
         let copies = || std::iter::once(&self.snapshot).chain(&self.copies);
         let root = copies()
             .find(|copy| copy.path() == path)
             .map(Snapshot::root);
-        let Some(own) = files::identity(path) else {
-            return false;
-        };
-        copies().any(|copy| {
-            !goes_too(copy.path())
-                && files::identity(copy.path()).is_some_and(|other| other != own)
+        let own = files::identity(path);
+        copies().filter(move |copy| {
+            own.is_some()
+                && files::identity(copy.path()).is_some_and(|other| Some(other) != own)
                 && Some(copy.root()) == root
-                && has_own_files(copy)
-                && copy.memory_file().is_ok()
-                && (copy.manifest().state.is_none() || copy.state().is_ok())
+                && !has_linked_files(copy)
         })
     }
 }
 
-/// Whether the files of a snapshot are its own: a symbolic link may lead to those of another copy.
-fn has_own_files(snapshot: &Snapshot) -> bool {
-    let state = snapshot.manifest().state.map(|_| STATE);
-    let mut names = [MANIFEST, MEMORY].into_iter().chain(state);
-    names.all(|name| {
+/// Whether the files of a snapshot are links: they may lead to those of another copy.
+fn has_linked_files(snapshot: &Snapshot) -> bool {
+    [MANIFEST, MEMORY, STATE].iter().any(|name| {
         let found = fs::symlink_metadata(snapshot.path().join(name));
-        found.is_ok_and(|found| found.is_file())
+        found.is_ok_and(|found| found.is_symlink())
     })
 }
 
@@ -551,8 +554,8 @@ fn check_unused(
 }
 
 /// The notes of children in other directories.
-fn children_in(dir: &Path) -> Result<elsewhere::Dirs, CatalogError> {
-    elsewhere::dirs_in(dir).map_err(|source| unreadable_notes(dir, source))
+fn notes_in(dir: &Path) -> Result<Notes, CatalogError> {
+    elsewhere::notes_in(dir).map_err(|source| unreadable_notes(dir, source))
 }
 
 fn unreadable_notes(dir: &Path, source: SnapshotError) -> CatalogError {
@@ -576,13 +579,13 @@ fn is_child(snapshot: &Snapshot, id: SnapshotId) -> bool {
 
 /// The entries of a directory, and of what the journal names those that the host's listing has left
 /// out: they are found by their names.
-fn list(dir: &Path, noted: &BTreeMap<SnapshotId, Noted>) -> Result<Listing, CatalogError> {
+fn list(dir: &Path, history: &History) -> Result<Listing, CatalogError> {
     let listed = snapshots_in(dir);
     let mut listing = listed.map_err(|source| CatalogError::List {
         dir: dir.to_path_buf(),
         source: Box::new(source),
     })?;
-    for Noted { name, .. } in noted.values() {
+    for Noted { name, .. } in history.noted.values() {
         let name = OsStr::new(name);
         // A journal may be made up: it names nothing outside of the directory.
         if Path::new(name).file_name() == Some(name) {
@@ -593,17 +596,18 @@ fn list(dir: &Path, noted: &BTreeMap<SnapshotId, Noted>) -> Result<Listing, Cata
 }
 
 /// What is in the directory, with what the journal says of it.
-fn contents(
-    listing: Listing,
-    mut noted: BTreeMap<SnapshotId, Noted>,
-    mut children_in: elsewhere::Dirs,
-) -> Contents {
+fn contents(listing: Listing, history: History, notes: Notes) -> Contents {
     let Listing {
         snapshots,
         links,
         damaged,
         leftovers,
     } = listing;
+    let History { mut noted, parents } = history;
+    let Notes {
+        dirs: mut children_in,
+        unread: unread_notes,
+    } = notes;
     let mut items: BTreeMap<SnapshotId, Item> = BTreeMap::new();
     for snapshot in snapshots {
         let id = snapshot.id();
@@ -631,6 +635,8 @@ fn contents(
         lost_children_in: children_in,
         journal: None,
         lost: noted,
+        parents,
+        unread_notes,
     }
 }
 
@@ -703,12 +709,12 @@ fn hold(path: &Path) -> Result<Option<Held>, CatalogError> {
 }
 
 /// What the journal says, up to a torn tail; nothing if there is no journal.
-fn noted(path: &Path) -> Result<BTreeMap<SnapshotId, Noted>, CatalogError> {
+fn history(path: &Path) -> Result<History, CatalogError> {
     let failed = |source| CatalogError::Journal {
         path: path.to_path_buf(),
         source,
     };
-    let mut all = BTreeMap::new();
+    let mut all = History::default();
     if !is_there(path)? {
         return Ok(all);
     }
@@ -732,10 +738,14 @@ fn noted(path: &Path) -> Result<BTreeMap<SnapshotId, Noted>, CatalogError> {
     })
 }
 
-fn note(all: &mut BTreeMap<SnapshotId, Noted>, entry: &EntryRef<'_>) -> Result<(), EntryError> {
+fn note(history: &mut History, entry: &EntryRef<'_>) -> Result<(), EntryError> {
     let id = SnapshotId::from_bytes;
+    let all = &mut history.noted;
     if entry.is::<Published>() {
         let published: Published = entry.decode()?;
+        if let Some(parent) = published.parent {
+            history.parents.insert(id(published.snapshot), id(parent));
+        }
         all.insert(
             id(published.snapshot),
             Noted {

@@ -3,6 +3,7 @@
 //! Parents are looked for beside the child, then in the search paths, in that order: first under
 //! the name that the child knows, which costs the same however many snapshots lie there, then by
 //! listing all. A directory that is no sound snapshot is passed over: others may have the parent.
+//! So is a copy of the parent without its memory file, as long as there is another.
 //! If none has, and something could not be read, then that is the error: it may be the parent.
 
 use std::collections::HashMap;
@@ -11,10 +12,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use coldframe_envelope::Producer;
 use coldframe_manifest::Parent;
 use coldframe_mem::FilePool;
 
-use crate::{Listing, Snapshot, SnapshotError, files, snapshots_in};
+use crate::{Listing, Snapshot, SnapshotError, files, publication, snapshots_in};
 
 /// The most snapshots in one chain.
 pub const CHAIN_LEN_MAX: usize = 4096;
@@ -72,6 +74,19 @@ impl Chain {
         self.links.last().expect("a chain has at least one link")
     }
 
+    /// Notes each link that is in another directory than its parent in that of the parent, as is
+    /// done when such a snapshot is made: it may have been moved there. A directory in which this
+    /// user may not write stays as it is.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NoteChild`].
+    pub fn note_elsewhere(&self, producer: Producer) -> Result<(), SnapshotError> {
+        for (parent, child) in self.links.iter().zip(self.links.iter().skip(1)) {
+            publication::note_elsewhere(parent.path(), parent.id(), child.path(), producer)?;
+        }
+        Ok(())
+    }
+
     /// The memory of the youngest snapshot: each memory file opened, checked against its manifest
     /// and against the file that it was made against. Of the descriptors of a long chain some are
     /// closed, and opened again when needed.
@@ -84,6 +99,12 @@ impl Chain {
         let files = files.collect::<Result<Vec<_>, _>>()?;
         coldframe_mem::Layers::open(files).map_err(SnapshotError::Memory)
     }
+}
+
+/// Whether the memory file is there, and the one that the manifest names: another copy may serve
+/// where it is not.
+fn opens(snapshot: &Snapshot) -> bool {
+    snapshot.memory_source(&FilePool::default()).is_ok()
 }
 
 /// Looks parents up; each directory is listed once.
@@ -101,12 +122,13 @@ impl Finder<'_> {
         std::iter::once(&beside)
             .chain(self.search)
             .filter_map(|directory| Snapshot::open(directory.join(OsStr::from_bytes(name))).ok())
-            .find(|found| found.id() == parent.id && found.root() == parent.root)
+            .find(|found| found.id() == parent.id && found.root() == parent.root && opens(found))
     }
 
     /// The snapshot of this id and root, beside `child` or in a search path.
     fn find(&mut self, child: &Path, parent: Parent) -> Result<Snapshot, SnapshotError> {
         let mut impostor = None;
+        let mut no_memory = None;
         let mut unreadable = None;
         let mut unlisted = None;
         let beside = files::beside(child);
@@ -122,13 +144,21 @@ impl Finder<'_> {
             let mut candidates = shelf.readable();
             while let Some(candidate) = candidates.find(|found| found.id() == parent.id) {
                 if candidate.root() == parent.root {
-                    return Ok(candidate.clone());
+                    if opens(candidate) {
+                        return Ok(candidate.clone());
+                    }
+                    no_memory.get_or_insert_with(|| candidate.clone());
+                    continue;
                 }
                 impostor.get_or_insert_with(|| candidate.clone());
             }
             if let Some(damaged) = shelf.damaged.first() {
                 unreadable.get_or_insert_with(|| damaged.path.clone());
             }
+        }
+        // It is the parent: what is wrong with it is told when it is read.
+        if let Some(candidate) = no_memory {
+            return Ok(candidate);
         }
         if let Some(error) = unlisted {
             return Err(error);

@@ -13,13 +13,11 @@ use coldframe_storage::{Overwrite, PendingFile, Storage, StorageError};
 use coldframe_units::{FileOffset, SnapshotId};
 
 use crate::SnapshotError;
+use crate::files::NOTES;
 
 /// The target of the event that a child could not be noted in its parent's directory, which is
 /// read-only: a command shows it to its user.
 pub const CHILD_NOT_NOTED: &str = "coldframe_snapshot::child_not_noted";
-
-/// The directory of the notes, in that of the parents.
-pub(crate) const NOTES: &str = ".children";
 
 /// Notes in `parent_dir` that a child of `parent` will be in `child_dir`. Where this user may not
 /// write, or nobody can here, the child is made without a note, and an event says so.

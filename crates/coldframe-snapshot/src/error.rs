@@ -91,6 +91,12 @@ pub enum SnapshotError {
         /// The root that it has.
         found: RootHash,
     },
+    /// A snapshot cannot have this name: see [`is_reserved`](crate::is_reserved).
+    #[error("{} has a name that is reserved in a directory of snapshots", path.display())]
+    ReservedName {
+        /// The path.
+        path: PathBuf,
+    },
     /// A file is not the one that the manifest names.
     #[error("{} has root {found}, the manifest names {expected}", path.display())]
     FileRoot {

@@ -1,5 +1,6 @@
 //! The files of a snapshot directory: their names, and how the small ones are read.
 
+use std::ffi::OsStr;
 use std::fs;
 #[cfg(feature = "catalog")]
 use std::os::unix::fs::MetadataExt as _;
@@ -85,6 +86,26 @@ pub(crate) fn check_len(
         expected: expected.get(),
         found: found.get(),
     })
+}
+
+/// The name of the catalog in a directory of snapshots.
+pub const CATALOG: &str = "catalog";
+
+/// The name that a damaged catalog is put aside under.
+pub(crate) const CATALOG_ASIDE: &str = "catalog.damaged";
+
+/// The directory of the notes of children elsewhere, in that of the parents.
+pub(crate) const NOTES: &str = ".children";
+
+/// What fsck(8) keeps at the root of a file system; only the superuser may look into it.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
+
+/// Whether a name in a directory of snapshots has another meaning than that of a snapshot: the
+/// catalog, its notes, a temporary name, `lost+found`.
+#[must_use]
+pub fn is_reserved(name: &OsStr) -> bool {
+    let reserved = [CATALOG, CATALOG_ASIDE, NOTES, LOST_AND_FOUND];
+    reserved.iter().any(|reserved| name == *reserved) || coldframe_storage::is_temporary(name)
 }
 
 /// What tells an entry of a directory from all others, whatever name it was found by; `None` if it

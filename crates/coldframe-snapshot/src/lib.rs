@@ -94,7 +94,7 @@ pub use children::CHILD_NOT_NOTED;
 pub use coldframe_hv::{Accepted, Comparison, DeviceState, DirtySource, Machine, Thawed};
 pub use coldframe_mem::{CopyInto, FilePool, GuestRam, Map, MemoryFile, Source};
 pub use error::SnapshotError;
-pub use files::{MANIFEST, MEMORY, STATE};
+pub use files::{MANIFEST, MEMORY, STATE, is_reserved};
 pub use freeze::{Capture, Freezer, Frozen, Kind, Section};
 pub use listing::{Damaged, Link, Listing, snapshots_in};
 pub use parent::{AsParent, Unpublished};

@@ -14,11 +14,8 @@ use coldframe_storage::{IoContext, Operation};
 
 #[cfg(feature = "catalog")]
 use crate::files::identity;
-use crate::files::{MANIFEST, MEMORY, STATE};
+use crate::files::{LOST_AND_FOUND, MANIFEST, MEMORY, STATE};
 use crate::{Snapshot, SnapshotError};
-
-/// What fsck(8) keeps at the root of a file system; only the superuser may look into it.
-const LOST_AND_FOUND: &str = "lost+found";
 
 /// `ELOOP`: a symbolic link that leads round. See errno(3).
 const LOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };

@@ -182,7 +182,13 @@ fn write(pending: &PendingDir, name: &str, bytes: &[u8]) -> Result<(), SnapshotE
 }
 
 /// A directory to be published at `dest`.
+///
+/// A name that has a meaning among snapshots is refused: the catalog, its notes, temporary names.
 pub(crate) fn pending(dest: &Path) -> Result<PendingDir, SnapshotError> {
+    if files::is_reserved(dest.file_name().unwrap_or_default()) {
+        let path = dest.to_path_buf();
+        return Err(SnapshotError::ReservedName { path });
+    }
     PendingDir::create(dest).map_err(SnapshotError::Storage)
 }
 

@@ -62,6 +62,14 @@ pub struct Verifier {
     verified: Verified,
 }
 
+/// Whether every byte of a snapshot's files is there and right; its parents are not looked at.
+#[cfg(feature = "catalog")]
+pub(crate) fn is_whole(snapshot: &Snapshot) -> bool {
+    let mut verifier = Verifier::new(Depth::Deep, Vec::new());
+    let checked = verifier.check_snapshot(snapshot, &mut |_| {});
+    checked.is_ok() && verifier.verified.damages.is_empty() && verifier.verified.unread == 0
+}
+
 impl Verifier {
     /// A verifier that looks for parents beside their children and in `search`.
     #[must_use]

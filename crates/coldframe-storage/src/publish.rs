@@ -60,7 +60,7 @@ impl PendingFile {
     /// names no file, [`StorageError::Open`] if its directory cannot be opened, else
     /// [`StorageError::Create`], [`StorageError::Lock`] or [`StorageError::NoLocks`].
     pub fn create(dest: &Path, overwrite: Overwrite) -> Result<Self, StorageError> {
-        let (dest, parent) = temporary::split(dest)?;
+        let (dest, parent) = temporary::split_dest(dest)?;
         let parent = Parent::open(parent)?;
         if overwrite == Overwrite::Refuse {
             refuse_taken(&dest, &parent)?;
@@ -217,7 +217,7 @@ impl PendingDir {
     /// [`StorageError::Open`] if the directory above cannot be opened, else
     /// [`StorageError::Create`], [`StorageError::Lock`] or [`StorageError::NoLocks`].
     pub fn create(dest: &Path) -> Result<Self, StorageError> {
-        let (dest, parent) = temporary::split(dest)?;
+        let (dest, parent) = temporary::split_dest(dest)?;
         let parent = Parent::open(parent)?;
         refuse_taken(&dest, &parent)?;
         let (live, path, directory) =

@@ -39,7 +39,7 @@ mod tests;
 /// cannot be opened, [`StorageError::Rename`]: the file has its old name;
 /// [`StorageError::NotDurable`]: it has the new one, perhaps not after a power cut.
 pub fn rename_new(from: &Path, to: &Path) -> Result<(), StorageError> {
-    let (to, parent) = temporary::split(to)?;
+    let (to, parent) = temporary::split_dest(to)?;
     let parent = Parent::open(parent)?;
     let (from, _) = temporary::split(from)?;
     new_file(&from, &to).at(Operation::Rename, &to)?;

@@ -52,6 +52,16 @@ pub(crate) fn split(dest: &Path) -> Result<(PathBuf, PathBuf), StorageError> {
     Ok((dest, parent))
 }
 
+/// As [`split`], for what is to be published: under a temporary name it would be swept.
+pub(crate) fn split_dest(dest: &Path) -> Result<(PathBuf, PathBuf), StorageError> {
+    if is_temporary(dest.file_name().unwrap_or_default()) {
+        return Err(StorageError::BadName {
+            path: dest.to_path_buf(),
+        });
+    }
+    split(dest)
+}
+
 /// A new temporary name for `dest`, in the same directory.
 pub(crate) fn invent(dest: &Path) -> Result<PathBuf, StorageError> {
     let mut random = [0; 8];

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use coldframe_snapshot::{Chain, Snapshot, SnapshotError};
+use coldframe_snapshot::{Chain, Snapshot, SnapshotError, is_reserved, snapshots_in};
 use coldframe_storage::StorageError;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, line};
+use crate::output::producer;
 
 /// Opens a snapshot directory; a pipe, a socket or a device is wrong usage.
 pub fn open(path: &Path) -> Result<Snapshot, Failure> {
@@ -27,6 +28,16 @@ pub fn open_chain(path: &Path, search: &[PathBuf]) -> Result<Chain, Failure> {
         .map_err(|error| failure(format!("cannot open {}", path.display()), &error))
 }
 
+/// The same to make something of it. Parents in another directory get a note of where the child is:
+/// one that was moved there is known to nobody else, and `rm` would delete them.
+pub fn use_chain(path: &Path, search: &[PathBuf]) -> Result<Chain, Failure> {
+    let chain = open_chain(path, search)?;
+    if let Err(error) = chain.note_elsewhere(producer()) {
+        eprintln!("coldframe: {}", line("note", &error));
+    }
+    Ok(chain)
+}
+
 /// Refuses directories to search that are none: a misspelt one would find nothing, silently. What
 /// cannot be looked at is an error only if a parent is not found elsewhere.
 pub fn exist(search: &[PathBuf]) -> Result<(), Failure> {
@@ -45,9 +56,26 @@ pub fn exist(search: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is wrong with the files themselves is exit 1, everything else exit 3.
+/// Refuses an output that would take the place of the catalog of a directory of snapshots, or would
+/// be taken for a leftover.
+pub fn check_output(path: &Path) -> Result<(), Failure> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let listing = snapshots_in(dir.unwrap_or(Path::new(".")));
+    let is_among_snapshots = listing.is_ok_and(|listing| !listing.snapshots.is_empty());
+    if is_among_snapshots && is_reserved(path.file_name().unwrap_or_default()) {
+        let path = path.to_path_buf();
+        let error = SnapshotError::ReservedName { path };
+        return Err(failure("not written", &error));
+    }
+    Ok(())
+}
+
+/// A name that cannot be is exit 2, what is wrong with the files themselves exit 1, everything else
+/// exit 3.
 pub fn failure(what: impl std::fmt::Display, error: &SnapshotError) -> Failure {
-    if is_wanting(error) {
+    if matches!(error, SnapshotError::ReservedName { .. }) {
+        Failure::Usage(line(what, error))
+    } else if is_wanting(error) {
         Failure::wanting(what, error)
     } else {
         Failure::environment(what, error)

@@ -22,10 +22,11 @@ use coldframe_units::{RootHash, SnapshotId};
 
 use super::{
     CATALOG, Catalog, CatalogError, Contents, Item, after_deletion, check_unused, elsewhere,
-    has_children, hold, is_child, noted, retract, unreadable,
+    has_children, history, hold, is_child, retract, unreadable,
 };
 use crate::files::{self, MANIFEST, MEMORY};
-use crate::{Snapshot, SnapshotError};
+use crate::verify::is_whole;
+use crate::{CHAIN_LEN_MAX, Snapshot, SnapshotError};
 
 /// What is to be deleted together.
 #[derive(Default)]
@@ -97,7 +98,8 @@ impl Catalog {
             deleted = Some(path);
         }
         drop(held);
-        let noted = noted(&self.dir.join(CATALOG)).and_then(|noted| self.reconcile(noted));
+        let history = history(&self.dir.join(CATALOG));
+        let noted = history.and_then(|history| self.reconcile(history));
         match deleted {
             Some(deleted) => noted.map_err(|error| after_deletion(deleted, error)),
             None => noted,
@@ -157,22 +159,91 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let item = self.item(id)?;
         check_unused(path, item.pinned, &item.leases)?;
-        if item.has_sound_copy_beside(path, |other| group.has(other)) {
+        let Err(needed) = self.check_childless(id, item, path, group) else {
             return Ok(());
+        };
+        // Children can do with another copy, if every byte of it is right: that is read only now.
+        let mut unsound = None;
+        for copy in item.copies_beside(path) {
+            if group.has(copy.path()) {
+                continue;
+            }
+            if is_whole(copy) {
+                return Ok(());
+            }
+            unsound = Some(copy.path().to_path_buf());
         }
+        Err(match unsound {
+            None => needed,
+            Some(copy) => CatalogError::CopyDamaged {
+                path: path.to_path_buf(),
+                copy,
+                source: Box::new(needed),
+            },
+        })
+    }
+
+    /// Whether nothing that stays is built on a snapshot with a sound manifest, or may be.
+    fn check_childless(
+        &self,
+        id: SnapshotId,
+        item: &Item,
+        path: &Path,
+        group: &Group,
+    ) -> Result<(), CatalogError> {
         self.check_links(path)?;
         let own = item.snapshot.manifest().memory.root;
         self.check_strangers(path, Some(own), group)?;
         let staying = self.staying(group);
         let children = staying.filter(|snapshot| is_child(snapshot, id));
         let mut children: Vec<_> = children.map(|child| child.path().to_path_buf()).collect();
+        self.check_notes(path, id)?;
         for dir in &item.children_in {
             children.extend(children_known_in(dir, id, path)?);
         }
-        if children.is_empty() {
-            return Ok(());
+        if !children.is_empty() {
+            return Err(has_children(path, &children));
         }
-        Err(has_children(path, &children))
+        match self.orphan_of(id, group) {
+            None => Ok(()),
+            Some((orphan, missing)) => Err(CatalogError::HasOrphan {
+                path: path.to_path_buf(),
+                orphan: orphan.path().to_path_buf(),
+                missing,
+            }),
+        }
+    }
+
+    /// Whether every note of a child of `id` in another directory could be read.
+    fn check_notes(&self, path: &Path, id: SnapshotId) -> Result<(), CatalogError> {
+        match self.contents.unread_notes.get(&id) {
+            None => Ok(()),
+            Some(note) => Err(CatalogError::NoteUnread {
+                path: path.to_path_buf(),
+                note: note.clone(),
+            }),
+        }
+    }
+
+    /// A snapshot that stays and is built on this one by others that are not here, as far as the
+    /// journal knows, and the id of the first of these: they may have been moved away.
+    fn orphan_of(&self, id: SnapshotId, group: &Group) -> Option<(&Snapshot, SnapshotId)> {
+        let Contents { items, parents, .. } = &self.contents;
+        let mut orphans = self.readable().filter_map(|snapshot| {
+            let missing = snapshot.manifest().parent()?.id;
+            let mut at = missing;
+            for _ in 0..CHAIN_LEN_MAX {
+                if items.contains_key(&at) {
+                    return None;
+                }
+                at = *parents.get(&at)?;
+                if at == id {
+                    return Some((snapshot, missing));
+                }
+            }
+            None
+        });
+        orphans.find(|(snapshot, _)| !group.has(snapshot.path()))
     }
 
     /// The same for one that is damaged.
@@ -182,9 +253,14 @@ impl Catalog {
         let Contents {
             lost,
             lost_children_in,
+            unread_notes,
+            items,
             ..
         } = &self.contents;
-        let ids: BTreeSet<_> = lost.keys().chain(lost_children_in.keys()).collect();
+        let lost_notes = unread_notes.keys().filter(|id| !items.contains_key(id));
+        let ids: BTreeSet<_> = (lost.keys().chain(lost_children_in.keys()))
+            .chain(lost_notes)
+            .collect();
         for id in ids {
             if !self.is_other(roots.as_ref(), *id) {
                 self.check_as(path, roots.as_ref(), *id)?;
@@ -196,12 +272,12 @@ impl Catalog {
             let Some(parent) = snapshot.manifest().parent() else {
                 continue;
             };
-            // It has its parent, or another copy of it.
+            let apart = check_apart(path, own, snapshot.path(), made_against(snapshot));
+            // Or it has its parent, or another copy of it.
             let item = self.contents.items.get(&parent.id);
-            if item.is_some_and(|item| item.has_sound(parent.root, group)) {
-                continue;
+            if apart.is_err() && !item.is_some_and(|item| item.has_whole(parent.root, group)) {
+                apart?;
             }
-            check_apart(path, own, snapshot.path(), made_against(snapshot))?;
         }
         Ok(())
     }
@@ -243,6 +319,7 @@ impl Catalog {
                 }
             })?;
         }
+        self.check_notes(path, id)?;
         let own = roots.map(|roots| roots.own);
         for dir in self
             .contents
@@ -325,12 +402,10 @@ impl Catalog {
 }
 
 impl Item {
-    /// Whether a copy with this root stays, and its memory file is the one that it names.
-    fn has_sound(&self, root: RootHash, group: &Group) -> bool {
+    /// Whether a copy with this root stays, and every byte of it is right.
+    fn has_whole(&self, root: RootHash, group: &Group) -> bool {
         let mut copies = std::iter::once(&self.snapshot).chain(&self.copies);
-        copies.any(|copy| {
-            copy.root() == root && !group.has(copy.path()) && copy.memory_file().is_ok()
-        })
+        copies.any(|copy| copy.root() == root && !group.has(copy.path()) && is_whole(copy))
     }
 }
 

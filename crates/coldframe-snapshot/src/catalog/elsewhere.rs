@@ -14,40 +14,61 @@ use coldframe_manifest::ChildNote;
 use coldframe_storage::{IoContext, Operation};
 use coldframe_units::SnapshotId;
 
-use super::{CATALOG, CatalogError, is_child, is_there, list, noted, unreadable};
-use crate::children::NOTES;
+use super::{CATALOG, CatalogError, history, is_child, is_there, list, unreadable};
+use crate::files::NOTES;
 use crate::{SnapshotError, files};
 
 /// The other directories that have, or had, children of snapshots, by the parents' ids.
 pub(super) type Dirs = BTreeMap<SnapshotId, BTreeSet<PathBuf>>;
 
+/// The notes of a directory.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// What they say.
+    pub dirs: Dirs,
+    /// Those that cannot be read, by the id of the parent in their names.
+    pub unread: BTreeMap<SnapshotId, PathBuf>,
+}
+
 /// All notes in `dir`.
 ///
 /// # Errors
-/// [`SnapshotError::Storage`], [`SnapshotError::Decode`] for a note that cannot be read: it may be
-/// of any parent.
-pub(super) fn dirs_in(dir: &Path) -> Result<Dirs, SnapshotError> {
-    let mut all = Dirs::new();
+/// [`SnapshotError::Storage`], [`SnapshotError::Decode`] for a note that cannot be read and whose
+/// name is no note's: it may be of any parent.
+pub(super) fn notes_in(dir: &Path) -> Result<Notes, SnapshotError> {
+    let mut all = Notes::default();
     for path in paths(dir)? {
-        let bytes = match files::read_small(&path) {
-            // Forgotten since it was listed.
-            Err(SnapshotError::Storage(error)) if error.is_not_found() && is_gone(&path) => {
-                continue;
+        let note = files::read_small(&path).and_then(|bytes| {
+            let path = path.clone();
+            ChildNote::decode(&bytes).map_err(|source| SnapshotError::Decode { path, source })
+        });
+        match (note, parent_in_name(&path)) {
+            (Ok((note, _)), _) => {
+                let child_dir = PathBuf::from(OsString::from_vec(note.dir));
+                all.dirs.entry(note.parent).or_default().insert(child_dir);
             }
-            bytes => bytes?,
-        };
-        let (note, _) =
-            ChildNote::decode(&bytes).map_err(|source| SnapshotError::Decode { path, source })?;
-        let child_dir = PathBuf::from(OsString::from_vec(note.dir));
-        all.entry(note.parent).or_default().insert(child_dir);
+            // Forgotten since it was listed.
+            (Err(SnapshotError::Storage(error)), _) if error.is_not_found() && is_gone(&path) => {}
+            (Err(error), Some(parent)) => {
+                tracing::warn!(note = %path.display(), %error, "note of a child not read");
+                all.unread.insert(parent, path);
+            }
+            (Err(error), None) => return Err(error),
+        }
     }
     Ok(all)
+}
+
+/// The id in the name of a note.
+fn parent_in_name(note: &Path) -> Option<SnapshotId> {
+    let name = note.file_name()?.to_str()?;
+    name.split_once('-')?.0.parse().ok()
 }
 
 /// Removes the notes of `parent`: all, or those of one directory.
 ///
 /// # Errors
-/// [`SnapshotError::Storage`], [`SnapshotError::Decode`].
+/// [`SnapshotError::Storage`].
 pub(super) fn forget(
     dir: &Path,
     parent: SnapshotId,
@@ -61,10 +82,10 @@ pub(super) fn forget(
         }
         if let Some(child_dir) = child_dir {
             let bytes = files::read_small(&path)?;
-            let (note, _) = ChildNote::decode(&bytes).map_err(|source| SnapshotError::Decode {
-                path: path.clone(),
-                source,
-            })?;
+            // One that is damaged is not known to be of this directory.
+            let Ok((note, _)) = ChildNote::decode(&bytes) else {
+                continue;
+            };
             if OsStr::from_bytes(&note.dir) != child_dir.as_os_str() {
                 continue;
             }
@@ -110,7 +131,7 @@ pub(super) fn children_in(
     parent: SnapshotId,
 ) -> Result<Option<Vec<PathBuf>>, CatalogError> {
     let catalog = dir.join(CATALOG);
-    let listing = match list(dir, &noted(&catalog)?) {
+    let listing = match list(dir, &history(&catalog)?) {
         Ok(listing) => listing,
         Err(CatalogError::List { source, .. }) if is_not_found(&source) => return Ok(None),
         Err(error) => return Err(error),

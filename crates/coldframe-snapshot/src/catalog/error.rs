@@ -138,6 +138,37 @@ pub enum CatalogError {
         /// Their paths.
         children: String,
     },
+    /// A snapshot cannot be deleted: it has, or had, a child in a directory that is not known.
+    #[error("{} has a child elsewhere, and the note that says where cannot be read: remove {} if \
+         there is no such child", path.display(), note.display())]
+    NoteUnread {
+        /// The snapshot.
+        path: PathBuf,
+        /// The note.
+        note: PathBuf,
+    },
+    /// A snapshot cannot be deleted: another is built on it by one that is not here.
+    #[error("{} is needed by {}, whose parent {missing} is not here: bring that back, or delete \
+         {} first", path.display(), orphan.display(), orphan.display())]
+    HasOrphan {
+        /// The snapshot.
+        path: PathBuf,
+        /// What is built on it.
+        orphan: PathBuf,
+        /// The parent of that.
+        missing: SnapshotId,
+    },
+    /// A snapshot cannot be deleted: others need it, and the other copy of it is damaged.
+    #[error("{} cannot take its place: it is damaged", copy.display())]
+    CopyDamaged {
+        /// The snapshot.
+        path: PathBuf,
+        /// The other copy.
+        copy: PathBuf,
+        /// Why one is needed.
+        #[source]
+        source: Box<CatalogError>,
+    },
     /// A snapshot cannot be deleted: children were made in a directory that cannot be found.
     #[error("{} has children in {}, which is not there or has no snapshots: mount or restore it, \
          or forget them", path.display(), dir.display())]

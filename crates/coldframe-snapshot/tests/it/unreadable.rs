@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use coldframe_snapshot::catalog::{CATALOG, Catalog, CatalogError, read};
 use coldframe_snapshot::verify::{Depth, Verifier};
-use coldframe_snapshot::{Freezer, Kind, MANIFEST, MEMORY, STATE, Snapshot, SnapshotError};
+use coldframe_snapshot::{Chain, Freezer, Kind, MANIFEST, MEMORY, STATE, Snapshot, SnapshotError};
 use coldframe_testkit::require::skipped;
 
 use crate::support::{Home, Vm, assert_sound, copy_dir, open_chain, producer, thawed_memory};
@@ -243,7 +243,111 @@ fn a_copy_that_is_damaged_serves_no_children() {
     copy_dir(&home.at("diff-1"), &home.at("zz"));
     fs::remove_file(home.at("zz").join(MEMORY)).unwrap();
     let error = delete(&home, "diff-1").unwrap_err();
+    assert!(matches!(error, CatalogError::CopyDamaged { .. }), "{error}");
+    assert!(error.to_string().contains("zz"), "{error}");
+}
+
+// Spec: CAT-5
+#[test]
+fn a_copy_with_one_wrong_byte_serves_no_children() {
+    let home = Home::new();
+    family(&home);
+    copy_dir(&home.at("diff-1"), &home.at("zz"));
+    for file in [MEMORY, STATE] {
+        let path = home.at("zz").join(file);
+        let sound = fs::read(&path).unwrap();
+        let mut bytes = sound.clone();
+        let at = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 2;
+        bytes[at] ^= 1;
+        replace(&path, &bytes);
+        let error = delete(&home, "diff-1").unwrap_err();
+        assert!(matches!(error, CatalogError::CopyDamaged { .. }), "{error}");
+        replace(&path, &sound);
+    }
+    // The one that is damaged may go.
+    let path = home.at("diff-1").join(MEMORY);
+    replace(&path, b"damaged");
+    delete(&home, "diff-1").unwrap();
+    thawed_memory(&home.at("diff-2"));
+}
+
+fn replace(path: &Path, bytes: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o400)).unwrap();
+}
+
+#[test]
+fn a_copy_serves_where_the_parents_memory_is_gone() {
+    let home = Home::new();
+    family(&home);
+    let memory = thawed_memory(&home.at("diff-2"));
+    for name in ["diff-1", "full"] {
+        copy_dir(&home.at(name), &home.at(&format!("copy of {name}")));
+        fs::remove_file(home.at(name).join(MEMORY)).unwrap();
+    }
+    assert!(thawed_memory(&home.at("diff-2")) == memory);
+    replace(&home.at("copy of full").join(MEMORY), b"damaged");
+    let error = open_chain(&home.at("diff-2"))
+        .unwrap()
+        .memory()
+        .unwrap_err();
+    assert!(error.to_string().contains("full"), "{error}");
+}
+
+// Spec: CAT-6
+#[test]
+fn what_an_orphan_needs_by_one_that_was_moved_away_stays() {
+    let (home, other) = (Home::new(), Home::new());
+    family(&home);
+    fs::rename(home.at("diff-1"), other.at("diff-1")).unwrap();
+    let error = delete(&home, "full").unwrap_err();
+    assert!(matches!(error, CatalogError::HasOrphan { .. }), "{error}");
+    for needed in ["diff-2", "is not here"] {
+        assert!(error.to_string().contains(needed), "{error}");
+    }
+    fs::rename(other.at("diff-1"), home.at("diff-1")).unwrap();
+    delete(&home, "diff-2").unwrap();
+    for name in ["diff-1", "full"] {
+        delete(&home, name).unwrap();
+    }
+}
+
+// Spec: CAT-6
+#[test]
+fn a_child_that_was_moved_is_noted_when_its_parents_are_found() {
+    let (home, other) = (Home::new(), Home::new());
+    family(&home);
+    fs::rename(home.at("diff-2"), other.at("diff-2")).unwrap();
+    let moved = Snapshot::open(other.at("diff-2")).unwrap();
+    let chain = Chain::of(moved, &[home.path().to_path_buf()]).unwrap();
+    chain.note_elsewhere(producer()).unwrap();
+    let error = delete(&home, "diff-1").unwrap_err();
     assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+}
+
+// Spec: CAT-14
+#[test]
+fn a_snapshot_has_none_of_the_names_with_a_meaning() {
+    let home = Home::new();
+    let mut vm = Vm::new(16);
+    let base = vm.full(&home.at("base"));
+    let temporary = ".x.1-0123456789abcdef.tmp";
+    for name in [
+        "catalog",
+        "catalog.damaged",
+        ".children",
+        "lost+found",
+        temporary,
+    ] {
+        let kind = Kind::Diff { parent: &base };
+        let error = vm.freeze(&home.at(name), kind).unwrap_err();
+        assert!(
+            matches!(error, SnapshotError::ReservedName { .. }),
+            "{error}"
+        );
+        assert!(!home.at(name).exists());
+    }
 }
 
 #[test]

@@ -165,7 +165,15 @@ fn the_longest_name_works() {
 
 #[test]
 fn paths_that_name_no_file_are_refused() {
-    for bad in ["", "/", "..", "a/..", "a/", "."] {
+    for bad in [
+        "",
+        "/",
+        "..",
+        "a/..",
+        "a/",
+        ".",
+        "a/.x.1-0123456789abcdef.tmp",
+    ] {
         let error = PendingFile::create(Path::new(bad), Overwrite::Refuse).unwrap_err();
         assert!(
             matches!(error, StorageError::BadName { .. }),

@@ -5,14 +5,14 @@ use coldframe_snapshot::derive;
 use crate::cli::{Diff, Merge};
 use crate::exit::Failure;
 use crate::output::producer;
-use crate::search::{failure, open, open_chain};
+use crate::search::{failure, open, use_chain};
 use crate::verbs::made;
 use crate::verbs::rm::sweep_beside;
 
 /// Makes the diff that leads from A to B.
 pub fn diff(args: &Diff) -> Result<(), Failure> {
-    let a = open_chain(&args.a, &args.search)?;
-    let b = open_chain(&args.b, &args.search)?;
+    let a = use_chain(&args.a, &args.search)?;
+    let b = use_chain(&args.b, &args.search)?;
     let snapshot = derive::diff(&a, &b, &args.output, producer())
         .map_err(|error| failure(format!("cannot make {}", args.output.display()), &error))?;
     sweep_beside(&args.output);
@@ -21,7 +21,7 @@ pub fn diff(args: &Diff) -> Result<(), Failure> {
 
 /// Folds a chain.
 pub fn merge(args: &Merge) -> Result<(), Failure> {
-    let chain = open_chain(&args.snapshot, &args.search)?;
+    let chain = use_chain(&args.snapshot, &args.search)?;
     let down_to = args.down_to.as_deref().map(open).transpose()?;
     if let Some(ancestor) = &down_to {
         let ids: Vec<_> = chain.links().iter().map(|link| link.id()).collect();

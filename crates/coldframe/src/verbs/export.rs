@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cli::{ExportFirecracker, ExportRaw};
 use crate::exit::Failure;
 use crate::human::size;
-use crate::search::{failure, open_chain};
+use crate::search::{check_output, failure, use_chain};
 use crate::verbs::import::FIRECRACKER_STATE;
 use crate::verbs::rm::sweep_beside;
 use crate::{output, progress};
@@ -24,12 +24,13 @@ struct Exported {
 
 /// The flattened memory as raw bytes.
 pub fn raw(args: &ExportRaw) -> Result<(), Failure> {
-    let chain = open_chain(&args.snapshot, &args.search)?;
+    let chain = use_chain(&args.snapshot, &args.search)?;
     let holes = if args.sparse {
         Holes::ForZeros
     } else {
         Holes::None
     };
+    check_output(&args.output)?;
     let cannot = cannot_write(&args.output);
     let file = PendingFile::create(&args.output, Overwrite::Refuse).map_err(&cannot)?;
     let ram_bytes = memory(&chain, &file, holes, &args.output)?;
@@ -39,7 +40,7 @@ pub fn raw(args: &ExportRaw) -> Result<(), Failure> {
 
 /// A pair that Firecracker loads.
 pub fn firecracker(args: &ExportFirecracker) -> Result<(), Failure> {
-    let chain = open_chain(&args.snapshot, &args.search)?;
+    let chain = use_chain(&args.snapshot, &args.search)?;
     let what = format!("cannot export {}", args.snapshot.display());
     let youngest = chain.youngest();
     let none = || {
@@ -57,6 +58,7 @@ pub fn firecracker(args: &ExportFirecracker) -> Result<(), Failure> {
     crate::firecracker::State::check(body.body())
         .map_err(|error| Failure::wanting(&what, &error))?;
 
+    check_output(&args.output)?;
     let cannot = cannot_write(&args.output);
     let dir = PendingDir::create(&args.output).map_err(&cannot)?;
     let file = dir.file("state").map_err(&cannot)?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::store::Push;
 use crate::exit::Failure;
 use crate::human::size;
-use crate::search::open_chain;
+use crate::search::use_chain;
 use crate::store::{open, transfer_failure};
 use crate::{output, progress};
 
@@ -28,7 +28,7 @@ struct Report {
 
 /// Pushes; prints what was sent.
 pub fn run(args: &Push) -> Result<(), Failure> {
-    let chain = open_chain(&args.snapshot, &args.search)?;
+    let chain = use_chain(&args.snapshot, &args.search)?;
     let chunks = open(&args.at.url)?;
     let id = chain.youngest().id().to_string();
     let tag = match &args.name {

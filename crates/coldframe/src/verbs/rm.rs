@@ -132,6 +132,7 @@ fn remove(paths: &[PathBuf], args: &Rm, swept: &mut usize) -> Result<(), Failure
             &cannot,
             &CatalogError::NoSnapshot { path },
             args.damaged,
+            paths,
         ));
     }
     let mut catalog = Catalog::open(dir).map_err(|error| catalog_failure(&cannot, &error))?;
@@ -140,14 +141,14 @@ fn remove(paths: &[PathBuf], args: &Rm, swept: &mut usize) -> Result<(), Failure
         let forgotten = std::path::absolute(forgotten).map_err(environment)?;
         for path in &full {
             forget(&mut catalog, path, &forgotten)
-                .map_err(|error| refusal(&cannot, &error, args.damaged))?;
+                .map_err(|error| refusal(&cannot, &error, args.damaged, paths))?;
         }
     }
     let deleted = match &names[..] {
         [name] if !args.damaged => catalog.delete_named(name),
         names => catalog.delete_damaged(names),
     };
-    deleted.map_err(|error| refusal(&cannot, &error, args.damaged))
+    deleted.map_err(|error| refusal(&cannot, &error, args.damaged, paths))
 }
 
 /// Takes no account of the children in a directory that is gone.
@@ -162,7 +163,7 @@ fn forget(catalog: &mut Catalog, path: &Path, dir: &Path) -> Result<(), CatalogE
 }
 
 /// Why something stays, with what helps.
-fn refusal(cannot: &str, error: &CatalogError, damaged: bool) -> Failure {
+fn refusal(cannot: &str, error: &CatalogError, damaged: bool, paths: &[PathBuf]) -> Failure {
     match error {
         CatalogError::AfterDeletion { .. } => Failure::Environment(line("done in part", error)),
         CatalogError::ChildrenUnknown { dir, .. } => {
@@ -186,10 +187,16 @@ fn refusal(cannot: &str, error: &CatalogError, damaged: bool) -> Failure {
                 let advice = "mount what belongs there, or remove the empty directory";
                 return Failure::Wanting(format!("{text}; {advice}"));
             }
-            let path = path.display();
-            Failure::Wanting(format!("{text}; or rm --damaged {path}"))
+            // Alone it may be refused: what was to be deleted may be built on it.
+            let both = std::iter::once(path).chain(paths);
+            let both: Vec<_> = both.map(|path| path.display().to_string()).collect();
+            let both = both.join(" ");
+            Failure::Wanting(format!("{text}; or delete both: rm --damaged {both}"))
         }
         CatalogError::HasChildren { .. }
+        | CatalogError::CopyDamaged { .. }
+        | CatalogError::HasOrphan { .. }
+        | CatalogError::NoteUnread { .. }
         | CatalogError::MayBe { .. }
         | CatalogError::ChildUnknown { .. }
         | CatalogError::LinkUnknown { .. }
