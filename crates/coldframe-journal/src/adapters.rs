@@ -7,6 +7,27 @@ use super::{Batch, End, EntryRef, EntrySet, JournalError, Sink, Source, Span};
 /// Lets only those entries through that a rule keeps: into a sink, or out of a source.
 ///
 /// The rule sees each entry once, in order; it may go by type, by content, or by count.
+///
+/// ```
+/// use std::sync::Arc;
+/// use coldframe_storage::MemStorage;
+/// use coldframe_journal::kinds::{CoreEntries, MemoryZero};
+/// use coldframe_journal::{Filtered, JournalOptions, JournalReader, JournalWriter, NullSink, copy};
+///
+/// let storage = Arc::new(MemStorage::new());
+/// let options = JournalOptions::new()?;
+/// let mut journal = JournalWriter::<CoreEntries>::create_in(storage.clone(), options)?;
+/// for len in [4096, 0, 8192] {
+///     journal.append(&MemoryZero { ram_offset: 0, len })?;
+/// }
+/// let reader = JournalReader::<CoreEntries>::from_storage(storage)?;
+/// let mut long = Filtered::new(reader, |entry| {
+///     entry.archived::<MemoryZero>().is_ok_and(|zero| zero.len > 4096)
+/// });
+/// let copied = copy::<CoreEntries>(&mut long, &mut NullSink)?;
+/// assert_eq!(copied.entries, 1);
+/// # Ok::<(), coldframe_journal::JournalError>(())
+/// ```
 pub struct Filtered<I, F> {
     inner: I,
     keep: F,
@@ -92,6 +113,16 @@ impl<E: EntrySet> Sink<E> for NullSink {
 }
 
 /// Counts what goes into a sink.
+///
+/// ```
+/// use coldframe_journal::kinds::{CoreEntries, MemoryZero};
+/// use coldframe_journal::{Counting, NullSink, Sink};
+///
+/// let mut counting = Counting::new(NullSink);
+/// Sink::<CoreEntries>::append(&mut counting, &MemoryZero { ram_offset: 0, len: 4096 })?;
+/// assert_eq!((counting.entries(), counting.payload_bytes()), (1, 16));
+/// # Ok::<(), coldframe_journal::JournalError>(())
+/// ```
 #[derive(Debug)]
 pub struct Counting<S> {
     inner: S,
@@ -147,6 +178,25 @@ impl<E: EntrySet, S: Sink<E>> Sink<E> for Counting<S> {
 }
 
 /// Puts every entry into two sinks, the first one first; spans are those of the first.
+///
+/// ```
+/// use std::sync::Arc;
+/// use coldframe_storage::MemStorage;
+/// use coldframe_journal::kinds::{CoreEntries, MemoryZero};
+/// use coldframe_journal::{JournalOptions, JournalWriter, Printer, Sink, Style, Tee};
+///
+/// let storage = Arc::new(MemStorage::new());
+/// let options = JournalOptions::new()?;
+/// let mut journal = JournalWriter::<CoreEntries>::create_in(storage.clone(), options)?;
+/// let printer = Printer::<CoreEntries, _>::new(Vec::new(), Style::Text);
+/// let mut both = Tee(journal, printer);
+/// Sink::<CoreEntries>::append(&mut both, &MemoryZero { ram_offset: 0, len: 4096 })?;
+/// let Tee(journal, printer) = both;
+/// assert_eq!(journal.entries(), 1);
+/// // It has no place in what only prints.
+/// assert_eq!(printer.into_inner(), b"0x0 memory_zero ram_offset=0 len=4096\n");
+/// # Ok::<(), coldframe_journal::JournalError>(())
+/// ```
 #[derive(Debug)]
 pub struct Tee<A, B>(pub A, pub B);
 
@@ -170,6 +220,26 @@ impl<E: EntrySet, A: Sink<E>, B: Sink<E>> Sink<E> for Tee<A, B> {
 }
 
 /// Holds entries back until they are committed, all at once; dropped, it leaves no trace.
+///
+/// ```
+/// use std::sync::Arc;
+/// use coldframe_storage::MemStorage;
+/// use coldframe_journal::kinds::{CoreEntries, MemoryZero};
+/// use coldframe_journal::{JournalOptions, JournalWriter, Sink, Transaction};
+///
+/// let storage = Arc::new(MemStorage::new());
+/// let options = JournalOptions::new()?;
+/// let mut journal = JournalWriter::<CoreEntries>::create_in(storage.clone(), options)?;
+/// let mut transaction = Transaction::<CoreEntries, _>::new(&mut journal);
+/// for ram_offset in [0, 8192] {
+///     transaction.append(&MemoryZero { ram_offset, len: 4096 })?;
+/// }
+/// assert_eq!(transaction.batch().len(), 2);
+/// transaction.finish()?;
+/// journal.flush()?; // both are on the disk, or neither
+/// assert_eq!(journal.entries(), 2);
+/// # Ok::<(), coldframe_journal::JournalError>(())
+/// ```
 pub struct Transaction<'a, E, S> {
     sink: &'a mut S,
     batch: Batch<E>,

@@ -5,7 +5,10 @@
 //! journal itself each time, so that compacting twice is compacting once.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::Path;
 use std::sync::Arc;
 
 use coldframe_storage::{
@@ -14,6 +17,7 @@ use coldframe_storage::{
 use coldframe_units::{ByteLen, FileOffset};
 
 use super::flow::{Copied, Pick, copy_where};
+use super::place::FileLock;
 use super::supersede::survivors;
 use super::{
     AnyEntries, End, EntryRef, EntrySet, JournalError, JournalOptions, JournalReader,
@@ -145,10 +149,15 @@ impl<E: EntrySet> Compaction<E> {
         let pending = PendingFile::create(storage.path(), Overwrite::Replace)?;
         let fd = pending.as_fd().try_clone_to_owned();
         let file = File::from(fd.at(Operation::Open, pending.dest())?);
+        pass_on_access(storage.path(), &file).at(Operation::Create, pending.dest())?;
+        // It has the lock already: the copy sees to it that it is given back.
+        let lock = FileLock::take(&file, pending.dest())?;
         let new = Arc::new(FileStorage::from_file(file, pending.dest()));
+        let mut sink = JournalWriter::create_in(new, options)?;
+        sink.hold(lock);
         Ok(Self {
             source: JournalReader::from_storage(storage)?,
-            sink: JournalWriter::create_in(new, options)?,
+            sink,
             pending,
             until,
         })
@@ -203,6 +212,19 @@ impl<E: EntrySet> Rewritten<E> {
         self.sink.compacted();
         Ok(self.sink)
     }
+}
+
+/// Gives the new file the owner and the mode of the old one: the same users can read and continue
+/// the journal.
+fn pass_on_access(old: &Path, new: &File) -> io::Result<()> {
+    let (old, made) = (std::fs::metadata(old)?, new.metadata()?);
+    if (old.uid(), old.gid()) != (made.uid(), made.gid()) {
+        fchown(new, Some(old.uid()), Some(old.gid()))?;
+    }
+    if old.mode() != made.mode() {
+        new.set_permissions(old.permissions())?;
+    }
+    Ok(())
 }
 
 /// Whether the old file is still in place after a publish that failed so.

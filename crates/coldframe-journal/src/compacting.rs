@@ -17,6 +17,26 @@ use super::{
 ///
 /// Spans that appends return hold until the next compaction is adopted. Dropped, it leaves the
 /// journal as it is, and a compaction that runs comes to nothing.
+///
+/// ```
+/// use coldframe_journal::kinds::{CoreEntries, MemoryZero};
+/// use coldframe_journal::{
+///     CompactWhen, Compacting, JournalOptions, JournalWriter, Sink, core_scope,
+/// };
+///
+/// # let dir = coldframe_testkit::scratch::on_disk();
+/// # let path = dir.path().join("journal");
+/// let writer = JournalWriter::<CoreEntries>::create(&path, JournalOptions::new()?)?;
+/// let when = CompactWhen { on_close: true, ..CompactWhen::default() };
+/// let mut journal = Compacting::new(writer, when, core_scope);
+/// for _ in 0..100 {
+///     journal.append(&MemoryZero { ram_offset: 0, len: 4096 })?; // the last one is enough
+/// }
+/// journal.close()?;
+/// let (writer, _) = JournalWriter::<CoreEntries>::open(&path, JournalOptions::new()?)?;
+/// assert_eq!(writer.entries(), 1);
+/// # Ok::<(), coldframe_journal::JournalError>(())
+/// ```
 pub struct Compacting<E, F> {
     writer: JournalWriter<E>,
     when: CompactWhen,

@@ -179,6 +179,23 @@ pub enum Style {
 }
 
 /// A sink that prints.
+///
+/// ```
+/// use std::sync::Arc;
+/// use coldframe_storage::MemStorage;
+/// use coldframe_journal::kinds::{CoreEntries, MemoryZero};
+/// use coldframe_journal::{JournalOptions, JournalReader, JournalWriter, Printer, Style, copy};
+///
+/// let storage = Arc::new(MemStorage::new());
+/// let options = JournalOptions::new()?;
+/// let mut journal = JournalWriter::<CoreEntries>::create_in(storage.clone(), options)?;
+/// journal.append(&MemoryZero { ram_offset: 0, len: 4096 })?;
+/// let mut reader = JournalReader::<CoreEntries>::from_storage(storage)?;
+/// let mut printer = Printer::<CoreEntries, _>::new(Vec::new(), Style::Text);
+/// copy(&mut reader, &mut printer)?;
+/// assert_eq!(printer.into_inner(), b"0x70 memory_zero ram_offset=0 len=4096\n");
+/// # Ok::<(), coldframe_journal::JournalError>(())
+/// ```
 pub struct Printer<E, W> {
     out: W,
     style: Style,

@@ -174,6 +174,11 @@ impl<E: EntrySet> JournalWriter<E> {
         (self.entries - self.base.0, self.base.1)
     }
 
+    /// Holds a lock until it is dropped.
+    pub(crate) fn hold(&mut self, lock: FileLock) {
+        self.lock = Some(lock);
+    }
+
     pub(crate) const fn compacted(&mut self) {
         self.base = (self.entries, self.end);
     }

@@ -19,23 +19,24 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coldframe_journal::kinds::{CoreEntries, Deleted, Leased, Pinned, Published, Renamed};
-use coldframe_journal::{
-    Entry, EntryError, EntryRef, JournalError, JournalOptions, JournalReader, JournalWriter, Next,
-};
+use coldframe_journal::{Entry, JournalError, JournalOptions, JournalWriter};
 use coldframe_storage::{IoContext, Operation, StorageError, rename_new};
 use coldframe_units::SnapshotId;
 
 use crate::files::{self, CATALOG_ASIDE, MANIFEST, MEMORY, STATE};
 use crate::{Damaged, Link, Listing, Snapshot, SnapshotError, snapshots_in};
 
+mod compact;
 mod damaged;
 mod elsewhere;
 mod error;
+mod history;
 
 pub use crate::files::CATALOG;
 use damaged::Group;
 use elsewhere::Notes;
 pub use error::CatalogError;
+use history::{History, Noted, history, note_lease};
 
 /// A snapshot and what the catalog knows of it.
 #[derive(Clone, Debug)]
@@ -52,15 +53,6 @@ pub struct Item {
     pub leases: BTreeMap<String, u64>,
     /// The other directories in which it has, or had, children.
     pub children_in: BTreeSet<PathBuf>,
-}
-
-/// What the journal says of a snapshot.
-#[derive(Clone, Debug, Default)]
-struct Noted {
-    name: String,
-    published: Option<Published>,
-    pinned: bool,
-    leases: BTreeMap<String, u64>,
 }
 
 /// What is in a directory of snapshots.
@@ -84,13 +76,6 @@ pub struct Contents {
     parents: BTreeMap<SnapshotId, SnapshotId>,
     /// Notes of children in other directories that cannot be read, by their parents.
     unread_notes: BTreeMap<SnapshotId, PathBuf>,
-}
-
-/// What the journal says.
-#[derive(Debug, Default)]
-struct History {
-    noted: BTreeMap<SnapshotId, Noted>,
-    parents: BTreeMap<SnapshotId, SnapshotId>,
 }
 
 /// A directory of snapshots, to be changed: there is one at a time.
@@ -138,7 +123,8 @@ impl Contents {
 
 impl Catalog {
     /// Opens the catalog of `dir`, makes one if there is none, and brings it in line with the
-    /// directories.
+    /// directories. A journal most of which does not matter any more is compacted; where that
+    /// fails it is as it was, and a warning says so.
     ///
     /// # Errors
     /// [`CatalogError::Journal`], also if another process has it; [`CatalogError::Damaged`];
@@ -172,6 +158,7 @@ impl Catalog {
             contents: Contents::default(),
         };
         catalog.reconcile(history)?;
+        catalog.compact();
         Ok(catalog)
     }
 
@@ -705,84 +692,6 @@ fn hold(path: &Path) -> Result<Option<Held>, CatalogError> {
             tracing::warn!(path = %path.display(), %error, "snapshot not locked");
             Ok(None)
         }
-    }
-}
-
-/// What the journal says, up to a torn tail; nothing if there is no journal.
-fn history(path: &Path) -> Result<History, CatalogError> {
-    let failed = |source| CatalogError::Journal {
-        path: path.to_path_buf(),
-        source,
-    };
-    let mut all = History::default();
-    if !is_there(path)? {
-        return Ok(all);
-    }
-    check_journal(path)?;
-    let mut journal = JournalReader::<CoreEntries>::open(path).map_err(failed)?;
-    let end = loop {
-        match journal.read().map_err(failed)? {
-            Next::End(end) => break end,
-            Next::Entry(entry) => note(&mut all, &entry).map_err(|source| CatalogError::Entry {
-                path: path.to_path_buf(),
-                source,
-            })?,
-        }
-    };
-    if end.is_clean() || end.is_torn() {
-        return Ok(all);
-    }
-    Err(CatalogError::Damaged {
-        path: path.to_path_buf(),
-        end,
-    })
-}
-
-fn note(history: &mut History, entry: &EntryRef<'_>) -> Result<(), EntryError> {
-    let id = SnapshotId::from_bytes;
-    let all = &mut history.noted;
-    if entry.is::<Published>() {
-        let published: Published = entry.decode()?;
-        if let Some(parent) = published.parent {
-            history.parents.insert(id(published.snapshot), id(parent));
-        }
-        all.insert(
-            id(published.snapshot),
-            Noted {
-                name: published.name.clone(),
-                published: Some(published),
-                ..Noted::default()
-            },
-        );
-    } else if entry.is::<Renamed>() {
-        let Renamed { snapshot, name } = entry.decode()?;
-        all.entry(id(snapshot)).or_default().name = name;
-    } else if entry.is::<Pinned>() {
-        let Pinned { snapshot, pinned } = entry.decode()?;
-        all.entry(id(snapshot)).or_default().pinned = pinned;
-    } else if entry.is::<Leased>() {
-        let Leased {
-            snapshot,
-            until_unix_ns,
-            holder,
-        } = entry.decode()?;
-        note_lease(
-            &mut all.entry(id(snapshot)).or_default().leases,
-            holder,
-            until_unix_ns,
-        );
-    } else if entry.is::<Deleted>() {
-        let Deleted { snapshot } = entry.decode()?;
-        all.remove(&id(snapshot));
-    }
-    Ok(())
-}
-
-fn note_lease(leases: &mut BTreeMap<String, u64>, holder: String, until_unix_ns: u64) {
-    if until_unix_ns == 0 {
-        leases.remove(&holder);
-    } else {
-        leases.insert(holder, until_unix_ns);
     }
 }
 

@@ -365,7 +365,7 @@ impl Catalog {
     }
 
     /// All snapshots with a sound manifest, those at the end of links too.
-    fn readable(&self) -> impl Iterator<Item = &Snapshot> {
+    pub(super) fn readable(&self) -> impl Iterator<Item = &Snapshot> {
         let items = self.contents.items.values();
         let copies = items.flat_map(|item| std::iter::once(&item.snapshot).chain(&item.copies));
         let links = self.contents.links.iter();

@@ -11,6 +11,7 @@ use coldframe_testkit::rng::Rng;
 use coldframe_testkit::scratch;
 use coldframe_units::{RootHash, SnapshotId};
 
+use crate::compaction::turn;
 use crate::support::{Vm, assert_sound};
 
 mod overlap;
@@ -41,6 +42,11 @@ enum Step {
     /// If nothing stands against it.
     Delete {
         which: u8,
+    },
+    /// Turns a pin so often, all at once, that the journal is compacted when it is opened next.
+    Turn {
+        which: u8,
+        pinned: bool,
     },
     /// Closes the catalog and opens it again.
     Reopen,
@@ -74,7 +80,7 @@ impl World for Snapshots {
     type Step = Step;
 
     fn draw(&self, rng: &mut Rng) -> Vec<Step> {
-        let kinds = if self.catalog { 12 } else { 6 };
+        let kinds = if self.catalog { 14 } else { 6 };
         let step = |rng: &mut Rng| {
             let which = rng.below(4) as u8;
             match rng.below(kinds) {
@@ -90,6 +96,10 @@ impl World for Snapshots {
                 },
                 8 => Step::Lease { which },
                 9..=10 => Step::Delete { which },
+                11..=12 => Step::Turn {
+                    which,
+                    pinned: rng.below(2) > 0,
+                },
                 _ => Step::Reopen,
             }
         };
@@ -145,7 +155,7 @@ impl Run {
             Step::Full | Step::Diff => {
                 all.insert(format!("s{number:03}"), Known::default());
             }
-            Step::Pin { which, pinned } => {
+            Step::Pin { which, pinned } | Step::Turn { which, pinned } => {
                 if let Some(name) = nth(&all, *which) {
                     all.entry(name).or_default().pinned = *pinned;
                 }
@@ -177,6 +187,11 @@ impl Run {
             match step {
                 Step::Fill { page, byte } => self.vm.fill(*page, *byte),
                 Step::Reopen => self.reopen(dir),
+                Step::Turn { which, pinned } => {
+                    if let Some(name) = nth(before, *which) {
+                        self.turn(dir, self.id(&name), *pinned);
+                    }
+                }
                 _ => {}
             }
             return;
@@ -197,6 +212,7 @@ impl Run {
                 let id = self.id(name);
                 self.catalog.as_mut().unwrap().pin(id, *pinned).unwrap();
             }
+            Step::Turn { pinned, .. } => self.turn(dir, self.id(name), *pinned),
             Step::Lease { .. } => {
                 let (id, until) = (self.id(name), after[name].leases["someone"]);
                 let catalog = self.catalog.as_mut().unwrap();
@@ -208,6 +224,12 @@ impl Run {
                 self.last.take_if(|last| last.id() == id);
             }
         }
+    }
+
+    fn turn(&mut self, dir: &Path, id: SnapshotId, pinned: bool) {
+        self.catalog = None;
+        turn(dir, id, pinned, 80);
+        self.catalog = Some(Catalog::open(dir).unwrap());
     }
 
     /// The catalog learns what there is when it is opened.

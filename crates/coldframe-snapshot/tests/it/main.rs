@@ -4,6 +4,8 @@
 #[cfg(feature = "catalog")]
 mod catalog;
 mod chain;
+#[cfg(feature = "catalog")]
+mod compaction;
 mod concurrent;
 #[cfg(feature = "catalog")]
 mod crash;
