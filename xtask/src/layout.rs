@@ -22,7 +22,10 @@ const FORMATS: &[(&str, &[Layout])] = &[
         "coldframe-walframe",
         coldframe_walframe::journal::JOURNAL_LAYOUTS,
     ),
-    ("coldframe-journal", coldframe_journal::kinds::LAYOUTS),
+    (
+        "coldframe-journal",
+        coldframe_journal::kinds::CoreEntries::LAYOUTS,
+    ),
     ("coldframe-ring", coldframe_ring::LAYOUTS),
     ("coldframe-chunkfile", coldframe_chunkfile::LAYOUTS),
     ("coldframe-block", coldframe_block::LAYOUTS),

@@ -4,58 +4,15 @@
 //! number. Sizes and alignments of their archived forms are checked when this is compiled, and
 //! their bytes by a golden file.
 
-use std::mem::offset_of;
-
-use coldframe_envelope::{Layout, field};
-use coldframe_walframe::journal::{Schema, TypeId};
+use coldframe_walframe::journal::Schema;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::{Entry, EntrySet};
+use super::print::describe_core;
 
-macro_rules! entries {
-    ($($(#[$doc:meta])* $must:ident($number:literal) $name:ident [$size:literal, $align:literal] {
-        $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
-    })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-            pub struct $name {
-                $($(#[$field_doc])* pub $field: $type,)*
-            }
+crate::entries! {
+    /// Coldframe's own entries, and no others.
+    pub set CoreEntries(Schema::COLDFRAME, describe_core);
 
-            impl Entry for $name {
-                const TYPE: TypeId = TypeId::$must($number);
-            }
-
-            const _: () = {
-                assert!(size_of::<rkyv::Archived<$name>>() == $size);
-                assert!(align_of::<rkyv::Archived<$name>>() == $align);
-            };
-        )*
-
-        /// Where the fields of each entry's archive lie; padding is left out.
-        pub const LAYOUTS: &[Layout] = &[$(Layout {
-            name: concat!("entry ", stringify!($name)),
-            size: $size,
-            fields: &[$(field(
-                stringify!($field),
-                offset_of!(rkyv::Archived<$name>, $field),
-                size_of::<rkyv::Archived<$type>>(),
-            ),)*],
-        },)*];
-
-        /// Coldframe's own entries, and no others.
-        #[derive(Clone, Copy, Debug)]
-        pub enum CoreEntries {}
-
-        impl EntrySet for CoreEntries {
-            const SCHEMA: Schema = Schema::COLDFRAME;
-            const TYPES: &'static [TypeId] = &[$($name::TYPE,)*];
-        }
-    };
-}
-
-entries! {
     /// Bytes that came in on a console.
     must_understand(0x0001) ConsoleInput [24, 8] {
         /// How far the guest was: a count that the VMM can reach again, its exits say.

@@ -57,6 +57,7 @@
 //!
 //! | what you want | what you take |
 //! |---|---|
+//! | a set of entries with its layouts, sizes checked | [`entries!`] |
 //! | all or nothing across a crash | [`Batch`] and [`JournalWriter::commit`], or [`Transaction`] |
 //! | a journal in memory | [`JournalWriter::create_in`] on a [`coldframe_storage::MemStorage`] |
 //! | to follow one that grows | [`JournalReader::refresh`], [`JournalReader::is_replaced`] |
@@ -76,6 +77,7 @@ mod batch;
 mod compact;
 mod compacting;
 mod end;
+mod entries;
 mod entry;
 mod error;
 mod flow;
@@ -105,3 +107,10 @@ pub use print::{Description, Printer, Style, Value, describe_core, line_of};
 pub use reader::{Gap, JournalReader};
 pub use supersede::{Scope, core_scope};
 pub use writer::{JournalWriter, Recovered};
+
+/// What [`entries!`] needs where it is used.
+#[doc(hidden)]
+pub mod __private {
+    pub use coldframe_envelope::{Layout, field};
+    pub use rkyv;
+}

@@ -8,7 +8,7 @@ use coldframe_envelope::{Codec, SectionKind};
 use coldframe_hv::aarch64::{GicModel, PowerState, RegId, SysReg};
 use coldframe_hv::{Hypervisor, ItemKind};
 use coldframe_journal::EntrySet as _;
-use coldframe_journal::kinds::{CoreEntries, LAYOUTS};
+use coldframe_journal::kinds::CoreEntries;
 
 use crate::findings::Findings;
 use crate::layout;
@@ -49,7 +49,7 @@ pub fn check(tree: &Tree, findings: &mut Findings) -> Result<()> {
     let entries = markdown::tables(&tree.read(ENTRIES)?);
     let types = CoreEntries::TYPES
         .iter()
-        .zip(LAYOUTS)
+        .zip(CoreEntries::LAYOUTS)
         .map(|(type_id, layout)| {
             let name = layout.name.trim_start_matches("entry ");
             (u64::from(type_id.raw()), name.to_owned())

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use coldframe_journal::kinds::{
-    ConsoleInput, CoreEntries, LAYOUTS, Leased, Published, SnapshotMark,
-};
+use coldframe_journal::kinds::{ConsoleInput, CoreEntries, Leased, Published, SnapshotMark};
 use coldframe_journal::{EntrySet, JournalReader, JournalWriter, Next, Source};
 use coldframe_storage::MemStorage;
 use rkyv::rancor::Error;
@@ -47,7 +45,7 @@ fn leased(holder: &str) -> Vec<u8> {
 // Spec: ENTR-1
 #[test]
 fn each_type_has_a_layout_and_must_be_understood() {
-    assert_eq!(CoreEntries::TYPES.len(), LAYOUTS.len());
+    assert_eq!(CoreEntries::TYPES.len(), CoreEntries::LAYOUTS.len());
     assert!(CoreEntries::TYPES.is_sorted_by(|a, b| a.number() < b.number()));
     assert!(
         CoreEntries::TYPES
