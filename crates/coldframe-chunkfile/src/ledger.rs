@@ -197,12 +197,35 @@ impl Ledger {
             row.rises(&mut last, damaged, "chunk")?;
             ledger.damaged.insert(damaged);
         }
-        ledger.decode_known(&container)?;
+        ledger.decode_names(&container)?;
+        ledger.decode_files(&container)?;
         Ok(ledger)
     }
 
-    /// The names of tags and of files.
-    fn decode_known(&mut self, container: &Container<'_>) -> Result<(), DecodeError> {
+    /// The names of tags and files that can still be read of a damaged ledger: those of each
+    /// section whose hash holds. What is condemned is not among it, nor are the rounds.
+    #[must_use]
+    pub fn salvage(file: &[u8]) -> Self {
+        let mut ledger = Self::default();
+        let limits = Limits::SMALL_FILE;
+        let Ok(container) = Container::peek(file, limits) else {
+            return ledger;
+        };
+        let holds = |kind: SectionKind| {
+            let mut sections = container.table().sections().iter();
+            sections.any(|section| section.kind == kind && section.body(file, limits).is_ok())
+        };
+        if holds(NAME) && ledger.decode_names(&container).is_err() {
+            ledger.names.clear();
+        }
+        if holds(FILE) && ledger.decode_files(&container).is_err() {
+            ledger.files.clear();
+        }
+        ledger
+    }
+
+    /// The names of tags.
+    fn decode_names(&mut self, container: &Container<'_>) -> Result<(), DecodeError> {
         let mut last = None;
         for row in optional_rows::<NameBytes>(container, NAME)? {
             row.is_zero(&row.row.reserved)?;
@@ -218,6 +241,11 @@ impl Ledger {
             row.rises(&mut last, text, "tag name")?;
             self.names.insert(text.to_owned());
         }
+        Ok(())
+    }
+
+    /// The names of files by their root.
+    fn decode_files(&mut self, container: &Container<'_>) -> Result<(), DecodeError> {
         let mut last = None;
         for row in optional_rows::<FileBytes>(container, FILE)? {
             let file = (RootHash::from_bytes(row.row.root), row.row.file.get());

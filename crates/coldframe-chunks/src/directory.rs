@@ -30,6 +30,9 @@ const OPEN_FILES_MAX: usize = 128;
 /// How often a name that is listed is looked at again when it is not found.
 const LOOKS_MAX: usize = 3;
 
+/// How often a lease is made anew when its file is gone, taken for an orphan's by a collector.
+const LEASE_TRIES: usize = 16;
+
 /// A directory that holds a store.
 #[derive(Debug)]
 pub struct Directory {
@@ -101,6 +104,34 @@ impl Directory {
             open.insert(key.clone(), Arc::clone(&file));
         }
         Ok(Some(file))
+    }
+
+    /// As `opened`; what is not found, though it is listed, is an error.
+    fn opened_unless_listed(&self, key: &Key) -> Result<Option<Arc<FileStorage>>, StorageError> {
+        for _ in 0..LOOKS_MAX {
+            match self.opened(key)? {
+                Some(file) => return Ok(Some(file)),
+                None if self.is_listed(key)? => {}
+                None => return Ok(None),
+            }
+        }
+        let text = "it is listed, but not found when it is opened";
+        Err(io::Error::other(text)).at(Operation::Open, &self.file(key))
+    }
+
+    /// Whether the directory that a file is in lists it.
+    fn is_listed(&self, key: &Key) -> Result<bool, StorageError> {
+        let path = self.file(key);
+        let (folder, name) = (path.parent().unwrap_or(&self.path), path.file_name());
+        let Some(entries) = absent(fs::read_dir(folder).at(Operation::Open, folder))? else {
+            return Ok(false);
+        };
+        for entry in entries {
+            if Some(&*entry.at(Operation::Open, folder)?.file_name()) == name {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Every store has all folders: where one cannot be found, it is not known what is in it.
@@ -309,7 +340,7 @@ impl Backend for Directory {
     }
 
     fn read(&self, key: &Key, limit: ByteLen) -> Result<Option<Bytes>, StorageError> {
-        let Some(file) = self.opened(key)? else {
+        let Some(file) = self.opened_unless_listed(key)? else {
             return Ok(None);
         };
         self.refuse_folded(key)?;
@@ -396,7 +427,7 @@ impl Backend for Directory {
 
     fn lease(&self) -> Result<Box<dyn Lease>, StorageError> {
         let folder = self.leases_path();
-        loop {
+        for _ in 0..LEASE_TRIES {
             let number = getrandom::u64().at(Operation::TemporaryName, &folder)?;
             let id = LeaseId::new(number);
             let path = folder.join(lease_name(id));
@@ -406,7 +437,11 @@ impl Backend for Directory {
             if is_still_at(&file, &path)? {
                 return Ok(Box::new(FileLease { id, path, file }));
             }
+            // Nobody else's file has ever had this name.
+            let _ = fs::remove_file(&path);
         }
+        let text = "lease files are not found right after they were made";
+        Err(io::Error::other(text)).at(Operation::Open, &folder)
     }
 
     fn leases(&self) -> Result<BTreeSet<LeaseId>, StorageError> {

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coldframe_units::RootHash;
 
-use crate::backend::{Backend, Folder, Key, Seen};
+use crate::backend::{Backend, Folder, Key, Seen, TagName};
 use crate::error::storage;
 use crate::store::Inner;
-use crate::{FileId, StoreError, ledger};
+use crate::{FileId, StoreError, ledger, tags};
 
 /// The most files that the ledger names: it is read and written whole.
-const FILES_MAX: usize = 1 << 17;
+pub(crate) const FILES_MAX: usize = 1 << 17;
 
 /// A file by its root.
 pub(crate) type RootFile = (RootHash, FileId);
@@ -30,22 +30,26 @@ pub(crate) struct Known {
     pub unread: BTreeMap<RootFile, StoreError>,
 }
 
-/// Puts files into the ledger.
+/// Puts files by their root, and names of tags that are about to be made, into the ledger, as it
+/// was read before; returns it as it is then.
 pub(crate) fn know<B: Backend>(
     inner: &Inner<B>,
+    read: ledger::Read,
     files: &BTreeSet<RootFile>,
-) -> Result<(), StoreError> {
-    if files.is_empty() {
-        return Ok(());
-    }
-    let changed = ledger::update(&inner.backend, inner.producer, |ledger| {
+    tags: &BTreeSet<TagName>,
+) -> Result<ledger::Read, StoreError> {
+    ledger::update_from(read, &inner.backend, inner.producer, |ledger| {
         for (root, file) in files {
             if ledger.files.len() < FILES_MAX {
                 ledger.files.insert((*root, file.get()));
             }
         }
-    });
-    changed.map(drop)
+        for name in tags {
+            if ledger.names.len() < tags::KNOWN_MAX {
+                ledger.names.insert(name.as_str().to_owned());
+            }
+        }
+    })
 }
 
 /// Has the ledger know the files that were `listed`, and not those that were given up.
@@ -138,7 +142,10 @@ pub(crate) fn find<B: Backend>(inner: &Inner<B>, root: RootHash) -> Result<bool,
 }
 
 /// Whether a file exists, asked for by its name. A damaged one does.
-fn is_there<B: Backend>(inner: &Inner<B>, (root, file): RootFile) -> Result<bool, StoreError> {
+pub(crate) fn is_there<B: Backend>(
+    inner: &Inner<B>,
+    (root, file): RootFile,
+) -> Result<bool, StoreError> {
     let found = inner.backend.exists(&Key::Root(root, file));
     found.map_err(storage)
 }

@@ -20,7 +20,7 @@ const SETTLED_ROUNDS: usize = 64;
 const REFUSALS_MAX: u32 = 16;
 
 /// A ledger, and the bytes that it was read from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Read {
     pub ledger: Ledger,
     bytes: Option<Bytes>,
@@ -99,16 +99,43 @@ fn read_once<B: Backend>(backend: &B) -> Result<Read, StoreError> {
     Ok(Read { ledger, bytes })
 }
 
+/// The bytes of a ledger that is damaged; `None` if it is sound, or there is none. One of a newer
+/// version is an error.
+pub(crate) fn damaged<B: Backend>(backend: &B) -> Result<Option<Bytes>, StoreError> {
+    match read(backend) {
+        Err(StoreError::DamagedLedger { source }) if !source.is_unsupported_version() => {}
+        read => return read.map(|_| None),
+    }
+    let bytes = backend.read(&Key::Ledger, SMALL_FILE_MAX);
+    let bytes = bytes.map_err(storage)?;
+    Ok(bytes.filter(|bytes| Ledger::decode(bytes).is_err()))
+}
+
 /// Changes the ledger; `change` may run more than once, each time on what is there.
 pub(crate) fn update<B: Backend>(
     backend: &B,
     producer: Producer,
     change: impl Fn(&mut Ledger),
 ) -> Result<Ledger, StoreError> {
+    let first = read(backend)?;
+    Ok(update_from(first, backend, producer, change)?.ledger)
+}
+
+/// As [`update`], of a ledger that was read before: if it has changed since, it is read again.
+pub(crate) fn update_from<B: Backend>(
+    first: Read,
+    backend: &B,
+    producer: Producer,
+    change: impl Fn(&mut Ledger),
+) -> Result<Read, StoreError> {
     let mut tries = 0;
     let mut last: Option<Option<Bytes>> = None;
+    let mut first = Some(first);
     loop {
-        let read = read(backend)?;
+        let read = match first.take() {
+            Some(first) => first,
+            None => read(backend)?,
+        };
         // Each refusal means that someone changed the ledger. If it is the same as before, the
         // place contradicts itself, and to go on would not end.
         if last.as_ref() == Some(&read.bytes) {
@@ -128,12 +155,13 @@ pub(crate) fn update<B: Backend>(
             .rounds
             .retain(|round, _| used.contains(round) || newest.is_none_or(|last| *round >= last));
         if ledger == read.ledger {
-            return Ok(ledger);
+            return Ok(read);
         }
         let bytes = ledger.encode(producer).map_err(encode)?;
         let swapped = backend.replace(&Key::Ledger, read.bytes.as_deref(), Some(&bytes));
         if swapped.map_err(storage)? {
-            return Ok(ledger);
+            let bytes = Some(Bytes::from(bytes));
+            return Ok(Read { ledger, bytes });
         }
         last = Some(read.bytes);
     }

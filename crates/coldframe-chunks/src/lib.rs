@@ -61,6 +61,7 @@ mod known;
 mod layers;
 mod ledger;
 mod log_note;
+mod new_ledger;
 mod prepare;
 mod publisher;
 mod push;
@@ -90,6 +91,7 @@ pub use error::{ChunkDamage, StoreError, TagNameError};
 pub use image::{ANCESTORS_MAX, BlockData, Image, Located, Parts, Unreadable};
 pub use layers::{Layer, Layers};
 pub use log_note::LogNote;
+pub use new_ledger::NewLedger;
 pub use push::{Block, Push};
 #[cfg(feature = "remote")]
 pub use remote::{RETRYING, Remote, RemoteConnector, RemoteOptions};

@@ -14,7 +14,7 @@ use coldframe_chunkfile::{EncodedPack, PACK_LIMITS, Pack};
 use coldframe_storage::{IoContext, Operation, StorageError};
 use coldframe_units::FileOffset;
 
-use crate::backend::{Backend, Key, NewFile};
+use crate::backend::{Backend, Folder, Key, NewFile};
 use crate::error::storage;
 use crate::store::Inner;
 use crate::{FileId, StoreError};
@@ -186,7 +186,7 @@ fn write<'a, B: Backend>(
 }
 
 fn begin<B: Backend>(inner: &Inner<B>) -> Result<OpenPack<'_>, StoreError> {
-    loop {
+    for _ in 0..NAMES_MAX {
         let id = random_id(&inner.backend)?;
         match inner.backend.begin(&Key::Pack(id)) {
             Ok(file) => return Ok(OpenPack { id, file }),
@@ -194,6 +194,13 @@ fn begin<B: Backend>(inner: &Inner<B>) -> Result<OpenPack<'_>, StoreError> {
             Err(error) => return Err(storage(error)),
         }
     }
+    Err(storage(all_taken(&inner.backend, Folder::Packs)))
+}
+
+/// The place says of every name that it is taken.
+pub(crate) fn all_taken<B: Backend>(backend: &B, folder: Folder) -> StorageError {
+    let path = format!("{}/{}", backend.place(), folder.name());
+    StorageError::Exists { path: path.into() }
 }
 
 fn finish_all<'a, B: Backend>(inner: &Inner<B>, steps: &Receiver<Step<'a>>, failure: &Failure) {
@@ -240,6 +247,9 @@ fn taken<B: Backend>(backend: &B, id: FileId) -> StorageError {
     let path = format!("{}/{}", backend.place(), Key::Pack(id));
     StorageError::Exists { path: path.into() }
 }
+
+/// Random names that are tried, none of which is ever taken.
+pub(crate) const NAMES_MAX: u32 = 8;
 
 /// A number that no file has yet, as far as chance goes.
 pub(crate) fn random_id<B: Backend>(backend: &B) -> Result<FileId, StoreError> {

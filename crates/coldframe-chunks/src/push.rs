@@ -64,6 +64,14 @@ struct State {
     files: BTreeSet<RootFile>,
     /// Those that it has put there.
     told: BTreeSet<RootFile>,
+    /// Tags that are about to be made, and whose names are not put into the ledger yet.
+    announced: BTreeSet<TagName>,
+    /// The ledger as this push has read or written it last.
+    ledger: crate::ledger::Read,
+    /// How often something was taken, or said to be there, that the lease has to outlast.
+    promises: u64,
+    /// So many of them when the lease was confirmed last.
+    confirmed: Option<u64>,
     count: PutCount,
     failed: bool,
 }
@@ -97,6 +105,10 @@ impl<B: Backend> Push<B> {
                 publisher,
                 files: BTreeSet::new(),
                 told: BTreeSet::new(),
+                announced: BTreeSet::new(),
+                ledger,
+                promises: 0,
+                confirmed: None,
                 count: PutCount::default(),
                 failed: false,
             }),
@@ -109,7 +121,7 @@ impl<B: Backend> Push<B> {
     /// [`StoreError::LeaseLost`].
     pub fn has(&self, id: ChunkId) -> Result<bool, StoreError> {
         self.check_lease()?;
-        let state = self.state();
+        let state = self.promise();
         Ok(state.taken.contains(&id) || self.is_kept(id))
     }
 
@@ -201,6 +213,12 @@ impl<B: Backend> Push<B> {
         flushed
     }
 
+    /// Says that this tag will be made: its name goes into the ledger with whatever this push puts
+    /// there next, instead of by a swap of its own.
+    pub fn announce(&self, name: &TagName) {
+        self.state().announced.insert(name.clone());
+    }
+
     /// Compare-and-swaps tag `name` from `expected` to `new`; `None`: the tag must not exist.
     ///
     /// # Errors
@@ -214,7 +232,11 @@ impl<B: Backend> Push<B> {
             return Err(StoreError::MissingRoot { root: new.root });
         }
         self.check_lease()?;
-        self.know_files(Some(new.root))?;
+        let is_known = self.state().ledger.ledger.names.contains(name.as_str());
+        if expected.is_none() && !is_known {
+            self.announce(name);
+        }
+        self.know_all(Some(new.root))?;
         if let Err(lost) = self.check_lease() {
             self.forget_gone();
             return Err(lost);
@@ -222,7 +244,7 @@ impl<B: Backend> Push<B> {
         crate::tags::swap(&self.inner, name, expected, Some(new))?;
         // Only now it is known that no collector took the lease for void before it could see the
         // tag: nothing that it needs was deleted.
-        let confirmed = self.confirm_lease();
+        let confirmed = self.confirm_lease(expected.is_none().then_some(name));
         if confirmed.is_err()
             && let Err(error) = self.take_back(name, expected, new)
         {
@@ -245,7 +267,7 @@ impl<B: Backend> Push<B> {
         }
         push.check_lease()?;
         crate::tags::swap(&self.inner, name, Some(new), expected)?;
-        push.confirm_lease()
+        push.confirm_lease(None)
     }
 
     /// What was put so far.
@@ -260,8 +282,15 @@ impl<B: Backend> Push<B> {
     /// As [`Push::flush`].
     pub fn finish(self) -> Result<PutCount, StoreError> {
         self.flush()?;
-        self.know_files(None)?;
-        self.confirm_lease()?;
+        self.know_all(None)?;
+        // What was taken before the last tag was confirmed with that.
+        let is_confirmed = {
+            let state = self.state();
+            state.confirmed == Some(state.promises)
+        };
+        if !is_confirmed {
+            self.confirm_lease(None)?;
+        }
         Ok(self.count())
     }
 
@@ -277,14 +306,35 @@ impl<B: Backend> Push<B> {
         }
     }
 
-    fn confirm_lease(&self) -> Result<(), StoreError> {
+    /// The state, of a push that is about to rely upon more than was confirmed.
+    fn promise(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.promises += 1;
+        state
+    }
+
+    /// Sees that the lease has held until now, and that the name of a tag that was made is in the
+    /// ledger.
+    fn confirm_lease(&self, made: Option<&TagName>) -> Result<(), StoreError> {
+        let promises = self.state().promises;
         // A listing may have left the lease out: the collector says which ones it has seen.
         let is_held = self.lease.confirm().map_err(storage)?;
-        let overlooked =
-            |ledger: crate::ledger::Read| ledger.has_overlooked(self.lease.id().get(), self.round);
-        if is_held && !overlooked(crate::ledger::read(&self.inner.backend)?) {
+        let ledger = crate::ledger::read(&self.inner.backend)?;
+        // A collector that did not find the tag a moment ago may have taken the name out.
+        if let Some(name) = made
+            && !ledger.ledger.names.contains(name.as_str())
+            && let Err(error) = crate::tags::know(&self.inner, name)
+        {
+            tracing::warn!(tag = %name, %error, "not in the ledger");
+        }
+        let is_overlooked = ledger.has_overlooked(self.lease.id().get(), self.round);
+        let mut state = self.state();
+        state.ledger = ledger;
+        if is_held && !is_overlooked {
+            state.confirmed = Some(promises);
             return Ok(());
         }
+        drop(state);
         self.forget_gone();
         Err(StoreError::LeaseLost)
     }
@@ -323,7 +373,7 @@ impl<B: Backend> Push<B> {
 
     fn take(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
         self.check_lease()?;
-        let mut state = self.state();
+        let mut state = self.promise();
         if state.failed {
             return Err(StoreError::PushFailed);
         }

@@ -335,10 +335,18 @@ impl Backend for Remote {
     fn read(&self, key: &Key, limit: ByteLen) -> Result<Option<Bytes>, StorageError> {
         let name = key.to_string();
         let operation = Operation::Read(FileOffset::ZERO, limit);
+        // Of these there is one each, and much follows from there being none.
+        let tells_absence = is_mutable(key) || *key == Key::Store;
         let found = self.run(
             operation,
             key.to_string().as_str(),
-            |objects, _| async move { objects.whole(&objects.path(&name), limit.get()).await },
+            |objects, _| async move {
+                let path = objects.path(&name);
+                match tells_absence {
+                    true => objects.whole_unless_listed(&path, limit.get()).await,
+                    false => objects.whole(&path, limit.get()).await,
+                }
+            },
         )?;
         let bytes = found.map(|whole| whole.bytes);
         Ok(bytes.filter(|bytes| !(bytes.is_empty() && is_mutable(key))))

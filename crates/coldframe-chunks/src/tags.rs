@@ -50,6 +50,33 @@ impl<B: Backend> PackStore<B> {
         }
         swap(self.inner(), name, Some(expected), None)
     }
+
+    /// Removes a tag whose file is damaged, so that neither what it points to nor a log that it
+    /// may name is known; `false` if it is not damaged. What only it needed is left to the
+    /// collector.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingTag`]; [`StoreError::DamagedTag`] if it is of a newer version;
+    /// [`StoreError::TagMoved`]; [`StoreError::Storage`].
+    pub fn remove_damaged_tag(&self, name: &TagName) -> Result<bool, StoreError> {
+        match self.tag(name) {
+            Err(StoreError::DamagedTag { source, .. }) if !source.is_unsupported_version() => {}
+            Ok(None) => {
+                let name = name.clone();
+                return Err(StoreError::MissingTag { name });
+            }
+            tag => return tag.map(|_| false),
+        }
+        let key = Key::Tag(name.clone());
+        let bytes = self.backend().read(&key, SMALL_FILE_MAX);
+        match bytes.map_err(storage)? {
+            // The very bytes that are damaged: a sound tag that is there now stays.
+            Some(bytes) if TagFile::decode(&bytes).is_err() => {
+                swap_file(self.inner(), name, Some(&bytes), None).map(|()| true)
+            }
+            _ => Ok(false),
+        }
+    }
 }
 
 pub(crate) fn read<B: Backend>(
@@ -161,10 +188,10 @@ fn is_folded(error: &StoreError, others: Option<&BTreeSet<TagName>>) -> bool {
 }
 
 /// The most names that the ledger has: it is read and written whole.
-const KNOWN_MAX: usize = 1 << 16;
+pub(crate) const KNOWN_MAX: usize = 1 << 16;
 
 /// Puts the name of a tag into the ledger, so that a listing that leaves the tag out is noticed.
-fn know<B: Backend>(inner: &Inner<B>, name: &TagName) -> Result<(), StoreError> {
+pub(crate) fn know<B: Backend>(inner: &Inner<B>, name: &TagName) -> Result<(), StoreError> {
     let changed = ledger::update(&inner.backend, inner.producer, |ledger| {
         if ledger.names.len() < KNOWN_MAX {
             ledger.names.insert(name.as_str().to_owned());
@@ -202,7 +229,8 @@ pub(crate) fn know_only<B: Backend>(
     Ok(())
 }
 
-fn names<B: Backend>(inner: &Inner<B>) -> Result<BTreeSet<TagName>, StoreError> {
+/// The names of the tags that are listed.
+pub(crate) fn names<B: Backend>(inner: &Inner<B>) -> Result<BTreeSet<TagName>, StoreError> {
     let seen = inner.backend.scan(Folder::Tags).map_err(storage)?;
     let names = seen.into_iter().filter_map(|seen| match seen.key {
         Key::Tag(name) => Some(name),
@@ -213,7 +241,8 @@ fn names<B: Backend>(inner: &Inner<B>) -> Result<BTreeSet<TagName>, StoreError> 
 
 /// Changes a tag from `expected` to `new`. The file that is replaced may be of another producer:
 /// it is the tags that are compared, then the swap is of the very bytes that were read. A log that
-/// the tag names stays named: what would drop it is refused.
+/// the tag names stays named: what would drop it is refused. The name of a tag that is made is in
+/// the ledger before.
 pub(crate) fn swap<B: Backend>(
     inner: &Inner<B>,
     name: &TagName,
@@ -231,17 +260,8 @@ pub(crate) fn swap<B: Backend>(
         let (name, log) = (name.clone(), Box::new(log));
         return Err(StoreError::UnfoldedLog { name, log });
     }
-    let is_new = expected.is_none() && new.is_some();
-    if is_new {
-        know(inner, name)?;
-    }
     let new = new.map(|tag| TagFile { tag, place });
-    swap_file(inner, name, bytes.as_deref(), new.as_ref())?;
-    // A collector that did not find the tag a moment ago may have taken the name out.
-    if is_new && let Err(error) = know(inner, name) {
-        tracing::warn!(tag = %name, %error, "not in the ledger");
-    }
-    Ok(())
+    swap_file(inner, name, bytes.as_deref(), new.as_ref())
 }
 
 /// Puts `new` in the place of the very bytes that were read.

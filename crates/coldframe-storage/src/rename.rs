@@ -141,7 +141,7 @@ fn open_marker(marker: &Path) -> io::Result<File> {
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(marker)
     };
-    loop {
+    for _ in 0..MARKER_TRIES {
         match open(true) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => {
@@ -156,20 +156,34 @@ fn open_marker(marker: &Path) -> io::Result<File> {
             opened => return opened,
         }
     }
+    Err(not_settled())
+}
+
+/// How often a marker is made or found, and gone before it can be used: by others who are quick,
+/// unless the place contradicts itself.
+const MARKER_TRIES: usize = 1024;
+
+fn not_settled() -> io::Error {
+    io::Error::other("the marker of the rename exists and is not found, again and again")
+}
+
+fn locked_marker(marker: &Path) -> io::Result<File> {
+    for _ in 0..MARKER_TRIES {
+        let file = open_marker(marker)?;
+        lock(&file)?;
+        // Its last owner removed it, so that another marker has the name: that one counts.
+        if temporary::is_still_at(&file, marker)? {
+            return Ok(file);
+        }
+    }
+    Err(not_settled())
 }
 
 /// The last way of the module's page.
 fn file_under_lock(from: &Path, to: &Path) -> io::Result<()> {
     let marker = temporary::marker(to);
     let _live = Live::new(&marker);
-    let _locked = loop {
-        let file = open_marker(&marker)?;
-        lock(&file)?;
-        // Its last owner removed it, so that another marker has the name: that one counts.
-        if temporary::is_still_at(&file, &marker)? {
-            break file;
-        }
-    };
+    let _locked = locked_marker(&marker)?;
     let renamed = match fs::symlink_metadata(to) {
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),

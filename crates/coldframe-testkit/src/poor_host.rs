@@ -190,6 +190,21 @@ impl PoorHost {
             .env("COLDFRAME_POOR_LEN", len.to_string());
     }
 
+    /// Lets `command` run where what is at `path`, an end of its path from a slash on, or below it,
+    /// is made and opened, but is not found when it is looked at.
+    pub fn not_found_again(&self, path: &str, command: &mut Command) {
+        self.troubled(Trouble::Ails(Ailment::ListedNotFound), path, command);
+        command.env("COLDFRAME_POOR_CALLS", "stat");
+    }
+
+    /// Lets `command` run where the sync of the thing at `path`, an end of its path from a slash
+    /// on, fails: `EIO`. What is below it is synced.
+    pub fn unsynced(&self, path: &str, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", &self.path)
+            .env("COLDFRAME_POOR_SYNC", path);
+    }
+
     /// Lets `command` run where a thing is also found by another name, as where case is ignored:
     /// both are ends of its path from a slash on.
     pub fn folding(&self, name: &str, real: &str, command: &mut Command) {

@@ -68,6 +68,12 @@ pub enum Lack {
     ListedNotFound(&'static str),
     /// Each answer is so late.
     Slow(Duration),
+    /// No answer names an ETag, or another version.
+    HasNoETags,
+    /// GET of a range is answered with the whole object, as 200.
+    IgnoresRanges,
+    /// Each request is answered with 403 and this code, and nothing is done.
+    Denies(&'static str),
     /// Each request is sent to another region, without saying where.
     Redirects,
     /// Objects whose key contains this are neither listed nor found: no client can tell that from
@@ -77,7 +83,7 @@ pub enum Lack {
 
 impl Lack {
     /// One of each kind, but for those that no client can bear.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::Nothing,
         Self::IgnoresConditions,
         Self::HasNoConditions,
@@ -102,6 +108,9 @@ impl Lack {
         Self::LeavesOut("tags/"),
         Self::ListedNotFound("roots/"),
         Self::Slow(Duration::from_millis(5)),
+        Self::HasNoETags,
+        Self::IgnoresRanges,
+        Self::Denies("InvalidAccessKeyId"),
         Self::Redirects,
     ];
 }
@@ -328,6 +337,10 @@ fn answer(state: &mut State, request: &Request) -> Option<Answer> {
                 }
             }
         }
+        Lack::HasNoETags => {
+            let names_version = |name: &str| name == "ETag" || name == s3::GENERATION;
+            answer.headers.retain(|(name, _)| !names_version(name));
+        }
         Lack::ForbidsMissing | Lack::ForbidsMissingAndListing
             if answer.status == 404 && !request.key.is_empty() =>
         {
@@ -380,6 +393,7 @@ fn refusal(state: &mut State, request: &Request) -> Option<Answer> {
         {
             Some(s3::error(404, "NoSuchKey"))
         }
+        Lack::Denies(code) => Some(s3::error(403, code)),
         Lack::Redirects => Some(s3::error(301, "PermanentRedirect")),
         _ => None,
     }

@@ -1,14 +1,16 @@
 //! Files that are kept whole by their root, and that all they name is there to stay.
 
+use std::collections::BTreeSet;
+
 use coldframe_chunkfile::{INDEX_FORMAT, INDEX_LIMITS, Index, IndexOrigin, PartSource};
 use coldframe_envelope::{Container, Header, Limits};
 use coldframe_storage::StorageError;
 use coldframe_units::{ByteLen, ChunkId, RootHash};
 
 use super::Push;
-use crate::backend::{Backend, Key};
+use crate::backend::{Backend, Folder, Key};
 use crate::error::storage;
-use crate::known::RootFile;
+use crate::publisher::{NAMES_MAX, all_taken};
 use crate::{FileId, Reference, StoreError, known};
 
 impl<B: Backend> Push<B> {
@@ -97,7 +99,7 @@ impl<B: Backend> Push<B> {
                 now == *part
             });
             if is_equal {
-                self.state().files.insert((root, file));
+                self.promise().files.insert((root, file));
                 return Ok(true);
             }
             tracing::warn!(%root, %file, "damaged file");
@@ -111,20 +113,22 @@ impl<B: Backend> Push<B> {
         root: RootHash,
         parts: &[&[u8]],
     ) -> Result<RootHash, StoreError> {
-        loop {
+        for _ in 0..NAMES_MAX {
             let file = crate::publisher::random_id(&self.inner.backend)?;
             let key = Key::Root(root, file);
             if self.inner.backend.create(&key, parts).map_err(storage)? {
                 self.inner.catalog_mut().add_root(root, file);
-                self.state().files.insert((root, file));
+                self.promise().files.insert((root, file));
                 return Ok(root);
             }
         }
+        Err(storage(all_taken(&self.inner.backend, Folder::Roots)))
     }
 
     /// Whether a file is there by its root, and will be until this push ends.
     #[must_use]
     pub fn has_root(&self, root: RootHash) -> bool {
+        drop(self.promise());
         let catalog = self.inner.catalog();
         let copies = catalog.roots.get(&root);
         copies.is_some_and(|files| {
@@ -138,23 +142,37 @@ impl<B: Backend> Push<B> {
         Ok(self.has_root(root) || known::find(&self.inner, root)? && self.has_root(root))
     }
 
-    /// Puts the names of the files of this push, and of a root's copies, into the ledger. Done when
-    /// they are durable and before a tag needs them: one that does not exist any more, though the
-    /// ledger has it, is lost.
-    pub(crate) fn know_files(&self, root: Option<RootHash>) -> Result<(), StoreError> {
-        let mut files = self.state().files.clone();
+    /// Puts the names of the files of this push, of a root's copies, and of the tags that are about
+    /// to be made into the ledger, at once. Done when the files are durable and before a tag needs
+    /// them: one that does not exist any more, though the ledger has it, is lost.
+    pub(crate) fn know_all(&self, root: Option<RootHash>) -> Result<(), StoreError> {
+        let mut copies = BTreeSet::new();
         if let Some(root) = root {
             let catalog = self.inner.catalog();
-            let copies = catalog.roots.get(&root).into_iter().flatten();
-            files.extend(copies.map(|file| (root, *file)));
+            let files = catalog.roots.get(&root).into_iter().flatten();
+            copies.extend(files.map(|file| (root, *file)));
         }
-        let is_new =
-            |file: &RootFile| !self.condemned.roots.contains(file) && !self.known.contains(file);
-        files.retain(is_new);
-        // Before, so that whatever comes of it can be taken back.
-        self.state().told.extend(&files);
-        known::know(&self.inner, &files)?;
-        self.state().files.clear();
+        let (files, tags, ledger) = {
+            let mut state = self.state();
+            copies.extend(&state.files);
+            copies.retain(|file| {
+                let is_there = state.ledger.ledger.files.contains(&(file.0, file.1.get()));
+                !is_there && !self.condemned.roots.contains(file) && !self.known.contains(file)
+            });
+            if copies.is_empty() && state.announced.is_empty() {
+                state.files.clear();
+                return Ok(());
+            }
+            // Before, so that whatever comes of it can be taken back.
+            state.told.extend(&copies);
+            let ledger = std::mem::take(&mut state.ledger);
+            (copies, state.announced.clone(), ledger)
+        };
+        let known = known::know(&self.inner, ledger, &files, &tags)?;
+        let mut state = self.state();
+        state.ledger = known;
+        state.files.clear();
+        state.announced.clear();
         Ok(())
     }
 

@@ -31,19 +31,17 @@ pub(crate) enum Failure {
     },
     /// The object cannot be read, and the service does not say whether it exists.
     #[error(
-        "access is denied, and so is listing the object: without the permission to list (S3: \
-         s3:ListBucket) a missing object cannot be told from a forbidden one: {}",
-        said(refusal)
+        "access is denied, and so is listing the object{}: {}",
+        advice(&[refusal, listing]), said_of(refusal, listing)
     )]
     Forbidden {
         /// The refusal of the object itself.
         refusal: object_store::Error,
+        /// That of the listing: answers to HEAD have no body that says more.
+        listing: Box<object_store::Error>,
     },
     /// Listing is refused.
-    #[error(
-        "listing is denied: the credentials lack the permission to list (S3: s3:ListBucket): {}",
-        said(refusal)
-    )]
+    #[error("listing is denied{}: {}", advice(&[refusal]), said(refusal))]
     ListDenied {
         /// The refusal.
         refusal: object_store::Error,
@@ -54,6 +52,24 @@ pub(crate) enum Failure {
          each other"
     )]
     Unconditional(&'static str),
+    /// The service does not name the versions of its objects.
+    #[error(
+        "the service gives its objects no ETag, so none can be replaced only if it is unchanged: \
+         concurrent writers would overwrite each other"
+    )]
+    Unversioned,
+    /// The service ignores ranges.
+    #[error("the service answered a request for a range with the whole object")]
+    NoRange,
+    /// The object is not there, though a listing has it.
+    #[error("it is listed, but not found when it is read")]
+    ListedNotFound,
+    /// The object is not there, though a write of it has succeeded.
+    #[error("it was written, but is not found when it is read")]
+    WrittenNotFound,
+    /// The object cannot be made, though there is none.
+    #[error("the service says that it exists, but it is not found when it is read")]
+    TakenNotFound,
     /// A list repeats itself without end.
     #[error("the service's list repeats its entries and does not end")]
     Endless,
@@ -127,6 +143,12 @@ impl Failure {
     pub fn of_condition(self, condition: &'static str) -> Self {
         match self {
             Self::Answered { status: 501, .. } => Self::Unconditional(condition),
+            // The client's own refusal, before anything is sent.
+            Self::Service(error @ object_store::Error::Generic { .. })
+                if chain(&error).contains("required for conditional") =>
+            {
+                Self::Unversioned
+            }
             failure => failure,
         }
     }
@@ -142,12 +164,18 @@ impl Failure {
                 matches!(status, 408 | 429 | 500 | 502..=504 | 506..)
             }
             Self::TimedOut(_) | Self::Short { .. } => true,
+            // It may take the service a while to agree with itself.
+            Self::WrittenNotFound => true,
             Self::PastEnd { .. }
             | Self::TooLong { .. }
             | Self::Contended(_)
             | Self::Forbidden { .. }
             | Self::ListDenied { .. }
             | Self::Unconditional(_)
+            | Self::Unversioned
+            | Self::NoRange
+            | Self::ListedNotFound
+            | Self::TakenNotFound
             | Self::Endless
             | Self::Panicked => false,
         }
@@ -171,6 +199,12 @@ impl Failure {
                     error,
                 }
             }
+            Some(200)
+                if matches!(error, object_store::Error::Generic { .. })
+                    && chain(&error).contains("non-partial response") =>
+            {
+                Self::NoRange
+            }
             _ => Self::Service(error),
         }
     }
@@ -183,7 +217,9 @@ impl Failure {
                 io::ErrorKind::PermissionDenied
             }
             Self::Service(E::NotImplemented { .. } | E::NotSupported { .. })
-            | Self::Unconditional(_) => io::ErrorKind::Unsupported,
+            | Self::Unconditional(_)
+            | Self::Unversioned
+            | Self::NoRange => io::ErrorKind::Unsupported,
             Self::Forbidden { .. } | Self::ListDenied { .. } => io::ErrorKind::PermissionDenied,
             Self::TimedOut(_) => io::ErrorKind::TimedOut,
             Self::Short { .. } => io::ErrorKind::UnexpectedEof,
@@ -222,7 +258,7 @@ impl Failure {
 const SAID_MAX: usize = 600;
 
 /// An error with its causes, each told once: many have the text of their cause in their own.
-fn said(error: &object_store::Error) -> String {
+fn chain(error: &object_store::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -232,11 +268,25 @@ fn said(error: &object_store::Error) -> String {
         }
         next = cause.source();
     }
+    text
+}
+
+/// What the service says, in brief.
+fn said(error: &object_store::Error) -> String {
+    let text = chain(error);
     let text = brief(&text);
     match text.char_indices().nth(SAID_MAX) {
         Some((end, _)) => format!("{} ...", &text[..end]),
         None => text,
     }
+}
+
+/// What the service says of one of two refusals: of that which has a code.
+fn said_of(refusal: &object_store::Error, listing: &object_store::Error) -> String {
+    said(match code(refusal) {
+        Some(_) => refusal,
+        None => listing,
+    })
 }
 
 /// A text with the XML of an error in it cut down to its code and message.
@@ -253,6 +303,42 @@ fn brief(text: &str) -> String {
     let parts = parts.into_iter().filter(|part| !part.is_empty());
     let parts: Vec<&str> = parts.collect();
     format!("{before}{}{}", parts.join(": "), brief(after))
+}
+
+/// The code of a refusal, such as AccessDenied, if the service gives one.
+fn code(error: &object_store::Error) -> Option<String> {
+    let text = chain(error);
+    let code = element(&text, "Code")?.trim();
+    (!code.is_empty()).then(|| code.to_owned())
+}
+
+/// What to do about an answer 403: its code says why, and it is not always about permissions.
+fn advice(refusals: &[&object_store::Error]) -> String {
+    let code = refusals.iter().find_map(|refusal| code(refusal));
+    let of_permissions = " (the credentials lack a permission; without that to list, S3: \
+                          s3:ListBucket, a missing object cannot be told from a forbidden one)";
+    let Some(code) = code else {
+        return of_permissions.to_owned();
+    };
+    let advice = match code.as_str() {
+        "AccessDenied" | "AuthorizationPermissionMismatch" | "Forbidden" => {
+            return of_permissions.to_owned();
+        }
+        "RequestTimeTooSkewed" | "RequestExpired" => ": this machine's clock is wrong, set it",
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => {
+            ": the credentials have expired, get new ones"
+        }
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "AuthenticationFailed"
+        | "InvalidClientTokenId"
+        | "InvalidSecurity"
+        | "InvalidAuthenticationInfo" => {
+            ": the service does not accept the credentials of the environment, check them"
+        }
+        _ => "",
+    };
+    format!(" ({code}{advice})")
 }
 
 fn asked(retry_after: Option<Duration>) -> String {

@@ -31,6 +31,9 @@ const COLLECTOR: &str = "collector";
 /// The most bytes of a lease's object.
 const TEXT_MAX: u64 = 256;
 
+/// Names of a lease that are tried: they are random, and none is ever taken.
+const NAMES_MAX: u32 = 8;
+
 /// How long a renewal is tried that is refused for another reason than what is there.
 const REFUSED_MAX: Duration = Duration::from_secs(60);
 
@@ -199,18 +202,17 @@ pub(crate) struct ObjectLease {
 impl ObjectLease {
     /// Takes a new one.
     pub async fn take(objects: &Objects, clock: &Clock) -> Result<Arc<Renewed>, Failure> {
-        loop {
+        for _ in 0..NAMES_MAX {
             let (began, id, ttl) = (Instant::now(), random()?, objects.options.lease_life());
             let path = objects.path(&name(LeaseId::new(id), ttl));
             if !objects.create(&path, vec![text(id, 0, ttl)]).await? {
                 continue;
             }
-            match objects.head(&path).await {
-                Ok(Some(meta)) => {
+            match objects.written(&path).await {
+                Ok(meta) => {
                     clock.learn(&meta);
                     return Ok(Renewed::new(objects, path, id, began, meta));
                 }
-                Ok(None) => {}
                 Err(failure) => {
                     // Nobody will renew it, and collectors would wait for it to run out.
                     let _ = objects.delete(&path).await;
@@ -218,6 +220,7 @@ impl ObjectLease {
                 }
             }
         }
+        Err(Failure::Contended(NAMES_MAX))
     }
 
     pub fn hold(runtime: &Arc<Runtime>, renewed: Arc<Renewed>) -> Self {
@@ -345,10 +348,12 @@ impl ObjectExclusive {
                 }
             }
         }
-        Ok(ours(objects, &path, id).await?.map(|found| {
+        if let Some(found) = ours(objects, &path, id).await? {
             clock.learn(&found.meta);
-            Renewed::new(objects, path, id, began, found.meta)
-        }))
+            return Ok(Some(Renewed::new(objects, path, id, began, found.meta)));
+        }
+        // Another has taken it over; unless it is not found at all, which is nobody's doing.
+        objects.written(&path).await.map(|_| None)
     }
 
     pub fn hold(runtime: &Arc<Runtime>, renewed: Arc<Renewed>) -> Self {

@@ -30,6 +30,9 @@ const MARK: &str = "coldframewrite";
 /// Conditional writes that are refused, though nobody else wrote, before it is given up.
 const CONFLICTS_MAX: u32 = 8;
 
+/// How often what is listed is looked for.
+const LOOKS_MAX: u32 = 2;
+
 /// Entries that a list may have more than once.
 const REPEATED_MAX: u64 = 20_000;
 
@@ -176,6 +179,38 @@ impl Objects {
         self.settled(path, found).await
     }
 
+    /// An object that was just written. A service that does not find it for good is an error.
+    pub async fn written(&self, path: &Path) -> Result<ObjectMeta, Failure> {
+        let mut tries = self.tries();
+        loop {
+            match self.head(path).await? {
+                Some(meta) => return Ok(meta),
+                None => tries.again(Failure::WrittenNotFound).await?,
+            }
+        }
+    }
+
+    /// As [`Objects::whole`]; but what is not found, though it is listed, is an error.
+    pub async fn whole_unless_listed(
+        &self,
+        path: &Path,
+        limit: u64,
+    ) -> Result<Option<Whole>, Failure> {
+        for _ in 0..LOOKS_MAX {
+            let answer = self.answered_whole(path, limit).await;
+            // Of a refusal the listing has told already.
+            let is_missing = matches!(&answer, Err(failure) if failure.is_missing());
+            if let Some(whole) = self.settled(path, answer).await? {
+                return Ok(Some(whole));
+            }
+            // Where nothing can be listed there is only the one answer.
+            if !is_missing || !self.is_listed(path).await.unwrap_or(false) {
+                return Ok(None);
+            }
+        }
+        Err(Failure::ListedNotFound)
+    }
+
     /// Whether there is an object, by its own answer: 403 is none.
     pub async fn exists(&self, path: &Path) -> Result<bool, Failure> {
         let found = self.retried(|| self.attempt(0, self.store.head(path)));
@@ -197,7 +232,10 @@ impl Objects {
         match self.is_listed(path).await.map_err(Failure::denied) {
             Ok(true) => Err(Failure::Service(refusal)),
             Ok(false) => Ok(None),
-            Err(Ok(_)) => Err(Failure::Forbidden { refusal }),
+            Err(Ok(listing)) => {
+                let listing = Box::new(listing);
+                Err(Failure::Forbidden { refusal, listing })
+            }
             Err(Err(failure)) => Err(failure),
         }
     }
@@ -245,6 +283,11 @@ impl Objects {
 
     /// A whole object of at most `limit` bytes; `None` if there is none.
     pub async fn whole(&self, path: &Path, limit: u64) -> Result<Option<Whole>, Failure> {
+        let answer = self.answered_whole(path, limit).await;
+        self.settled(path, answer).await
+    }
+
+    async fn answered_whole(&self, path: &Path, limit: u64) -> Result<Whole, Failure> {
         let once = || async {
             let result = self.get(path, GetOptions::default()).await?;
             let (meta, mark) = (result.meta.clone(), mark_of(&result));
@@ -256,8 +299,7 @@ impl Objects {
             of_length(&bytes, meta.size)?;
             Ok(Whole { bytes, meta, mark })
         };
-        let whole = self.retried(once).await;
-        self.settled(path, whole).await
+        self.retried(once).await
     }
 
     /// A range of an object; `None` if there is none.
@@ -289,6 +331,7 @@ impl Objects {
                         _ => failure,
                     });
                 }
+                Err(Failure::NoRange) => return self.cut(path, start, len).await,
                 answer => answer?,
             };
             if result.meta.size < end {
@@ -304,6 +347,41 @@ impl Objects {
         };
         let range = self.retried(once).await;
         self.settled(path, range).await
+    }
+
+    /// A range of an object, of a service that answers with all of it: what is before it is passed
+    /// over, what is behind it not waited for.
+    async fn cut(&self, path: &Path, start: u64, len: u64) -> Result<Bytes, Failure> {
+        tracing::debug!(object = %path, "read from its beginning: the service ignores ranges");
+        let end = start.saturating_add(len);
+        // What comes may be the text of an error: the length of the object is asked for apart.
+        let asked = self.attempt(0, self.store.head(path)).await?.size;
+        if asked < end {
+            return Err(Failure::PastEnd { len: asked });
+        }
+        let result = self.get(path, GetOptions::default()).await?;
+        let got = result.meta.size;
+        if got != asked {
+            return Err(Failure::Short { asked, got });
+        }
+        let read = async {
+            let mut stream = result.into_stream();
+            let (mut bytes, mut at) = (Vec::new(), 0);
+            while let Some(piece) = stream.try_next().await? {
+                let piece_len = piece.len() as u64;
+                let from = start.saturating_sub(at).min(piece_len);
+                let until = end.saturating_sub(at).min(piece_len);
+                bytes.extend_from_slice(&piece[from as usize..until as usize]);
+                at += piece_len;
+                if at >= end {
+                    break;
+                }
+            }
+            Ok(Bytes::from(bytes))
+        };
+        let bytes = self.attempt(end, read).await?;
+        of_length(&bytes, len)?;
+        Ok(bytes)
     }
 
     /// Who wrote the object that is there, if it is not known whether a write took effect.
@@ -359,7 +437,13 @@ impl Objects {
             match self.author(path, &mark, &new).await? {
                 Author::Ours => return Ok(true),
                 Author::Other => return Ok(false),
-                Author::Nobody => tries.again(failure).await?,
+                Author::Nobody => {
+                    let again = tries.again(failure).await;
+                    again.map_err(|failure| match failure {
+                        Failure::Contended(_) => Failure::TakenNotFound,
+                        failure => failure,
+                    })?;
+                }
             }
         }
     }

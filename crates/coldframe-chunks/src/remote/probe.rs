@@ -35,9 +35,7 @@ impl Objects {
         if self.create(path, vec![text(b"again")]).await? {
             return Err(Failure::Unconditional(absent));
         }
-        let Some(old) = self.head(path).await? else {
-            return Err(Failure::Contended(1));
-        };
+        let old = self.written(path).await?;
         if !self.swap(path, b"first", text(b"second")).await? {
             return Err(Failure::Unconditional(absent));
         }

@@ -51,6 +51,8 @@ struct State {
     /// The files after each change.
     history: Vec<Files>,
     calls: u64,
+    /// How often the ledger was read, and swapped.
+    ledger: (u64, u64),
     leases: BTreeSet<LeaseId>,
     is_collecting: bool,
 }
@@ -99,6 +101,11 @@ impl MemBackend {
 
     pub fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// How often the ledger was read, and swapped, since this was last asked.
+    pub fn ledger_calls(&self) -> (u64, u64) {
+        std::mem::take(&mut self.state().ledger)
     }
 
     pub fn leases_held(&self) -> usize {
@@ -262,6 +269,7 @@ impl Backend for MemBackend {
         new: Option<&[u8]>,
     ) -> Result<bool, StorageError> {
         let fate = self.enter(key)?;
+        self.state().ledger.1 += u64::from(*key == Key::Ledger);
         if self.is_full() && new.is_some() {
             return Err(failed(key, ENOSPC));
         }
@@ -283,6 +291,7 @@ impl Backend for MemBackend {
 
     fn read(&self, key: &Key, _limit: ByteLen) -> Result<Option<Bytes>, StorageError> {
         self.enter(key)?;
+        self.state().ledger.0 += u64::from(*key == Key::Ledger);
         if let Some(other) = self.other_spelling(key) {
             let path = PathBuf::from(format!("/store/{other}"));
             return Err(StorageError::Exists { path });

@@ -10,6 +10,7 @@ use coldframe_chunks::{
     PackStore, StoreError,
 };
 use coldframe_storage::StorageError;
+use coldframe_testkit::alloc::alloc_peak;
 use coldframe_units::{BLOCK_BYTES, ByteLen};
 
 use crate::backend::{MemBackend, Trouble};
@@ -432,4 +433,26 @@ fn a_file_that_is_given_up_and_can_be_read_is_kept() {
             break;
         }
     }
+}
+
+// Spec: STORE-15
+#[test]
+fn the_memory_of_the_statistics_grows_with_chunks_and_not_with_tags() {
+    let peak_of = |tags: u64| {
+        let (store, _) = mem();
+        let mut numbers: Vec<u64> = (0..256).collect();
+        for tag in 0..tags {
+            // No two of them have the same index.
+            numbers[0] = 1000 + tag;
+            push_image(&store, &format!("t{tag}"), &numbers).unwrap();
+        }
+        let (stat, peak) = alloc_peak(|| store.stat_all(&[]).unwrap());
+        assert_eq!(stat.tags.len() as u64, tags);
+        peak
+    };
+    let (one, many) = (peak_of(1), peak_of(200));
+    println!("{one} bytes for one tag, {many} for 200");
+    // The chunks of each tag, by their ids alone, would be twice as much.
+    let is_of_tags = one + 200 * 4096;
+    assert!(many < is_of_tags, "{one} bytes for one tag, {many} for 200");
 }

@@ -1,6 +1,9 @@
 //! Tests of the chunk store against `specs/chunk-store.md`.
 #![allow(clippy::unwrap_used)]
 
+#[global_allocator]
+static ALLOC: coldframe_testkit::alloc::CountingAlloc = coldframe_testkit::alloc::CountingAlloc;
+
 mod ailing;
 mod backend;
 mod backends;
@@ -18,6 +21,7 @@ mod layers;
 mod log_note;
 mod model;
 mod near;
+mod new_ledger;
 mod places;
 mod poor;
 mod races;

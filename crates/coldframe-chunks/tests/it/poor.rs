@@ -452,3 +452,107 @@ fn a_planted_bug_is_found() {
         "it deletes what is needed, and nobody has seen it"
     );
 }
+
+// Spec: STORE-28
+#[test]
+fn a_service_without_versions_is_refused_at_once() {
+    let service = PoorService::start().unwrap();
+    service.lacks(Lack::HasNoETags);
+    let error = PackStore::create_at(backend(&service), OPTIONS).unwrap_err();
+    assert!(told(&error).contains("no ETag"), "{}", told(&error));
+    assert_eq!(service.count("PUT", ""), 2, "a probe, made twice");
+    assert_eq!(service.keys(), [""; 0]);
+    refused(Lack::HasNoETags, "no ETag");
+}
+
+// Spec: STORE-25
+#[test]
+fn of_a_service_that_ignores_ranges_the_whole_answer_is_cut() {
+    let service = works(Lack::IgnoresRanges);
+    let place = backend(&service);
+    let key = Key::Store;
+    let whole = place.read(&key, ByteLen::new(1 << 20)).unwrap().unwrap();
+    service.lacks(Lack::IgnoresRanges);
+    for (start, len) in [(0, 1), (7, 30), (0, whole.len()), (whole.len() - 1, 1)] {
+        let (at, count) = (FileOffset::new(start as u64), ByteLen::new(len as u64));
+        let cut = place.read_range(&key, at, count).unwrap().unwrap();
+        assert_eq!(cut, whole[start..start + len]);
+    }
+    let past = FileOffset::new(whole.len() as u64 - 1);
+    let error = place.read_range(&key, past, ByteLen::new(2)).unwrap_err();
+    assert!(
+        matches!(error, StorageError::UnexpectedEnd { .. }),
+        "{error}"
+    );
+}
+
+// Spec: STORE-25
+#[test]
+fn a_refusal_is_told_by_its_code_and_what_fits_it() {
+    for (code, advice) in [
+        ("InvalidAccessKeyId", "does not accept the credentials"),
+        ("SignatureDoesNotMatch", "does not accept the credentials"),
+        ("RequestTimeTooSkewed", "clock"),
+        ("ExpiredToken", "expired"),
+        ("AllAccessDisabled", "AllAccessDisabled"),
+        ("AccessDenied", "s3:ListBucket"),
+    ] {
+        let service = filled();
+        service.lacks(Lack::Denies(code));
+        let error = opened(backend(&service)).unwrap_err();
+        let text = told(&error);
+        assert!(text.contains(code) && text.contains(advice), "{text}");
+        let blames_permission = text.contains("s3:ListBucket");
+        assert_eq!(blames_permission, code == "AccessDenied", "{text}");
+        let listed = backend(&service).list(Folder::Packs).unwrap_err();
+        let text = told(&listed);
+        assert!(text.contains(code) && text.contains(advice), "{text}");
+    }
+}
+
+// Spec: STORE-27
+#[test]
+fn what_is_listed_and_not_found_is_not_said_to_be_absent() {
+    let service = filled();
+    for within in ["/store", "tags/kept", "ledger"] {
+        service.lacks(Lack::Nothing);
+        let store = opened(backend(&service)).unwrap();
+        service.lacks(Lack::ListedNotFound(within));
+        let error = match within {
+            "/store" => opened(backend(&service)).unwrap_err(),
+            "ledger" => store.push().unwrap_err(),
+            _ => store.tag(&name("kept")).unwrap_err(),
+        };
+        let text = told(&error);
+        assert!(text.contains("listed, but not found"), "{within}: {text}");
+        assert!(matches!(error, StoreError::Storage { .. }), "{error:?}");
+        service.heal();
+        assert_eq!(store.tag(&name("none")).unwrap(), None);
+    }
+}
+
+// Spec: STORE-24
+#[test]
+fn a_lease_or_right_that_is_not_found_once_it_was_written_is_an_error_in_time() {
+    let service = filled();
+    let options = RemoteOptions {
+        give_up_after: Duration::from_millis(300),
+        ..OFTEN
+    };
+    let place = remote(service.endpoint(), PREFIX, options);
+    service.lacks(Lack::ListedNotFound("leases/"));
+    let began = Instant::now();
+    let error = place.lease().unwrap_err();
+    assert!(told(&error).contains("not found"), "{}", told(&error));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(!service.keys().iter().any(|key| key.contains("leases/")));
+    service.lacks(Lack::ListedNotFound("collector"));
+    let error = place.exclusive().unwrap_err();
+    assert!(told(&error).contains("not found"), "{}", told(&error));
+    service.lacks(Lack::ListedNotFound("probes/"));
+    let other = remote(service.endpoint(), PREFIX, options);
+    let error = other.exclusive().unwrap_err();
+    assert!(told(&error).contains("not found"), "{}", told(&error));
+    service.heal();
+    assert!(place.lease().unwrap().confirm().unwrap());
+}

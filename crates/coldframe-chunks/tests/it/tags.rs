@@ -1,6 +1,6 @@
 //! Names for roots.
 
-use coldframe_chunks::{ChunkStore as _, StoreError, TagName};
+use coldframe_chunks::{Backend as _, ChunkStore as _, Key, StoreError, TagName};
 use coldframe_units::RootHash;
 
 use crate::backend::Trouble;
@@ -83,8 +83,8 @@ fn a_swap_that_failed_after_its_effect_is_told_apart_by_looking() {
     let push = store.push().unwrap();
     let ids = put(&push, &[1, 2]).unwrap();
     let new = tag_of(push.put_root(&[&index_of(&ids)]).unwrap());
-    // The ledger is read and swapped; a tag is read, then swapped.
-    backend.trouble(crate::backend::Trouble::Fail(4, true));
+    // The ledger is swapped; a tag is read, then swapped.
+    backend.trouble(crate::backend::Trouble::Fail(3, true));
     let error = push.tag(&name("a"), Some(tag_of(root)), new).unwrap_err();
     assert!(matches!(error, StoreError::Storage { .. }));
     // The tag says who won; to try again is refused, not done twice.
@@ -141,4 +141,64 @@ fn a_tag_that_came_back_in_another_spelling_is_one_tag_where_case_is_ignored() {
     // What is listed is never absent for that reason.
     let error = push_image(&store, "nightly", &[1]).unwrap_err();
     assert!(matches!(error, StoreError::TagFolded { .. }), "{error}");
+}
+
+#[test]
+fn a_damaged_tag_is_removed_by_name_and_a_sound_or_newer_one_is_not() {
+    let (store, backend) = mem();
+    push_image(&store, "a", &[1]).unwrap();
+    push_image(&store, "b", &[2]).unwrap();
+    let (a, key) = (name("a"), Key::Tag(name("a")));
+    assert!(!store.remove_damaged_tag(&a).unwrap());
+    let sound = backend.files()[&key].clone();
+    for at in 0..sound.len() {
+        backend.rot(&key, |bytes| bytes[at] ^= 0x80);
+        let removed = store.remove_damaged_tag(&a);
+        match &removed {
+            // A newer version, as far as anyone can tell.
+            Err(StoreError::DamagedTag { source, .. }) => {
+                assert!(source.is_unsupported_version(), "byte {at}: {source}");
+            }
+            removed => assert!(matches!(removed, Ok(true)), "byte {at}: {removed:?}"),
+        }
+        if removed.is_ok() {
+            assert_eq!(store.tag(&a).unwrap(), None);
+            backend.replace(&key, None, Some(&sound)).unwrap();
+        }
+        backend.rot(&key, |bytes| *bytes = sound.to_vec());
+    }
+    backend.rot(&key, |bytes| bytes.clear());
+    assert!(store.collect(AT_ONCE, &[]).is_err());
+    assert!(store.remove_damaged_tag(&a).unwrap());
+    let missing = store.remove_damaged_tag(&a);
+    assert!(matches!(missing, Err(StoreError::MissingTag { .. })));
+    let done = store.collect(AT_ONCE, &[]).unwrap();
+    assert_eq!((done.live_chunks, done.deleted_packs), (1, 1));
+}
+
+// Each is a round trip, and a sync.
+#[test]
+fn a_push_reads_the_ledger_when_it_begins_and_once_for_each_tag_and_swaps_it_once() {
+    let (store, backend) = mem();
+    backend.ledger_calls();
+    push_image(&store, "a", &[1]).unwrap();
+    assert_eq!(backend.ledger_calls(), (2, 1));
+    push_image(&store, "a", &[2]).unwrap();
+    assert_eq!(backend.ledger_calls(), (2, 1), "a file");
+    push_image(&store, "a", &[1]).unwrap();
+    assert_eq!(backend.ledger_calls(), (2, 0), "nothing new");
+    let push = store.push().unwrap();
+    let ids = put(&push, &[3]).unwrap();
+    let root = push.put_root(&[&index_of(&ids)]).unwrap();
+    push.announce(&name("c"));
+    push.tag(&name("b"), None, tag_of(root)).unwrap();
+    push.tag(&name("c"), None, tag_of(root)).unwrap();
+    push.finish().unwrap();
+    assert_eq!(backend.ledger_calls(), (3, 1), "two tags");
+    // What was taken since the last tag is confirmed at the end.
+    let push = store.push().unwrap();
+    push.tag(&name("d"), None, tag_of(root)).unwrap();
+    assert!(push.has(id(3)).unwrap());
+    push.finish().unwrap();
+    assert_eq!(backend.ledger_calls(), (3, 1));
 }

@@ -9,6 +9,7 @@
  * COLDFRAME_POOR_ERRNO  with what they fail, as a number; for list, the entry is left out
  * COLDFRAME_POOR_FROM   with COLDFRAME_POOR_LEN: only reads of these bytes of such a file fail, and
  *                       those of more are short
+ * COLDFRAME_POOR_SYNC   the end of a path: the sync of this very file or directory fails, EIO
  * COLDFRAME_POOR_NAME   a piece of a path that ends where a name does: another spelling of the
  *                       next, as where case is ignored; what is looked for or opened by it is that
  * COLDFRAME_POOR_FOR    what it is a spelling of
@@ -298,8 +299,18 @@ int flock(int fd, int how) {
 
 /* sync */
 
+/* Whether a path ends as COLDFRAME_POOR_SYNC says: that thing alone, and not what is below it. */
+static int is_unsynced(int fd) {
+    char room[PATH_MAX + 1];
+    const char *end = getenv("COLDFRAME_POOR_SYNC");
+    if (!end || !*end) return 0;
+    size_t len = strlen(path_of(fd, room)), end_len = strlen(end);
+    return len >= end_len && !strcmp(room + len - end_len, end);
+}
+
 int fsync(int fd) {
     struct stat found;
+    if (is_unsynced(fd)) REFUSE(EIO);
     if (lacks("no-directory-sync") && !REAL(fstat)(fd, &found) && S_ISDIR(found.st_mode))
         REFUSE(EINVAL);
     /* The disk itself fails: for the proof that the tests can fail. */

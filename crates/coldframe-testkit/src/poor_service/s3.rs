@@ -36,7 +36,7 @@ fn pair(name: &str, value: impl Into<String>) -> (String, String) {
 }
 
 /// The version of an object of Google Cloud Storage.
-const GENERATION: &str = "x-goog-generation";
+pub(super) const GENERATION: &str = "x-goog-generation";
 
 pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     let upload = request.asked("uploadId");
@@ -74,6 +74,7 @@ fn got(state: &State, request: &Request) -> Answer {
     headers.push(pair(GENERATION, object.generation.to_string()));
     let len = object.bytes.len();
     let range = request.header("range").and_then(range_of);
+    let range = range.filter(|_| state.lack != Lack::IgnoresRanges);
     let Some((start, end)) = range else {
         headers.push(pair("Content-Length", len.to_string()));
         return with(200, headers, object.bytes.clone());

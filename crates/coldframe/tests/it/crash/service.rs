@@ -79,6 +79,11 @@ fn cost(lack: Lack) -> Cost {
         Lack::EndlessListing => Says(&["does not end"]),
         Lack::LeavesOut(_) => Says(&["was changed", "listed", "left out", "not in the store"]),
         Lack::ListedNotFound(_) => Says(&["not found", "is listed", "is not there"]),
+        Lack::HasNoETags => Says(&["no ETag"]),
+        Lack::Denies(code) => Says(match code {
+            "InvalidAccessKeyId" => &["does not accept the credentials"],
+            _ => &["403"],
+        }),
         Lack::Redirects => Says(&["redirect", "region"]),
         _ => Nothing,
     }
