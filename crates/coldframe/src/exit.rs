@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 
+use coldframe_chunks::StoreError;
+
 /// Why a verb did not end with exit code 0.
 #[derive(Debug)]
 pub enum Failure {
@@ -27,17 +29,17 @@ impl Failure {
     }
 
     /// Found wanting: `what`, then the error with all that caused it, on one line.
-    pub fn wanting(what: impl fmt::Display, error: &dyn Error) -> Self {
+    pub fn wanting(what: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         Self::Wanting(line(what, error))
     }
 
     /// Wrong usage, likewise.
-    pub fn usage(what: impl fmt::Display, error: &dyn Error) -> Self {
+    pub fn usage(what: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         Self::Usage(line(what, error))
     }
 
     /// I/O or environment, likewise.
-    pub fn environment(what: impl fmt::Display, error: &dyn Error) -> Self {
+    pub fn environment(what: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         Self::Environment(line(what, error))
     }
 }
@@ -51,14 +53,37 @@ impl fmt::Display for Failure {
     }
 }
 
-/// `what: error: its cause: ...`, with line breaks folded.
-pub fn line(what: impl fmt::Display, error: &dyn Error) -> String {
-    format!("{what}: {}", reason(error)).replace('\n', " ")
+/// `what: error: its cause: ...`, with line breaks folded; then the way out, if there is one that
+/// is the same for every verb.
+pub fn line(what: impl fmt::Display, error: &(dyn Error + 'static)) -> String {
+    let way = way_out(error).unwrap_or_default();
+    format!("{what}: {}{way}", reason(error)).replace('\n', " ")
+}
+
+/// What to do about a file of a store without which hardly any verb works.
+fn way_out(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        match error.downcast_ref::<StoreError>() {
+            Some(StoreError::DamagedLedger { source }) if !source.is_unsupported_version() => {
+                let way = "; 'coldframe store gc --new-ledger' makes a new one";
+                return Some(way.to_owned());
+            }
+            Some(StoreError::DamagedTag { name, source }) if !source.is_unsupported_version() => {
+                let command = format!("coldframe store untag {name} --damaged");
+                return Some(format!(
+                    "; '{command}' removes it, and what it points to is lost"
+                ));
+            }
+            _ => next = error.source(),
+        }
+    }
+    None
 }
 
 /// `error: its cause: ...`, with line breaks folded. A cause that an error before it has told in
 /// full is not told again.
-pub fn reason(error: &dyn Error) -> String {
+pub fn reason(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -104,6 +104,7 @@ impl MemBackend {
     }
 
     /// How often the ledger was read, and swapped, since this was last asked.
+    #[allow(dead_code, reason = "not for the tests of all crates above this one")]
     pub fn ledger_calls(&self) -> (u64, u64) {
         std::mem::take(&mut self.state().ledger)
     }

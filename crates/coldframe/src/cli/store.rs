@@ -182,6 +182,11 @@ pub struct Gc {
     /// again. Without it, a file that tags need and that cannot be read stops the collection.
     #[arg(long, value_name = "ROOT")]
     pub give_up: Vec<RootHash>,
+    /// Put a new ledger in the place of a damaged one, and delete nothing. It names the tags and
+    /// files that are there; pushes that are under way fail, and what an earlier verification
+    /// found damaged is found by the next one. A sound ledger stays as it is.
+    #[arg(long, conflicts_with_all = ["dry_run", "give_up", "grace"])]
+    pub new_ledger: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -203,6 +208,10 @@ pub struct Untag {
     pub names: Vec<TagName>,
     #[command(flatten)]
     pub at: At,
+    /// Remove tags whose files are damaged: what they point to, and which log of a disk they name,
+    /// is not known, and what only they needed is garbage. Sound tags are refused.
+    #[arg(long)]
+    pub damaged: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

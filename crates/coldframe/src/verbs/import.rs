@@ -44,7 +44,8 @@ pub fn raw(args: &ImportRaw) -> Result<(), Failure> {
 /// From Firecracker's pair.
 pub fn firecracker(args: &ImportFirecracker) -> Result<(), Failure> {
     let state = read_state(&args.state)?;
-    let wanting = |error: &dyn std::error::Error| Failure::wanting(args.state.display(), error);
+    let wanting =
+        |error: &(dyn std::error::Error + 'static)| Failure::wanting(args.state.display(), error);
     let checked = State::check(&state).map_err(|error| wanting(&error))?;
     let stated = match &args.ram[..] {
         [] => None,

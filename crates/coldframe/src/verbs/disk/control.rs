@@ -20,6 +20,8 @@ use crate::verbs::disk::{Device, failure};
 const LINE_BYTES_MAX: u64 = 16 << 10;
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Clients that are heard at the same time: those that say nothing keep nobody waiting.
+const CLIENTS_MAX: usize = 64;
 
 /// What is asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,30 +80,50 @@ pub fn start(path: &Path, device: Shared, store: String) -> Result<SocketFile, F
 }
 
 fn accept(listener: &UnixListener, device: &Shared, store: &str) {
+    // Each client has one for as long as it is heard.
+    let heard = Arc::new(());
     loop {
-        match listener.accept() {
+        let error = match listener.accept() {
+            Ok((client, _)) if Arc::strong_count(&heard) > CLIENTS_MAX => {
+                let busy = Failure::Environment("too many clients are connected".to_owned());
+                reply(&client, Err(busy))
+            }
             Ok((client, _)) => {
-                if let Err(error) = answer(client, device, store) {
-                    tracing::debug!(%error, "a client of the control socket was lost");
-                }
+                let (device, store) = (Arc::clone(device), store.to_owned());
+                let heard = Arc::clone(&heard);
+                let thread = std::thread::Builder::new().name("control-client".into());
+                let spawned = thread.spawn(move || {
+                    if let Err(error) = answer(&client, &device, &store) {
+                        tracing::debug!(%error, "a client of the control socket was lost");
+                    }
+                    drop(heard);
+                });
+                spawned.map(drop)
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept on the control socket");
                 std::thread::sleep(Duration::from_millis(50));
+                Err(error)
             }
+        };
+        if let Err(error) = error {
+            tracing::warn!(%error, "cannot hear a client of the control socket");
         }
     }
 }
 
-fn answer(client: UnixStream, device: &Shared, store: &str) -> std::io::Result<()> {
+fn answer(client: &UnixStream, device: &Shared, store: &str) -> std::io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
-    client.set_write_timeout(Some(PATIENCE))?;
     let mut text = String::new();
-    BufReader::new((&client).take(LINE_BYTES_MAX)).read_line(&mut text)?;
+    BufReader::new(client.take(LINE_BYTES_MAX)).read_line(&mut text)?;
     let reply = match serde_json::from_str::<Request>(&text) {
         Ok(request) => make(&request, device, store),
         Err(error) => Err(Failure::usage("cannot understand the request", &error)),
     };
+    self::reply(client, reply)
+}
+
+fn reply(mut client: &UnixStream, reply: Result<Made, Failure>) -> std::io::Result<()> {
+    client.set_write_timeout(Some(PATIENCE))?;
     let reply = reply.map_or_else(
         |failure| Reply::Failed {
             exit_code: failure.exit_code(),
@@ -111,7 +133,7 @@ fn answer(client: UnixStream, device: &Shared, store: &str) -> std::io::Result<(
     );
     let mut bytes = serde_json::to_vec(&reply)?;
     bytes.push(b'\n');
-    (&client).write_all(&bytes)
+    client.write_all(&bytes)
 }
 
 fn make(request: &Request, device: &Shared, store: &str) -> Result<Made, Failure> {
@@ -154,7 +176,8 @@ fn make(request: &Request, device: &Shared, store: &str) -> Result<Made, Failure
 /// Asks a serving process.
 pub fn ask(path: &Path, request: &Request) -> Result<Made, Failure> {
     let cannot = format!("cannot reach the server at {}", path.display());
-    let lost = |error: &dyn std::error::Error| Failure::Environment(line(&cannot, error));
+    let lost =
+        |error: &(dyn std::error::Error + 'static)| Failure::Environment(line(&cannot, error));
     let stream = UnixStream::connect(path).map_err(|error| lost(&error))?;
     let mut bytes = serde_json::to_vec(request).map_err(|error| lost(&error))?;
     bytes.push(b'\n');

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::store::Gc;
 use crate::exit::{Failure, line};
 use crate::human::size;
-use crate::store::failure;
+use crate::store::{Store, failure};
 use crate::{output, progress, store};
 
 #[derive(Serialize)]
@@ -31,6 +31,9 @@ struct Report {
 pub fn run(args: &Gc) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
+    if args.new_ledger {
+        return new_ledger(args, &chunks);
+    }
     let options = CollectOptions {
         grace: args.grace,
         dry_run: args.dry_run,
@@ -49,6 +52,42 @@ pub fn run(args: &Gc) -> Result<(), Failure> {
         }
     }
     ended.map_err(|error| stopped(url, &error))
+}
+
+#[derive(Serialize)]
+struct LedgerReport {
+    /// Whether there is a new one.
+    renewed: bool,
+    /// What it names.
+    tags: u64,
+    files: u64,
+}
+
+/// Puts a new ledger in the place of a damaged one.
+fn new_ledger(args: &Gc, chunks: &Store) -> Result<(), Failure> {
+    let url = &args.at.url;
+    let renewed = chunks.renew_ledger();
+    let what = format!("cannot make a new ledger in {url}");
+    let new = renewed.map_err(|error| failure(what, &error))?;
+    let (tags, files) = new.map_or((0, 0), |new| (new.tags, new.files));
+    if args.json {
+        let renewed = new.is_some();
+        return output::json(&LedgerReport {
+            renewed,
+            tags,
+            files,
+        });
+    }
+    match new {
+        None => output::say(format_args!(
+            "the ledger is not damaged, and stays as it is"
+        )),
+        Some(_) => output::say(format_args!(
+            "a new ledger names {tags} tags and {files} files; 'coldframe store verify --deep' \
+             finds damaged chunks again"
+        )),
+    }
+    Ok(())
 }
 
 /// Why it stopped, and what to do about it.

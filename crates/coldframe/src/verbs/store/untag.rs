@@ -21,6 +21,9 @@ struct Report<'a> {
 pub fn run(args: &Untag) -> Result<(), Failure> {
     let url = &args.at.url;
     let chunks = store::open(url)?;
+    if args.damaged {
+        return untag_damaged(args, &chunks);
+    }
     let mut tags = BTreeMap::new();
     for name in &args.names {
         let cannot = || format!("cannot untag {name} in {url}, no tag is removed");
@@ -41,17 +44,47 @@ pub fn run(args: &Untag) -> Result<(), Failure> {
         tags.insert(name.clone(), tag);
     }
     let (removed, result) = remove(&chunks, url, &tags);
-    let report = Report {
-        store: url,
-        removed,
-    };
+    tell(args, removed)?;
+    result
+}
+
+fn tell(args: &Untag, removed: Vec<String>) -> Result<(), Failure> {
+    let store = &args.at.url;
+    let report = Report { store, removed };
     if args.json {
-        output::json(&report)?;
-    } else {
-        for name in &report.removed {
-            output::say(format_args!("{name} removed"));
+        return output::json(&report);
+    }
+    for name in &report.removed {
+        output::say(format_args!("{name} removed"));
+    }
+    Ok(())
+}
+
+/// Removes those whose files are damaged; stops at the first that is not.
+fn untag_damaged(args: &Untag, chunks: &Store) -> Result<(), Failure> {
+    let url = &args.at.url;
+    let (mut removed, mut result) = (Vec::new(), Ok(()));
+    for name in &args.names {
+        let cannot = format!("cannot untag {name} in {url}");
+        match chunks.remove_damaged_tag(name) {
+            Ok(true) => removed.push(name.to_string()),
+            Ok(false) => {
+                let text = format!("{cannot}: it is not damaged; leave out --damaged");
+                result = Err(Failure::Usage(text));
+                break;
+            }
+            Err(error) if error.is_removed() => {
+                removed.push(name.to_string());
+                let what = format!("{name} in {url} is removed, but not durably");
+                result = result.and(Err(failure(what, &error)));
+            }
+            Err(error) => {
+                result = Err(failure(cannot, &error));
+                break;
+            }
         }
     }
+    tell(args, removed)?;
     result
 }
 
