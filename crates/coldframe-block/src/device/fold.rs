@@ -224,6 +224,9 @@ impl<B: Backend, S: Storage> Inner<B, S> {
         if proposed.root != root {
             next = image.successor(proposed.root)?;
         }
+        if let Some((name, None)) = goal {
+            push.announce(name);
+        }
         self.move_head(&push, state, proposed.root)?;
         state.base_from = base_from.unwrap_or(u64::MAX);
         self.moved(state, proposed, Arc::new(next), None)?;
