@@ -20,7 +20,7 @@ type Arg<'a> = &'a dyn AsRef<OsStr>;
 
 /// What a lack may cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Cost {
+pub enum Cost {
     /// Nothing.
     Nothing,
     /// Verbs that make files may refuse, and say so in these words.
@@ -31,7 +31,7 @@ enum Cost {
     All(&'static str),
 }
 
-const fn cost(lack: Lack) -> Cost {
+pub const fn cost(lack: Lack) -> Cost {
     match lack {
         // Without locks nobody could tell the temporary files of the living.
         Lack::Flock | Lack::LocksLeft => Cost::Writers("file locks (flock) do not work"),

@@ -198,6 +198,27 @@ pub const VERBS: &[Verb] = &[
         "replay {P}/s/diff-1 --journal {P}/s/journal",
         &["s/", "s/full", "s/diff-1", "s/journal"],
     ),
+    verb("thaw {P}/s/diff-1", DIFF_1),
+    verb("thaw --mode copy {P}/s/diff-1", DIFF_1),
+    verb(
+        "demo --backend simulated --ram 8MiB --diffs 1 --dir {P}/s",
+        &["s"],
+    )
+    .refused(),
+    verb(
+        "demo --backend simulated --ram 8MiB --diffs 1 --dir {NEW}",
+        &[],
+    ),
+    verb(
+        "import firecracker --state {P}/fc/state --mem {P}/mem -o {NEW}",
+        &["fc/state", "mem"],
+    ),
+    verb("export firecracker {P}/fc/base -o {NEW}", &["fc/base"]),
+    verb(
+        "store import-shuru {P}/cas --index {P}/cas/d.idx --store {P}/store --name made",
+        written!("cas"),
+    )
+    .changes(&["store/tags/made"]),
     verb("journal stat {P}/s/journal", &["s/journal"]),
     verb("journal dump {P}/s/catalog", &["s/catalog"]),
     verb("wal stat {P}/store/wal/dusk.wal", &["store/wal/dusk.wal"]),
