@@ -257,6 +257,7 @@ pub struct Prune {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example, of a directory `cas` of shuru-store with an index `cas/d.idx`:\n  \
+        coldframe store init --store chunks\n  \
         coldframe store import-shuru cas --index cas/d.idx --store chunks --name d"
 )]
 pub struct ImportShuru {
