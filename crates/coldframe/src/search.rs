@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use coldframe_snapshot::{Chain, Snapshot, SnapshotError, is_reserved, snapshots_in};
-use coldframe_storage::StorageError;
+use coldframe_storage::{StorageError, is_temporary};
 
 use crate::exit::{Failure, line};
 use crate::output::producer;
@@ -60,9 +60,17 @@ pub fn exist(search: &[PathBuf]) -> Result<(), Failure> {
 /// be taken for a leftover.
 pub fn check_output(path: &Path) -> Result<(), Failure> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let listing = snapshots_in(dir.unwrap_or(Path::new(".")));
-    let is_among_snapshots = listing.is_ok_and(|listing| !listing.snapshots.is_empty());
-    if is_among_snapshots && is_reserved(path.file_name().unwrap_or_default()) {
+    let name = path.file_name().unwrap_or_default();
+    let is_among_snapshots = || match snapshots_in(dir.unwrap_or(Path::new("."))) {
+        Ok(listing) => {
+            !listing.snapshots.is_empty()
+                || !listing.damaged.is_empty()
+                || !listing.links.is_empty()
+        }
+        // It cannot be told.
+        Err(_) => true,
+    };
+    if is_reserved(name) && (is_temporary(name) || is_among_snapshots()) {
         let path = path.to_path_buf();
         let error = SnapshotError::ReservedName { path };
         return Err(failure("not written", &error));

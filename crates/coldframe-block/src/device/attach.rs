@@ -129,13 +129,15 @@ impl Attachment {
     }
 
     /// Whether it says that the log may belong to another store than `own`: this very file, and
-    /// another directory, or none, at the path. Device numbers change when a host starts again, so
-    /// the log is told by its inode, and directories by what they are now.
+    /// another directory, or none, at the path. Device numbers change when a host starts again, and
+    /// are given to other devices, so the log is told by its inode, and directories by what they
+    /// are now; the numbers that were noted count only if nothing is at the path.
     fn may_be_of_another(&self, own: &Self) -> bool {
-        if self.log.1 != own.log.1 || self.store == own.store {
-            return false;
-        }
-        !std::fs::metadata(&self.path).is_ok_and(|metadata| number(&metadata) == own.store)
+        self.log.1 == own.log.1
+            && match std::fs::metadata(&self.path) {
+                Ok(found) => number(&found) != own.store,
+                Err(_) => self.store != own.store,
+            }
     }
 
     /// The other store that the log belongs to, if `own` is not it. One that is there and does not
@@ -152,6 +154,8 @@ impl Attachment {
         let tag = LocalStore::open(&self.path).and_then(|store| store.tag(head));
         let is_there = match tag {
             Ok(tag) if tag.is_none_or(|tag| tag.log != Some(id)) => return None,
+            // It was moved within its file system, and something else is there now.
+            Err(StoreError::NoStore { .. }) if self.store == own.store => return None,
             // Moved, or not mounted now: a mount point is an empty directory then.
             Err(StoreError::NoStore { .. }) => false,
             _ => std::fs::symlink_metadata(&self.path).map_or_else(is_not_gone, |_| true),
@@ -178,6 +182,11 @@ pub(super) struct OtherStore {
 }
 
 impl OtherStore {
+    /// Whether it is at its path; else it may have been moved, or not be mounted.
+    pub(super) const fn is_there(&self) -> bool {
+        self.is_there
+    }
+
     pub fn refuse(self, head: &TagName) -> BlockError {
         BlockError::LogOfOtherStore {
             head: head.clone(),

@@ -128,14 +128,22 @@ fn displace<B: Backend, S: Storage>(
             true => (LogFound::GivenUp, None),
             false => (LogFound::Other, None),
         }
-    } else if let Some(of_other) = other_store_of(&parts.store, head, &path, note.id) {
-        // This is a copy of that store: a log that was copied with it has all that it knows of, and
-        // what it goes on without is not lost.
-        return match (is_it, other) {
-            (true, _) | (_, OtherLog::Abandon) => Ok(None),
-            _ => Err(of_other.refuse(head)),
-        };
     } else {
+        match other_store_of(&parts.store, head, &path, note.id) {
+            // This is a copy of that store: a log that was copied with it has all that it knows of,
+            // and what it goes on without is not lost.
+            Some(of_other) if of_other.is_there() => {
+                return match (is_it, other) {
+                    (true, _) | (_, OtherLog::Abandon) => Ok(None),
+                    _ => Err(of_other.refuse(head)),
+                };
+            }
+            Some(of_other) if !is_it && other != OtherLog::Abandon => {
+                return Err(of_other.refuse(head));
+            }
+            // If no store is where that one was, this may be the store itself, moved.
+            _ => {}
+        }
         let looked = look(&path, Some(note.id), head, tag);
         match (looked.found, looked.guard) {
             // It was moved to where it is opened now.

@@ -266,8 +266,10 @@ fn named<B: Backend>(
         found => return Err(refuse(head, tag, path, found)),
     }
     let Some(note) = note else { return Ok(looked) };
-    if is_same_path(path, note.path()) || other_store_of(from, head, note.path(), note.id).is_some()
-    {
+    // With a copy of a store a copy of its log goes. If no store is where that one was, this may be
+    // the store itself, moved.
+    let of_other = other_store_of(from, head, note.path(), note.id);
+    if is_same_path(path, note.path()) || of_other.is_some_and(|other| other.is_there()) {
         return Ok(looked);
     }
     let noted = look(note.path(), Some(note.id), head, tag);

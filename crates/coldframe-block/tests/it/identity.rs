@@ -482,6 +482,30 @@ fn a_store_that_was_moved_or_restored_goes_on_with_its_log() {
     assert_same(&read(&place), &bytes, "restored");
 }
 
+// Spec: BLK-27, BLK-37
+#[test]
+fn a_store_that_was_moved_does_not_take_an_older_copy_of_its_log() {
+    let place = Place::new();
+    place.leave_changes("a.wal");
+    let older = place.at("older.wal");
+    std::fs::copy(place.at("a.wal"), &older).unwrap();
+    let writer = place.open("a.wal", STRICT).unwrap();
+    writer.write_at(BLOCK, &noise(8, PAGE)).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    // Another directory: nothing is where the log says that its store is.
+    let moved = Place {
+        dir: coldframe_testkit::scratch::on_disk(),
+    };
+    copy_dir(&place.at("store"), &moved.at("store"));
+    std::fs::remove_dir_all(place.at("store")).unwrap();
+    let (path, found) = elsewhere(moved.open_at(&older, STRICT));
+    assert_eq!(path, place.at("a.wal"));
+    assert!(matches!(found, LogFound::Changes(1)), "{found:?}");
+    let (_, found) = elsewhere(moved.view(ViewLog::File(&older)));
+    assert!(matches!(found, LogFound::Changes(1)), "{found:?}");
+}
+
 // Spec: BLK-37
 #[test]
 fn a_copy_of_a_store_shows_what_was_copied_and_not_what_the_store_writes_later() {

@@ -105,6 +105,8 @@ pub(crate) fn handle(signal: libc::c_int) -> io::Result<Disposition> {
     if before == Disposition::Default {
         // SAFETY: all-zero bytes are a valid sigaction: no flags, an empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // KVM_RUN ends with EINTR all the same; what else the thread waits in goes on.
+        action.sa_flags = libc::SA_RESTART;
         action.sa_sigaction = on_signal as *const () as libc::sighandler_t;
         // SAFETY: `action` is a valid sigaction whose handler is async-signal-safe (it does
         // nothing); no old action is asked for.

@@ -149,8 +149,9 @@ fn lock_in(parent: &Path, beside: &Path) -> io::Result<PathLock> {
                 }
                 continue;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened?,
+            Ok(None) => continue,
+            Ok(Some(file)) => file,
+            Err(error) => return Err(error),
         };
         let made = file.metadata()?;
         if !made.is_file() || ![us, found.uid()].contains(&made.uid()) {
@@ -167,8 +168,9 @@ fn lock_in(parent: &Path, beside: &Path) -> io::Result<PathLock> {
 }
 
 /// Opens the file of a lock in `directory`, or makes it. Only what was made is given away: the
-/// directory's owner could have put a link to any file of root's there.
-fn open_lock(beside: &Path, directory: &fs::Metadata) -> io::Result<File> {
+/// directory's owner could have put a link to any file of root's there. `None` if it was there, and
+/// went away with the process that had it.
+fn open_lock(beside: &Path, directory: &fs::Metadata) -> io::Result<Option<File>> {
     let open = |is_new| {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         OpenOptions::new()
@@ -180,7 +182,10 @@ fn open_lock(beside: &Path, directory: &fs::Metadata) -> io::Result<File> {
             .open(beside)
     };
     match open(true) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match open(false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        },
         made => {
             let made = made?;
             if made.metadata()?.uid() == ROOT
@@ -189,7 +194,7 @@ fn open_lock(beside: &Path, directory: &fs::Metadata) -> io::Result<File> {
             {
                 tracing::debug!(%error, path = %beside.display(), "a lock stays root's");
             }
-            Ok(made)
+            Ok(Some(made))
         }
     }
 }
@@ -254,6 +259,15 @@ mod tests {
     use coldframe_testkit::{require, scratch};
 
     use super::*;
+
+    #[test]
+    fn a_directory_that_went_away_is_an_error() {
+        let dir = scratch::dir();
+        let found = fs::metadata(dir.path()).unwrap();
+        let beside = dir.path().join("gone/.s.lock");
+        let error = open_lock(&beside, &found).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn a_lock_that_root_makes_belongs_to_the_owner_of_its_directory() {

@@ -206,11 +206,32 @@ impl Catalog {
         }
         match self.orphan_of(id, group) {
             None => Ok(()),
-            Some((orphan, missing)) => Err(CatalogError::HasOrphan {
-                path: path.to_path_buf(),
-                orphan: orphan.path().to_path_buf(),
-                missing,
-            }),
+            Some((orphan, missing)) => Err(has_orphan(path, orphan, missing)),
+        }
+    }
+
+    /// Whether the damaged one at `path` is not the last whole copy of a snapshot that must stay:
+    /// it may have the memory of it, and the others be damaged.
+    fn check_copied(
+        &self,
+        path: &Path,
+        own: Option<RootHash>,
+        (id, item): (SnapshotId, &Item),
+        group: &Group,
+    ) -> Result<(), CatalogError> {
+        let root = item.snapshot.root();
+        let is_copy = own == Some(item.snapshot.manifest().memory.root);
+        if !is_copy || item.has_whole(root, group) {
+            return Ok(());
+        }
+        check_unused(path, item.pinned, &item.leases)?;
+        let mut children = Vec::new();
+        for dir in &item.children_in {
+            children.extend(children_known_in(dir, id, path)?);
+        }
+        match children.is_empty() {
+            true => Ok(()),
+            false => Err(has_children(path, &children)),
         }
     }
 
@@ -264,9 +285,15 @@ impl Catalog {
         for id in ids {
             if !self.is_other(roots.as_ref(), *id) {
                 self.check_as(path, roots.as_ref(), *id)?;
+                if let Some((orphan, missing)) = self.orphan_of(*id, group) {
+                    return Err(has_orphan(path, orphan, missing));
+                }
             }
         }
         let own = roots.map(|roots| roots.own);
+        for (id, item) in items {
+            self.check_copied(path, own, (*id, item), group)?;
+        }
         self.check_strangers(path, own, group)?;
         for snapshot in self.staying(group) {
             let Some(parent) = snapshot.manifest().parent() else {
@@ -406,6 +433,14 @@ impl Item {
     fn has_whole(&self, root: RootHash, group: &Group) -> bool {
         let mut copies = std::iter::once(&self.snapshot).chain(&self.copies);
         copies.any(|copy| copy.root() == root && !group.has(copy.path()) && is_whole(copy))
+    }
+}
+
+fn has_orphan(path: &Path, orphan: &Snapshot, missing: SnapshotId) -> CatalogError {
+    CatalogError::HasOrphan {
+        path: path.to_path_buf(),
+        orphan: orphan.path().to_path_buf(),
+        missing,
     }
 }
 

@@ -326,6 +326,43 @@ fn a_child_that_was_moved_is_noted_when_its_parents_are_found() {
     assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
 }
 
+// Spec: CAT-6, CAT-12
+#[test]
+fn what_an_orphan_needs_stays_if_it_is_damaged_too() {
+    let (home, other) = (Home::new(), Home::new());
+    family(&home);
+    fs::rename(home.at("diff-1"), other.at("diff-1")).unwrap();
+    garbage(&home.at("full").join(MANIFEST));
+    let mut catalog = Catalog::open(home.path()).unwrap();
+    let error = catalog.delete_damaged(&["full".as_ref()]).unwrap_err();
+    assert!(matches!(error, CatalogError::HasOrphan { .. }), "{error}");
+    assert!(home.at("full").join(MEMORY).exists());
+}
+
+// Spec: CAT-12
+#[test]
+fn the_last_whole_memory_of_a_snapshot_with_children_elsewhere_stays() {
+    let (home, other) = (Home::new(), Home::new());
+    let mut vm = Vm::new(16);
+    vm.fill(1, 1);
+    let full = vm.full(&home.at("full"));
+    vm.fill(2, 2);
+    vm.diff(&other.at("child"), &full);
+    copy_dir(&home.at("full"), &home.at("copy"));
+    garbage(&home.at("copy").join(MANIFEST));
+    let delete = || {
+        let mut catalog = Catalog::open(home.path()).unwrap();
+        catalog.delete_damaged(&["copy".as_ref()])
+    };
+    let memory = home.at("full").join(MEMORY);
+    let sound = fs::read(&memory).unwrap();
+    replace(&memory, b"damaged");
+    let error = delete().unwrap_err();
+    assert!(matches!(error, CatalogError::HasChildren { .. }), "{error}");
+    replace(&memory, &sound);
+    delete().unwrap();
+}
+
 // Spec: CAT-14
 #[test]
 fn a_snapshot_has_none_of_the_names_with_a_meaning() {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cli::disk::{Export, Import};
 use crate::exit::Failure;
 use crate::human::size;
+use crate::search::check_output;
 use crate::verbs::disk::advice::{Advice, Takes};
 use crate::verbs::disk::{advice, failure, open_view};
 use crate::verbs::rm::sweep_beside;
@@ -117,6 +118,7 @@ fn import_failure(advice: Advice<'_>, cannot: &str, error: &BlockError) -> Failu
 
 /// A disk becomes a raw image.
 pub fn export(args: &Export) -> Result<(), Failure> {
+    check_output(&args.output)?;
     let name = &args.which.name;
     let cannot = format!("cannot export disk {name}");
     let store = store::open_with(&args.which.store, &args.cache)?;
