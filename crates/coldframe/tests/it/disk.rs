@@ -1,14 +1,16 @@
 //! Disks through the command: in, out, listed, resized, served, checkpointed.
 
 use std::fs;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 
 use coldframe_testkit::rng::Rng;
 use nix::sys::signal::Signal;
 
 use crate::nbd_client::{Client, FLUSH, FUA, TRIM, WRITE, ZEROES};
 use crate::served::Place;
-use crate::support::{Outcome, coldframe, command, keys};
+use crate::support::{Outcome, coldframe, command, keys, patch};
 
 const MIB: usize = 1 << 20;
 
@@ -194,6 +196,70 @@ fn what_clients_write_is_there_after_sigterm_and_after_sigkill() {
     assert_eq!(interrupted.code, 0, "{interrupted:?}");
 }
 
+fn checkpoint(control: &str, name: &str, more: &str) -> Outcome {
+    let mut command = command(&[&"disk", &"checkpoint", &"--name", &name]);
+    let more = Some(more).filter(|more| !more.is_empty());
+    let asked = command.args(["--control", control, "--json"]).args(more);
+    asked.output().unwrap().into()
+}
+
+#[test]
+fn clients_of_the_control_socket_that_say_nothing_keep_nobody_waiting() {
+    let place = Place::new();
+    fs::write(place.at("a.img"), image(MIB, 1)).unwrap();
+    place.import(&place.at("a.img"), "a");
+    let control = format!("unix:{}", place.at("ctl").display());
+    let server = place.serve("a", &["--wal-size", "4MiB", "--control", &control]);
+    let connect = || UnixStream::connect(place.at("ctl")).unwrap();
+    let mut silent: Vec<UnixStream> = (0..8).map(|_| connect()).collect();
+    checkpoint(&control, "one", "").done();
+    // None of them had to be given up first.
+    for client in &mut silent {
+        client.set_nonblocking(true).unwrap();
+        let heard = client.read(&mut [0]).unwrap_err();
+        assert_eq!(heard.kind(), ErrorKind::WouldBlock);
+    }
+    // More than are heard at once: those that are too many are told.
+    silent.extend((0..80).map(|_| connect()));
+    let last = silent.last_mut().unwrap();
+    let mut said = String::new();
+    last.read_to_string(&mut said).unwrap();
+    assert!(said.contains("too many clients"), "{said}");
+    drop(silent);
+    while checkpoint(&control, "two", "--replace").code != 0 {
+        std::thread::yield_now();
+    }
+    server.stop();
+}
+
+#[test]
+fn a_served_disk_goes_on_after_its_damaged_ledger_was_replaced() {
+    let place = Place::new();
+    let mut bytes = image(MIB, 1);
+    fs::write(place.at("a.img"), &bytes).unwrap();
+    place.import(&place.at("a.img"), "a");
+    let control = format!("unix:{}", place.at("ctl").display());
+    let server = place.serve("a", &["--wal-size", "4MiB", "--control", &control]);
+    let mut client = Client::simple(&server.socket, "a");
+    patch(&place.store().join("ledger"), 40, |byte| *byte ^= 1);
+    assert_eq!(client.write(0, 4096, &[7; 8192]), 0);
+    bytes[4096..12288].fill(7);
+    let advice = ["the ledger of the store is damaged", "gc --new-ledger"];
+    checkpoint(&control, "one", "").fails(1, &advice);
+    let renew = [
+        &"store" as &dyn AsRef<_>,
+        &"gc",
+        &"--new-ledger",
+        &"--store",
+        &place.store(),
+    ];
+    coldframe(&renew).done();
+    checkpoint(&control, "one", "").done();
+    drop(client);
+    server.stop();
+    assert!(place.export("a") == bytes && place.export("one") == bytes);
+}
+
 // Parity: D35
 #[test]
 fn a_checkpoint_is_served_read_only_while_the_first_goes_on() {
@@ -208,15 +274,7 @@ fn a_checkpoint_is_served_read_only_while_the_first_goes_on() {
     let mut client = Client::simple(&server.socket, "a");
     assert_eq!(client.write(0, 4096, &[1; 8192]), 0);
     bytes[4096..12288].fill(1);
-    let checkpoint = |name: &str, more: &str| {
-        let mut command = crate::support::command(&[&"disk", &"checkpoint", &"--name", &name]);
-        let more = Some(more).filter(|more| !more.is_empty());
-        let output = command
-            .args(["--control", &control, "--json"])
-            .args(more)
-            .output();
-        crate::support::Outcome::from(output.unwrap())
-    };
+    let checkpoint = |name: &str, more: &str| checkpoint(&control, name, more);
     let made = checkpoint("monday", "").done().json();
     assert_eq!(
         (&made["blocks"], &made["chunks_written"]),

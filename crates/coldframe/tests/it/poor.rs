@@ -245,11 +245,24 @@ fn stores(scene: &Scene) {
             .collect();
         assert_eq!(found.len(), 1, "{:?}: {found:?}", scene.lack);
     }
-    scene.makes(
-        Makes::File,
-        &[&"store", &"gc", &"--grace", &"0s", &"--store", &there],
-    );
+    collects(scene, &there);
     scene.is_clean();
+}
+
+/// The collector ends, whatever those who died have left; it removes that, here or elsewhere.
+fn collects(scene: &Scene, store: &Path) {
+    let lease = store.join("leases/00000000000000aa.lease");
+    let temporary = store.join("packs/.00000000000000aa.pack.4194305-0123456789abcdef.tmp");
+    for left in [&lease, &temporary] {
+        fs::write(left, b"left").unwrap();
+    }
+    assert!(is_temporary(temporary.file_name().unwrap()));
+    let gc: [Arg<'_>; 6] = [&"store", &"gc", &"--grace", &"0s", &"--store", &store];
+    if !scene.makes(Makes::File, &gc) {
+        assert!(lease.exists() && temporary.exists(), "{:?}", scene.lack);
+        coldframe(&gc).done();
+    }
+    assert!(!lease.exists() && !temporary.exists(), "{:?}", scene.lack);
 }
 
 /// A disk: in, written to, out.
@@ -364,6 +377,46 @@ fn without_calls_of_the_kernel_that_a_jail_takes_away() {
 #[test]
 fn with_calls_that_are_interrupted_or_do_less() {
     check(&[Lack::Quiet, Lack::LongCalls]);
+}
+
+#[test]
+fn leases_that_are_not_found_again_are_an_error_and_not_one_after_the_other() {
+    let Some(host) = PoorHost::get() else { return };
+    let home = Home::new();
+    let (store, image) = (home.at("there"), home.at("image"));
+    coldframe(&[&"store", &"init", &"--store", &store]).done();
+    fs::write(&image, [1; 9000]).unwrap();
+    let mut import = command(&[&"disk", &"import", &image, &"--name", &"d"]);
+    import.arg("--store").arg(&store);
+    host.not_found_again("/there/leases", &mut import);
+    let outcome = Outcome::from(import.output().unwrap());
+    outcome.fails(3, &["lease files are not found", "there/leases"]);
+    assert!(names(&store.join("leases")).is_empty());
+}
+
+// The directory of the logs is as new as the log: without its own name on the disk, the log that
+// was acknowledged would be gone after a power cut.
+#[test]
+fn a_disk_is_not_served_when_the_directory_of_its_log_is_not_durable() {
+    let Some(host) = PoorHost::get() else { return };
+    let home = Home::new();
+    let (store, image) = (home.at("there"), home.at("image"));
+    fs::write(&image, [1; 9000]).unwrap();
+    let named: [Arg<'_>; 4] = [&"--store", &store, &"--name", &"d"];
+    let mut import: Vec<Arg<'_>> = vec![&"disk", &"import", &image];
+    import.extend(named);
+    coldframe(&import).done();
+    let listen = format!("unix:{}", home.at("d.sock").display());
+    let mut serve = command(&[&"disk", &"serve", &"d", &"--store", &store]);
+    serve.args(["--listen", &listen, "--wal-size", "1MiB"]);
+    serve.stdout(Stdio::piped()).stderr(Stdio::piped());
+    host.unsynced("/there", &mut serve);
+    let mut server = Running::start(&mut serve);
+    let mut line = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "", "it is served");
+    Outcome::from(server.output()).fails(3, &["cannot make", "there/wal"]);
 }
 
 #[test]

@@ -214,6 +214,47 @@ fn a_damaged_tag_is_an_error_and_no_reason_to_delete() {
     pull("one", &store, &kept.home.at("out"), &[]).done();
 }
 
+// Nothing else would ever remove it, and the collector stops at it.
+#[test]
+fn a_damaged_tag_is_removed_when_that_is_asked_for() {
+    let kept = Kept::new(15);
+    let store = kept.home.at("store");
+    store_verb("untag", &store, &["one", "--damaged"]).fails(2, &["not damaged"]);
+    let tag = &files(&store, "tags")[0];
+    patch(tag, 70, |byte| *byte ^= 1);
+    let advice = ["tag one is damaged", "coldframe store untag one --damaged"];
+    store_verb("untag", &store, &["one"]).fails(1, &advice);
+    store_verb("gc", &store, &["--grace", "0"]).fails(1, &advice);
+    store_verb("prune", &store, &["--family", "one", "--keep-last", "1"]).fails(1, &advice);
+    let removed = store_verb("untag", &store, &["one", "--damaged"]).done();
+    assert_eq!(removed.json()["removed"][0], "one");
+    store_verb("untag", &store, &["one", "--damaged"]).fails(1, &["there is no tag one"]);
+    let gc = store_verb("gc", &store, &["--grace", "0"]).done().json();
+    assert_eq!(gc["live_chunks"], 0);
+}
+
+#[test]
+fn a_damaged_ledger_is_replaced_when_that_is_asked_for() {
+    let kept = Kept::new(16);
+    let store = kept.home.at("store");
+    let renew = || store_verb("gc", &store, &["--new-ledger"]);
+    assert_eq!(renew().done().json()["renewed"], false);
+    let ledger = store.join("ledger");
+    patch(&ledger, 40, |byte| *byte ^= 1);
+    let advice = ["the ledger of the store is damaged", "gc --new-ledger"];
+    let two = frozen(&kept.home, "two", &noise(17, 4));
+    push(&two, &store, &["--name", "two"]).fails(1, &advice);
+    store_verb("gc", &store, &["--grace", "0"]).fails(1, &advice);
+    let new = renew().done().json();
+    let expected = serde_json::json!({"renewed": true, "tags": 1, "files": 3});
+    assert_eq!(new, expected);
+    push(&two, &store, &["--name", "two"]).done();
+    store_verb("gc", &store, &["--grace", "0"]).done();
+    assert_sound_store(&store);
+    let report = pull("one", &store, &kept.home.at("out"), &[]);
+    assert!(memory_of(&pulled_path(&report.done().json())) == kept.memory);
+}
+
 // Parity: D75
 #[test]
 fn a_damaged_snapshot_is_not_pushed() {
