@@ -84,7 +84,10 @@ fn untag_damaged(args: &Untag, chunks: &Store) -> Result<(), Failure> {
             }
         }
     }
-    tell(args, removed)?;
+    // Of what is refused before anything has changed there is nothing to tell.
+    if result.is_ok() || !removed.is_empty() {
+        tell(args, removed)?;
+    }
     result
 }
 
