@@ -96,7 +96,7 @@ fn markdown(source: &str) -> String {
     text
 }
 
-/// "[`Thaw`]" and "[`map`](Map::map)" are `Thaw` and `map`; a link to a place of the web stays.
+/// Links to items become their names: `Thaw`, `map`; a link to a place of the web stays.
 fn without_item_links(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line;
